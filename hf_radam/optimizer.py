@@ -1,0 +1,273 @@
+"""class RAdam: arguments, state and parameter groups; the maths is in `rectification.py` and `update.py`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
+
+from hf_radam import rectification
+from hf_radam.update import UPDATES, Bucket, Hyperparameters, Implementation, WeightDecay, capturable
+
+# Devices for which PyTorch ships a fused AdamW kernel.
+FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
+
+# Behaviour that torch.optim.RAdam does not know. It stays out of the parameter groups, whose keys are part of the
+# format of (sharded) checkpoints, so that checkpoints of the two classes interchange.
+_FLAGS = ("absolute_weight_decay", "degenerated_to_sgd", "optimized_update", "amsgrad", "fused")
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _not_compiled(function: _F) -> _F:
+    """Keep `torch.compile` out: it would gain nothing over the fused kernel, and recompile at every change of lr."""
+    return cast(_F, torch.compiler.disable(function))
+
+
+class RAdam(Optimizer):
+    r"""Rectified Adam (Liu et al., arXiv 1908.03265, Algorithm 2).
+
+    With moments :math:`m_t, v_t` as in Adam and :math:`\rho_t` the length of the average behind :math:`v_t`,
+
+    .. math::
+        \theta_t = (1 - \alpha \lambda)\, \theta_{t-1} - \alpha \begin{cases}
+            r_t\, \hat m_t \sqrt{1 - \beta_2^t} / (\sqrt{v_t} + \epsilon) & \rho_t > 5 \\
+            \hat m_t & \text{otherwise (steps 1 to 5 for } \beta_2 \ge 0.9)
+        \end{cases}
+
+    The signature is that of `torch.optim.RAdam` and more; one default differs: decay is decoupled, as in the paper's
+    experiments. Checkpoints interchange with `torch.optim.RAdam` and `torch.optim.AdamW`, both ways.
+
+    Args:
+        params: parameters, named parameters, or parameter groups (dicts).
+        lr: learning rate, >= 0; a float or a 1-element tensor.
+        betas: decays of the first and the second moment, each in [0, 1). With beta2 <= 2/3 nothing is ever rectified.
+        eps: added to the denominator, >= 0.
+        weight_decay: coefficient of the decay, >= 0.
+        decoupled_weight_decay: `p *= 1 - lr * weight_decay` if True, else L2: `g += weight_decay * p`.
+        absolute_weight_decay: `p *= 1 - weight_decay`, whatever the learning rate (but nothing at lr = 0); takes
+            precedence over `decoupled_weight_decay`.
+        degenerated_to_sgd: take steps of momentum SGD while rho_t <= 5; if False, those steps only fill the moments.
+        optimized_update: add eps to sqrt(v), as the authors' code does; if False, to sqrt(v_hat).
+        amsgrad: divide by the running maximum of v.
+        foreach: True for multi-tensor operations, False (with `fused` not True) for the for-loop.
+        fused: True for PyTorch's fused AdamW kernel. By default (both None) fused where that kernel supports the
+            parameter's device and dtype, else foreach.
+        maximize: ascend instead of descend.
+        capturable: keep step counts on the device, so that a step can be captured in a CUDA graph.
+        differentiable: let autograd see the step (for-loop).
+
+    Raises:
+        ValueError: an argument outside of its range, or two implementations at once.
+        TypeError: a sparse gradient, at `step()`.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 1)
+        >>> optimizer = RAdam(model.parameters(), lr=1e-3, weight_decay=0.01)
+        >>> model(torch.ones(2, 4)).sum().backward()
+        >>> optimizer.step()
+        >>> RAdam.calc_rectification_term(beta2=0.999, step=1) is None
+        True
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = True,
+        *,
+        absolute_weight_decay: bool = False,
+        degenerated_to_sgd: bool = True,
+        optimized_update: bool = True,
+        amsgrad: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        self.absolute_weight_decay = absolute_weight_decay
+        self.degenerated_to_sgd = degenerated_to_sgd
+        self.optimized_update = optimized_update
+        self.amsgrad = amsgrad
+        self.fused = fused
+        defaults: dict[str, Any] = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "differentiable": differentiable,
+        }
+        super().__init__(params, defaults)
+
+    calc_rectification_term = staticmethod(lambda beta2, step: rectification.rectification(step, beta2))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters; missing options are taken from the constructor's arguments.
+
+        Raises:
+            ValueError: an option outside of its range.
+        """
+        _check({**self.defaults, **param_group}, self.fused)
+        super().add_param_group(param_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), **{flag: getattr(self, flag) for flag in _FLAGS}}  # for pickle and deepcopy
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for key in ("amsgrad", "fused"):  # AdamW's: `fused` would have torch move the step counts to the GPU
+                group.pop(key, None)
+            for key, value in self.defaults.items():
+                group.setdefault(key, value)
+            for p in group["params"]:
+                p_state = self.state.get(p)
+                if p_state:
+                    device = p.device if group["capturable"] else "cpu"
+                    p_state["step"] = torch.as_tensor(p_state["step"], dtype=torch.float32).to(device)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step.
+
+        Args:
+            closure: evaluates the model once more and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+
+        Raises:
+            TypeError: a sparse gradient; nothing has been updated then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._update()
+        return loss
+
+    @_not_compiled
+    def _update(self) -> None:
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            # All buckets first: an error must leave every parameter as it was.
+            buckets = [(group, self._buckets(group)) for group in self.param_groups]
+            for group, of_group in buckets:
+                for bucket in of_group:
+                    self._update_bucket(group, bucket)
+
+    def _buckets(self, group: dict[str, Any]) -> list[Bucket]:
+        """Gather what has a gradient, in buckets of one step count, dtype and device each."""
+        buckets: dict[Any, Bucket] = {}
+        for p in group["params"]:
+            grad = p.grad
+            state = self.state[p]
+            # Also without a gradient: ranks and checkpoints must agree about which parameters have state.
+            if (p.requires_grad or grad is not None) and len(state) < 3 + self.amsgrad:
+                self._init_state(p, group["capturable"])
+            if grad is None:
+                continue
+            if grad.is_sparse:
+                raise TypeError(
+                    f"RAdam takes dense gradients, but a parameter of shape {tuple(p.shape)} has a sparse one; build "
+                    "its embedding with sparse=False, or give it to torch.optim.SparseAdam"
+                )
+            # A step count on the device is not read: that would wait for the device.
+            step = state["step"]
+            key = (None if group["capturable"] else step.item(), p.dtype, p.device)
+            if key not in buckets:
+                buckets[key] = Bucket([], [], [], [], [], [])
+            bucket = buckets[key]
+            bucket.params.append(p)
+            bucket.grads.append(grad)
+            bucket.exp_avgs.append(state["exp_avg"])
+            bucket.exp_avg_sqs.append(state["exp_avg_sq"])
+            if self.amsgrad:
+                bucket.max_exp_avg_sqs.append(state["max_exp_avg_sq"])
+            bucket.steps.append(step)
+        return list(buckets.values())
+
+    def _init_state(self, p: Tensor, capturable: bool) -> None:
+        state = self.state[p]
+        if "step" not in state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device if capturable else "cpu")
+        for key in ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if self.amsgrad else [])):
+            if key not in state:
+                state[key] = torch.zeros_like(p, memory_format=torch.preserve_format)
+
+    def _update_bucket(self, group: dict[str, Any], bucket: Bucket) -> None:
+        torch._foreach_add_(bucket.steps, 1)
+        step = bucket.steps[0]
+        if bucket.params[0].is_complex():
+            bucket = Bucket(*([torch.view_as_real(t) for t in column] for column in bucket[:5]), steps=bucket.steps)
+        decay: WeightDecay = "decoupled" if group["decoupled_weight_decay"] else "l2"
+        hyper = Hyperparameters(
+            lr=group["lr"],
+            betas=group["betas"],
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            decay="absolute" if self.absolute_weight_decay else decay,
+            degenerated_to_sgd=self.degenerated_to_sgd,
+            optimized_update=self.optimized_update,
+            maximize=group["maximize"],
+        )
+        if group["capturable"]:
+            return capturable(bucket, hyper)
+        scalars = rectification.step_scalars(
+            int(step.item()),
+            lr=hyper.lr if group["differentiable"] else float(hyper.lr),
+            betas=hyper.betas,
+            eps=hyper.eps,
+            weight_decay=hyper.weight_decay,
+            decay=hyper.decay,
+            optimized_update=hyper.optimized_update,
+        )
+        return UPDATES[self._implementation(group, bucket.params[0])](bucket, scalars, hyper)
+
+    def _implementation(self, group: dict[str, Any], p: Tensor) -> Implementation:
+        if group["differentiable"] or (group["foreach"] is False and not self.fused):
+            return "for_loop"
+        if group["foreach"] or self.fused is False:
+            return "foreach"
+        supported = p.device.type in FUSED_DEVICES and p.is_floating_point()
+        if self.fused and not supported:
+            raise ValueError(
+                f"fused=True needs floating-point parameters on one of {sorted(FUSED_DEVICES)}, got {p.dtype} on "
+                f"{p.device.type}; leave fused at None"
+            )
+        return "fused" if supported else "foreach"
+
+
+def _check(options: dict[str, Any], fused: bool | None) -> None:
+    """Refuse options outside of their range, each with the rule, the value and the remedy."""
+    lr, betas = options["lr"], options["betas"]
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError(f"a tensor lr must have 1 element, got {lr.numel()}; give each parameter group its own lr")
+    if not 0 <= float(lr) < float("inf"):
+        raise ValueError(f"lr must be a number >= 0, got {float(lr)}; use maximize=True to ascend")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas must be two numbers in [0, 1), got {betas}; the default is (0.9, 0.999)")
+    for name in ("eps", "weight_decay"):
+        if not 0 <= options[name] < float("inf"):
+            raise ValueError(f"{name} must be a number >= 0, got {options[name]}")
+    chosen = [name for name in ("differentiable", "foreach") if options[name]] + ["fused"] * bool(fused)
+    if len(chosen) > 1:
+        raise ValueError(f"{' and '.join(chosen)} exclude each other; set one of them")
+    if rectification.rho_inf(betas[1]) <= rectification.RECTIFY_ABOVE:
+        warnings.warn(
+            f"with beta2 = {betas[1]} rho_t never exceeds {rectification.RECTIFY_ABOVE:g}: RAdam stays momentum SGD; "
+            "take beta2 above 2/3 (the default is 0.999)",
+            UserWarning,
+            stacklevel=4,
+        )
