@@ -207,8 +207,9 @@ class RAdam(Optimizer):
                 state[key] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
     def _update_bucket(self, group: dict[str, Any], bucket: Bucket) -> None:
-        torch._foreach_add_(bucket.steps, 1)
         step = bucket.steps[0]
+        # Adding a list of tensors takes a quarter of the time of adding a number.
+        torch._foreach_add_(bucket.steps, [torch.ones_like(step)] * len(bucket.steps))
         if bucket.params[0].is_complex():
             bucket = Bucket(*([torch.view_as_real(t) for t in column] for column in bucket[:5]), steps=bucket.steps)
         decay: WeightDecay = "decoupled" if group["decoupled_weight_decay"] else "l2"

@@ -1,0 +1,114 @@
+"""What the comparison needs and torch lacks: Adam-2k."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.adamw import adamw
+from torch.optim.optimizer import ParamsT
+
+
+class Adam2k(AdamW):
+    """Adam whose first steps only estimate the second moment (Liu et al., arXiv 1908.03265, section 3.1).
+
+    In the first `freeze_steps` steps neither parameters nor first moments change; afterwards this is AdamW. As in the
+    authors' code the bias corrections count from the first step of all, so that the first moment starts small: a
+    hidden warmup of the momentum.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate, >= 0.
+        betas: decays of the first and the second moment, each in [0, 1).
+        eps: added to the denominator, >= 0.
+        weight_decay: coefficient of the decoupled decay, >= 0; nothing decays during the freeze.
+        freeze_steps: k, the number of steps that only update the second moment (paper: 2,000).
+
+    Raises:
+        ValueError: freeze_steps < 0, or an argument that AdamW refuses.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.ones(2))
+        >>> optimizer = Adam2k([weight], freeze_steps=1)
+        >>> weight.grad = torch.ones(2)
+        >>> optimizer.step(); weight.tolist()
+        [1.0, 1.0]
+        >>> optimizer.step(); bool((weight < 1).all())
+        True
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        freeze_steps: int = 2000,
+    ) -> None:
+        if freeze_steps < 0:
+            raise ValueError(f"freeze_steps must be >= 0, got {freeze_steps}; 0 is plain AdamW")
+        self.freeze_steps = freeze_steps
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "freeze_steps": self.freeze_steps}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Take one step; returns what `closure` returned, or None."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            frozen, active = [], []
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self._state_of(p)
+                (frozen if state["step"] < self.freeze_steps else active).append((p, p.grad, state))
+            if frozen:
+                self._estimate_second_moment(frozen, group["betas"][1])
+            if active:
+                self._adamw(active, group)
+        return loss
+
+    def _state_of(self, p: Tensor) -> dict[str, Tensor]:
+        state = self.state[p]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        return state
+
+    @staticmethod
+    def _estimate_second_moment(frozen: list[tuple[Tensor, Tensor, dict[str, Tensor]]], beta2: float) -> None:
+        grads = [grad for _, grad, _ in frozen]
+        exp_avg_sqs = [state["exp_avg_sq"] for _, _, state in frozen]
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, 1 - beta2)
+        torch._foreach_add_([state["step"] for _, _, state in frozen], 1)
+
+    @staticmethod
+    def _adamw(active: list[tuple[Tensor, Tensor, dict[str, Tensor]]], group: dict[str, Any]) -> None:
+        adamw(
+            [p for p, _, _ in active],
+            [grad for _, grad, _ in active],
+            [state["exp_avg"] for _, _, state in active],
+            [state["exp_avg_sq"] for _, _, state in active],
+            [],
+            [state["step"] for _, _, state in active],
+            foreach=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )

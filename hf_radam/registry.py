@@ -1,0 +1,275 @@
+"""The optimizers by name: one table, and how strings become options."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.optim import Optimizer
+
+PAPER = "arXiv 1908.03265"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec:
+    """An optimizer that has a name.
+
+    Example:
+        >>> import torch
+        >>> get_optimizer("radam")(torch.nn.Linear(2, 1).parameters(), lr=1e-3).__class__.__name__
+        'RAdam'
+    """
+
+    name: str
+    """What users write after `--optim`."""
+    target: type[Optimizer] | str
+    """The class, or where it is imported from when it is built: "package.module:Class"."""
+    description: str = ""
+    """One line for the table of `python -m hf_radam`."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Options that differ from the class's own defaults; they win over the fields of TrainingArguments."""
+    warmup_free: bool = False
+    """Whether it is meant to run without learning-rate warmup."""
+    reference: str = ""
+    """Where it was published."""
+    extra: str = ""
+    """What `pip install` brings, where the class belongs to an optional dependency."""
+
+    def load(self) -> type[Optimizer]:
+        """Import the class.
+
+        Raises:
+            ImportError: the optional dependency is missing; the message names what to install.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if not self.extra:
+                raise
+            raise ImportError(f"optimizer {self.name!r} needs {module!r}: pip install {self.extra}") from error
+
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The options that the class takes, beside the parameters."""
+        _, *options = inspect.signature(self.load()).parameters.values()  # the first takes the parameters
+        return {option.name: option for option in options}
+
+    def check_options(self, given: Mapping[str, Any]) -> None:
+        """Refuse options that the class does not know, and values of another type than the option's default.
+
+        Raises:
+            ValueError: with the valid options.
+        """
+        known = self.options()
+        if any(option.kind is inspect.Parameter.VAR_KEYWORD for option in known.values()):
+            return
+        for key, value in given.items():
+            if key not in known:
+                raise ValueError(unknown_name(f"option of optimizer {self.name!r}:", key, known))
+            default = known[key].default
+            for kind, word in ((bool, "true or false"), ((int, float), "a number"), (tuple, "a tuple")):
+                if isinstance(default, kind) and not isinstance(value, kind) and isinstance(value, (str, int, float)):
+                    raise ValueError(f"option {key!r} of optimizer {self.name!r} must be {word}, got {value!r}")
+                if isinstance(default, kind):
+                    break
+
+    def __call__(self, params: Iterable[Any], **options: Any) -> Optimizer:
+        """Build the optimizer, with `defaults` for the options that are not given.
+
+        Raises:
+            ValueError: an option that the class does not know.
+            ImportError: the optional dependency is missing.
+        """
+        options = {**self.defaults, **options}
+        self.check_options(options)
+        return self.load()(params, **options)
+
+
+_ADAMW = "torch.optim:AdamW"
+_REGISTRY: dict[str, OptimizerSpec] = {
+    spec.name: spec
+    for spec in (
+        OptimizerSpec(
+            name="radam",
+            target="hf_radam.optimizer:RAdam",
+            description="Rectified Adam, fused, decoupled decay",
+            warmup_free=True,
+            reference=PAPER,
+        ),
+        OptimizerSpec(
+            name="radam_no_sgd",
+            target="hf_radam.optimizer:RAdam",
+            description="RAdam that waits in start-up instead of taking SGD steps",
+            defaults={"degenerated_to_sgd": False},
+            warmup_free=True,
+            reference=PAPER,
+        ),
+        OptimizerSpec(
+            name="radam_torch",
+            target="torch.optim:RAdam",
+            description="PyTorch's own RAdam with decoupled decay: the reference",
+            defaults={"decoupled_weight_decay": True},
+            warmup_free=True,
+            reference=PAPER,
+        ),
+        OptimizerSpec(
+            name="adam",
+            target=_ADAMW,
+            description="PyTorch's fused AdamW, the baseline",
+            defaults={"fused": True},
+            reference="arXiv 1711.05101",
+        ),
+        OptimizerSpec(
+            name="adam_2k",
+            target="hf_radam.baselines:Adam2k",
+            description="Adam whose first 2,000 steps (freeze_steps) only estimate the second moment",
+            warmup_free=True,
+            reference=f"{PAPER}, section 3.1",
+        ),
+        OptimizerSpec(
+            name="adam_eps",
+            target=_ADAMW,
+            description="Adam with a large eps (1e-4)",
+            defaults={"fused": True, "eps": 1e-4},
+            warmup_free=True,
+            reference=f"{PAPER}, section 3.1",
+        ),
+    )
+}
+
+
+def list_optimizers() -> list[str]:
+    """The registered names, in the order of registration.
+
+    Example:
+        >>> list_optimizers()[0]
+        'radam'
+    """
+    return list(_REGISTRY)
+
+
+def get_optimizer(name: str) -> OptimizerSpec:
+    """The optimizer of that name; call it with parameters and options to build one.
+
+    Raises:
+        ValueError: no such name; the message lists the names and suggests the closest.
+
+    Example:
+        >>> get_optimizer("radam").warmup_free
+        True
+    """
+    if name not in _REGISTRY:
+        raise ValueError(unknown_name("optimizer", name, _REGISTRY))
+    return _REGISTRY[name]
+
+
+def register_optimizer(
+    name: str,
+    target: type[Optimizer] | str,
+    *,
+    description: str = "",
+    defaults: Mapping[str, Any] | None = None,
+    warmup_free: bool = False,
+    reference: str = "",
+    extra: str = "",
+    overwrite: bool = False,
+) -> OptimizerSpec:
+    """Give an optimizer of your own a name, for `--optim` and for the recipes of comparisons.
+
+    Args:
+        name: the name; it must not be taken, unless `overwrite`.
+        target: the class, or "package.module:Class" to import it only when it is built.
+        description: one line.
+        defaults: options that differ from the class's own defaults.
+        warmup_free: whether it is meant to run without warmup; the Trainer then warns about warmup steps.
+        reference: where it was published.
+        extra: what `pip install` brings, for the error where the import fails.
+
+    Returns:
+        The new spec.
+
+    Raises:
+        ValueError: the name is taken, or `target` is a string without a colon.
+
+    Example:
+        >>> import torch
+        >>> register_optimizer("my_sgd", torch.optim.SGD, defaults={"momentum": 0.9}, overwrite=True).name
+        'my_sgd'
+    """
+    if name in _REGISTRY and not overwrite:
+        raise ValueError(f"optimizer {name!r} is registered already; choose another name or pass overwrite=True")
+    if isinstance(target, str) and ":" not in target:
+        raise ValueError(f"target must read 'package.module:Class', got {target!r}")
+    _REGISTRY[name] = OptimizerSpec(
+        name=name,
+        target=target,
+        description=description,
+        defaults=dict(defaults or {}),
+        warmup_free=warmup_free,
+        reference=reference,
+        extra=extra,
+    )
+    return _REGISTRY[name]
+
+
+def parse_optim_args(text: str | None) -> dict[str, Any]:
+    """Read `--optim_args`: "key=value,key=value", where values are numbers, booleans, none, tuples or words.
+
+    Raises:
+        ValueError: an entry without "=", or a key given twice.
+
+    Example:
+        >>> parse_optim_args("degenerated_to_sgd=false,betas=(0.9,0.98),eps=1e-6")
+        {'degenerated_to_sgd': False, 'betas': (0.9, 0.98), 'eps': 1e-06}
+    """
+    options: dict[str, Any] = {}
+    for entry in _split_outside_brackets(text or ""):
+        key, equals, value = (part.strip() for part in entry.partition("="))
+        if not (key and equals and value):
+            raise ValueError(f"optim_args must read 'key=value,key=value', but one entry is {entry.strip()!r}")
+        if key in options:
+            raise ValueError(f"optim_args gives {key!r} twice; leave one out")
+        options[key] = _parse_value(value)
+    return options
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    entries, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            entries.append("")
+        else:
+            entries[-1] += character
+    return [entry for entry in entries if entry.strip()]
+
+
+def _parse_value(text: str) -> Any:
+    constant = {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    if constant is not text:
+        return constant
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
+    """The message for a name that does not exist: the valid ones, and the closest as a suggestion.
+
+    Example:
+        >>> unknown_name("optimizer", "radm", ["radam", "adam"])
+        "unknown optimizer 'radm'; did you mean 'radam'? valid are radam, adam"
+    """
+    valid = list(valid)
+    closest = difflib.get_close_matches(given, valid, n=1)
+    suggestion = f"did you mean {closest[0]!r}? " if closest else ""
+    return f"unknown {kind} {given!r}; {suggestion}valid are {', '.join(valid)}"

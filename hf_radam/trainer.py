@@ -1,0 +1,221 @@
+"""`--optim radam` in Transformers' Trainer, and in anybody's subclass of it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback, TrainingArguments
+from transformers.training_args import OptimizerNames
+
+from hf_radam import rectification
+from hf_radam.optimizer import RAdam
+from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, parse_optim_args, unknown_name
+
+if TYPE_CHECKING:  # the mixins go on top of any subclass of these two
+    _Trainer = Trainer
+    _Arguments = TrainingArguments
+else:
+    _Trainer = _Arguments = object
+
+_OPTIM_HELP = "The optimizer: a name of `python -m hf_radam`, or any of Transformers' own."
+
+
+def _find(name: str) -> OptimizerSpec | None:
+    """The registered optimizer of that name, or None for one of Transformers' own; refuse any other."""
+    if name in list_optimizers():
+        return get_optimizer(name)
+    vanilla = [member.value for member in OptimizerNames]
+    if name not in vanilla:
+        raise ValueError(unknown_name("optimizer", name, [*list_optimizers(), *vanilla]))
+    return None
+
+
+class RAdamArgumentsMixin(_Arguments):
+    """Lets `optim` of any TrainingArguments subclass be a registered name; put it before that class.
+
+    Raises:
+        ValueError: an unknown name, or `optim_args` that the optimizer does not take.
+
+    Example:
+        >>> @dataclass
+        ... class Arguments(RAdamArgumentsMixin, TrainingArguments):
+        ...     pass
+        >>> Arguments(output_dir="out", optim="radam", report_to="none").optim
+        'radam'
+    """
+
+    def __post_init__(self) -> None:
+        # Transformers turns `optim` into a member of an enumeration that only has its own names.
+        name = OptimizerNames(self.optim).value if isinstance(self.optim, OptimizerNames) else self.optim
+        spec = _find(name)
+        if spec is None:
+            return super().__post_init__()
+        spec.check_options(parse_optim_args(self.optim_args))
+        self.optim = OptimizerNames.ADAMW_TORCH
+        super().__post_init__()
+        self.optim = spec.name
+        return None
+
+    def set_optimizer(self, name: str | OptimizerNames = "radam", *args: Any, **kwargs: Any) -> Any:
+        """As in Transformers, with registered names as well."""
+        name = name.value if isinstance(name, OptimizerNames) else name
+        spec = _find(name)
+        super().set_optimizer(OptimizerNames.ADAMW_TORCH if spec else name, *args, **kwargs)
+        if spec is not None:
+            spec.check_options(parse_optim_args(self.optim_args))
+            self.optim = spec.name
+        return self
+
+
+class RAdamTrainerMixin(_Trainer):
+    """Builds the optimizer by name in any Trainer subclass; put it before that class.
+
+    The name is the keyword `optim`, or else `args.optim`. Registered optimizers get their learning rate, betas, eps and
+    weight decay (with Transformers' decay and no-decay groups) from the training arguments, then the registered
+    defaults, then `optim_args`; the later wins. Any other name is left to Transformers.
+
+    Raises:
+        ValueError: an unknown name, or `optim` together with `optimizers` or `optimizer_cls_and_kwargs`.
+
+    Example:
+        >>> class MyTrainer(RAdamTrainerMixin, Trainer):
+        ...     pass
+        >>> model = torch.nn.Linear(2, 1)
+        >>> trainer = MyTrainer(model, TrainingArguments("out", report_to="none", weight_decay=0.1), optim="radam")
+        >>> trainer.create_optimizer().__class__.__name__
+        'RAdam'
+    """
+
+    def __init__(self, *args: Any, optim: str | None = None, **kwargs: Any) -> None:
+        self.optim = optim
+        self._warned_of_warmup = False
+        if optim is not None:
+            _find(optim)
+            for other in ("optimizers", "optimizer_cls_and_kwargs"):
+                if any(kwargs.get(other) or ()):
+                    raise ValueError(f"optim={optim!r} and {other} both choose the optimizer; drop one of them")
+        super().__init__(*args, **kwargs)
+        # First, so that what the callback adds to the logs reaches the reports and the progress bar.
+        self.callback_handler.callbacks.insert(0, RectificationCallback())
+
+    @property
+    def optimizer_name(self) -> str:
+        """Name of the optimizer that `create_optimizer` builds."""
+        name = self.optim or self.args.optim
+        return name.value if isinstance(name, OptimizerNames) else name
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Build the optimizer, unless there is one; see the class."""
+        spec = _find(self.optimizer_name)
+        if self.optimizer is not None or self.optimizer_cls_and_kwargs is not None:
+            return self._create_by_transformers(model)
+        if spec is None:
+            args = copy.copy(self.args)
+            args.optim = OptimizerNames(self.optimizer_name)
+            self.optimizer_cls_and_kwargs = self.get_optimizer_cls_and_kwargs(args, model or cast(Any, self.model))
+            try:
+                return self._create_by_transformers(model)
+            finally:  # the arguments may change before the next training, as in a hyperparameter search
+                self.optimizer_cls_and_kwargs = None
+        options = self._options(spec)
+        weight_decay = options.pop("weight_decay")
+        self.optimizer = spec(self._parameter_groups(model or self.model, weight_decay), **options)
+        return self.optimizer
+
+    def _create_by_transformers(self, model: Any) -> torch.optim.Optimizer:
+        return super().create_optimizer() if model is None else super().create_optimizer(model)
+
+    def _options(self, spec: OptimizerSpec) -> dict[str, Any]:
+        of_arguments = {
+            "lr": self.args.learning_rate,
+            "betas": (self.args.adam_beta1, self.args.adam_beta2),
+            "eps": self.args.adam_epsilon,
+            "weight_decay": self.args.weight_decay,
+        }
+        known = spec.options()
+        options = {key: value for key, value in of_arguments.items() if key in known}
+        given = parse_optim_args(self.args.optim_args)
+        spec.check_options(given)
+        return {"weight_decay": self.args.weight_decay, **options, **spec.defaults, **given}
+
+    def _parameter_groups(self, model: Any, weight_decay: float) -> list[dict[str, Any]]:
+        """A group that decays and one that does not, each only if it has parameters.
+
+        Their number is part of the checkpoint format: it depends on the model alone, not on how it is sharded.
+        """
+        decaying = set(self.get_decay_parameter_names(model))
+        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for name, p in trainable if name in decaying], "weight_decay": weight_decay},
+            {"params": [p for name, p in trainable if name not in decaying], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """As in Transformers; warns once where warmup steps meet an optimizer that brings its own."""
+        spec = _find(self.optimizer_name)
+        warmup_steps = self.args.get_warmup_steps(num_training_steps)
+        if spec is not None and spec.warmup_free and warmup_steps and not self._warned_of_warmup:
+            self._warned_of_warmup = True
+            warnings.warn(
+                f"{warmup_steps} warmup steps together with {spec.name!r}, which is meant to run without: its own "
+                "start is slow already, and the learning rate is reduced twice; set warmup_steps=0",
+                UserWarning,
+                stacklevel=2,
+            )
+        return super().create_scheduler(num_training_steps, optimizer)
+
+
+class RectificationCallback(TrainerCallback):
+    """Adds `rectification` (r_t of the last step, 0 while there is none) and `rho` (rho_t) to RAdam's training logs.
+
+    The trainers of this module have it; give it to a plain Trainer with `callbacks=[RectificationCallback()]`.
+    """
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, optimizer: Any = None, **_: Any
+    ) -> None:
+        """Write both numbers beside the loss, for the reports and for `state.log_history`."""
+        if logs is None or "loss" not in logs:
+            return
+        while not isinstance(optimizer, (RAdam, torch.optim.RAdam)):
+            if not hasattr(optimizer, "optimizer"):  # Accelerate and DeepSpeed wrap it, once or more
+                return
+            optimizer = optimizer.optimizer
+        for group in optimizer.param_groups:
+            steps = [optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)]
+            if steps:
+                step, beta2 = int(max(steps)), group["betas"][1]
+                terms = {
+                    "rectification": rectification.rectification(step, beta2) or 0.0,
+                    "rho": rectification.rho(step, beta2),
+                }
+                logs.update(terms)
+                state.log_history[-1].update(terms)
+                return
+
+
+@dataclass
+class RAdamTrainingArguments(RAdamArgumentsMixin, TrainingArguments):
+    """TrainingArguments whose `optim` may be a registered name; RAdam by default."""
+
+    optim: OptimizerNames | str = field(default="radam", metadata={"help": _OPTIM_HELP})
+
+
+@dataclass
+class RAdamSeq2SeqTrainingArguments(RAdamArgumentsMixin, Seq2SeqTrainingArguments):
+    """Seq2SeqTrainingArguments whose `optim` may be a registered name; RAdam by default."""
+
+    optim: OptimizerNames | str = field(default="radam", metadata={"help": _OPTIM_HELP})
+
+
+class RAdamTrainer(RAdamTrainerMixin, Trainer):
+    """Transformers' Trainer that builds optimizers by registered name; see `RAdamTrainerMixin`."""
+
+
+class RAdamSeq2SeqTrainer(RAdamTrainerMixin, Seq2SeqTrainer):
+    """Transformers' Seq2SeqTrainer that builds optimizers by registered name; see `RAdamTrainerMixin`."""
