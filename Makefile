@@ -1,0 +1,23 @@
+# Everything runs in .venv, which each target makes if it is missing. PYTHON may name another interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: compare test style
+
+compare: .venv/.installed
+	$(BIN)/python scripts/compare.py
+
+test: .venv/.installed
+	$(BIN)/python -m pytest
+
+style: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# torch first and pinned: a package that asks for just any torch would fetch several GB of CUDA libraries.
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@

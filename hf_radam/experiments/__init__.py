@@ -1,0 +1,1 @@
+"""The comparison: config -> records -> table -> figures."""

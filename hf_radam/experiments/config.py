@@ -1,0 +1,236 @@
+"""A comparison, as frozen dataclasses read from YAML; each run has a stable id."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from hf_radam.experiments.recipes import RECIPES, Recipe
+from hf_radam.registry import unknown_name
+
+T = TypeVar("T")
+
+# Set by the comparison itself, the same for every recipe.
+_RESERVED = frozenset({
+    "output_dir", "run_name", "seed", "data_seed", "optim", "optim_args", "learning_rate", "warmup_steps",
+    "max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "logging_strategy", "logging_steps", "logging_nan_inf_filter", "eval_strategy", "eval_steps", "eval_on_start",
+    "save_strategy", "save_steps", "save_total_limit",
+})  # fmt: skip
+
+
+class UserError(Exception):
+    """Bad input: the message says the rule, the value and the remedy; scripts print it and exit with 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Everything that is the same for all runs, and the lists of what differs."""
+
+    name: str
+    """Title of the report."""
+    task: Literal["translation"]
+    """What is trained; see `hf_radam.experiments.tasks`."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the task's data."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the task's model."""
+    recipes: tuple[Recipe, ...]
+    """The arms."""
+    learning_rates: tuple[float, ...]
+    """Peak learning rates; every recipe tries each."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of initial weights and data order."""
+    max_steps: int
+    """Updates of each run."""
+    batch_size: int
+    """Examples of one update, over all processes."""
+    eval_steps: int
+    """Updates between two evaluations."""
+    save_steps: int = 0
+    """Updates between two checkpoints, from which a broken run goes on; 0 for a quarter of `max_steps`."""
+    target_loss: float | None = None
+    """Evaluation loss whose first reaching is reported as "steps to target"."""
+    threads: int | None = None
+    """CPU threads of each process; by default PyTorch's."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of `RAdamSeq2SeqTrainingArguments`, the same for all recipes."""
+
+    def __post_init__(self) -> None:
+        from hf_radam.trainer import RAdamSeq2SeqTrainingArguments  # slow to import, and not needed to read a record
+
+        for key in ("max_steps", "batch_size", "eval_steps"):
+            if getattr(self, key) < 1:
+                raise UserError(f"{key} must be >= 1, got {getattr(self, key)}")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads must be >= 1, got {self.threads}; leave it out for PyTorch's default")
+        for key in ("recipes", "learning_rates", "seeds"):
+            values = [value.name if isinstance(value, Recipe) else value for value in getattr(self, key)]
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"{key} must be a list of at least one, all different, got {values}")
+        for learning_rate in self.learning_rates:
+            if not 0 < learning_rate < float("inf"):
+                raise UserError(f"learning_rates must be positive, got {learning_rate:g}")
+        valid = {f.name for f in dataclasses.fields(RAdamSeq2SeqTrainingArguments)} - _RESERVED
+        for key in self.training:
+            if key in _RESERVED:
+                raise UserError(f"training: {key!r} is set by the comparison itself; remove it")
+            if key not in valid:
+                raise UserError(unknown_name("key in training:", key, sorted(valid)))
+
+    def runs(self) -> list[Run]:
+        """All runs; seed by seed, so that a job that is cut short has compared all recipes."""
+        return [
+            Run(self, recipe, learning_rate, seed)
+            for seed in self.seeds
+            for learning_rate in self.learning_rates
+            for recipe in self.recipes
+        ]
+
+    def shared(self) -> dict[str, Any]:
+        """What all results in one folder have in common."""
+        differs = {"name", "recipes", "learning_rates", "seeds", "save_steps", "target_loss", "threads"}
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in differs}
+        # Of paths only the last part: results travel, and are told apart by a fingerprint of the text itself.
+        shared["data"] = {
+            key: Path(value).name if key.endswith(("_prefix", "_file")) and value else value
+            for key, value in self.data.items()
+        }
+        return _plain(shared)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe at one learning rate and seed."""
+
+    comparison: Comparison
+    recipe: Recipe
+    learning_rate: float
+    seed: int
+
+    def config(self) -> dict[str, Any]:
+        """Everything that decides the result."""
+        recipe = _plain(dataclasses.asdict(self.recipe))
+        return {**self.comparison.shared(), "recipe": recipe, "learning_rate": self.learning_rate, "seed": self.seed}
+
+    @property
+    def id(self) -> str:
+        """Stable name: readable, with a digest of everything that decides the result."""
+        digest = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode()).hexdigest()[:8]
+        return f"{self.recipe.name}-lr{self.learning_rate:g}-seed{self.seed}-{digest}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 3e-3 as text; people mean the number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
+    """Read a comparison.
+
+    Args:
+        path: a YAML file with the fields of `Comparison`; a recipe is a name of `RECIPES`, or a mapping that starts
+            from one (`recipe: adam_warmup`) and sets fields of `Recipe`.
+        overrides: fields that replace those of the file; `data` is merged key by key, and names in `recipes` select
+            from the recipes of the file first.
+
+    Raises:
+        UserError: no such file, no YAML, an unknown key or recipe, a value of the wrong type or range.
+    """
+    if not path.is_file():
+        raise UserError(f"no such comparison file: {path}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a mapping with the keys of a comparison, got {type(content).__name__}")
+    overrides = dict(overrides or {})
+    recipes = [_recipe(entry) for entry in _list(content, "recipes", path)]
+    chosen = overrides.pop("recipes", None)
+    if chosen:
+        by_name = {recipe.name: recipe for recipe in recipes}
+        recipes = [by_name.get(name) or _recipe(name) for name in chosen]
+    data = {**(content.get("data") or {}), **overrides.pop("data", {})}
+    content = {**content, **overrides, "recipes": recipes, "data": data}
+    return build(Comparison, content, where=str(path))
+
+
+def _list(content: Mapping[str, Any], key: str, path: Path) -> list[Any]:
+    if not isinstance(content.get(key), list):
+        raise UserError(f"{path}: {key} must be a list, got {content.get(key)!r}")
+    return content[key]
+
+
+def _recipe(entry: Any) -> Recipe:
+    given = {"recipe": entry} if isinstance(entry, str) else dict(entry) if isinstance(entry, dict) else None
+    if given is None:
+        raise UserError(f"a recipe must be a name or a mapping, got {entry!r}")
+    base_name = given.pop("recipe", None)
+    if base_name is not None and base_name not in RECIPES:
+        raise UserError(unknown_name("recipe", str(base_name), RECIPES))
+    base = {f.name: getattr(RECIPES[base_name], f.name) for f in dataclasses.fields(Recipe)} if base_name else {}
+    recipe = build(Recipe, {**base, **given}, where=f"recipe {given.get('name', base_name)!r}")
+    if (recipe.warmup == "linear") != (recipe.warmup_steps > 0):
+        raise UserError(
+            f"recipe {recipe.name!r}: warmup_steps must be positive with linear warmup and 0 otherwise, got "
+            f"{recipe.warmup_steps}; set it in the comparison's file"
+        )
+    return recipe
+
+
+def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
+    """Make a dataclass of a mapping; refuse unknown and missing keys, and values of the wrong type.
+
+    Raises:
+        UserError: naming `where` and the key.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    hints = get_type_hints(cls)
+    for key in content:
+        if key not in fields:
+            raise UserError(f"{where}: {unknown_name('key', str(key), fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in content:
+            raise UserError(f"{where}: the key {name!r} is missing")
+    return cls(**{key: _typed(value, hints[key], f"{where}: {key}") for key, value in content.items()})
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _typed(value, next(a for a in arguments if a is not type(None)), where)
+    if origin is Literal:
+        if value not in arguments:
+            raise UserError(f"{where}: {unknown_name('value', str(value), map(str, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{where} must be a list, got {value!r}")
+        return tuple(_typed(item, arguments[0], where) for item in value)
+    expected = {float: (int, float), Mapping: dict}.get(origin or hint, origin or hint)
+    if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
+        name = {Mapping: "mapping", int: "whole number", float: "number", str: "text", bool: "true or false"}
+        raise UserError(f"{where} must be a {name.get(origin or hint, hint)}, got {value!r}")
+    return float(value) if hint is float else value
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it back."""
+    return json.loads(json.dumps(value))

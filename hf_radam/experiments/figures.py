@@ -1,0 +1,217 @@
+"""Records -> figures, each as PNG and SVG; the only importer of matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from hf_radam.experiments.records import Record
+
+# Okabe and Ito's colours, which people with any colour vision tell apart; a recipe keeps its colour in every figure.
+COLORS = {
+    "radam": "#D55E00",
+    "adam": "#000000",
+    "adam_warmup": "#0072B2",
+    "adam_untuned_linear": "#56B4E9",
+    "adam_untuned_exponential": "#009E73",
+    "adam_2k": "#CC79A7",
+    "adam_eps": "#999999",
+    "radam_no_sgd": "#E69F00",
+}
+STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "hf_radam",  # the same records give the same bytes
+    "svg.fonttype": "none",
+}
+SMOOTHING = 10  # updates over which the training loss is averaged in the figure
+
+Curve = tuple[np.ndarray, np.ndarray]  # steps and values, one row of values a seed
+
+
+def draw_all(records: Sequence[Record], folder: Path, target_loss: float | None, metric: str) -> list[str]:
+    """Draw everything; returns the names of the figures, without ending.
+
+    Args:
+        records: in the order in which the recipes shall appear.
+        folder: where `NAME.png` and `NAME.svg` are written.
+        target_loss: drawn as a line in the evaluation figure.
+        metric: final metric of the task, for the figure over learning rates.
+    """
+    rates = sorted({record.learning_rate for record in records})
+    drawn: list[str] = []
+    with plt.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
+        for rate in rates:
+            of_rate = [record for record in records if record.learning_rate == rate]
+            suffix = f"_lr{rate:g}" if len(rates) > 1 else ""
+            drawn.append(_save(training_loss(of_rate), folder, f"training_loss{suffix}"))
+            drawn.append(_save(evaluation(of_rate, target_loss), folder, f"evaluation{suffix}"))
+            drawn.append(_save(effective_learning_rate(of_rate), folder, f"effective_learning_rate{suffix}"))
+        if len(rates) > 1:
+            drawn.insert(0, _save(over_learning_rates(records, metric), folder, "over_learning_rates"))
+    return drawn
+
+
+def training_loss(records: Sequence[Record]) -> Figure:
+    """Training loss of each recipe: all updates, and the first ones on a logarithmic axis."""
+    figure, (whole, early) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharey=True)
+    for recipe, group in _by_recipe(records).items():
+        steps, losses = _stack(group, lambda record: (record.curves["step"], record.curves["loss"]))
+        _band(whole, steps, _smooth(losses), recipe)
+        _band(early, steps, _smooth(losses), recipe)
+    whole.set(title="Training loss", xlabel="update", ylabel="loss (nats a token, label-smoothed)")
+    early.set(title="The first updates", xlabel="update (logarithmic)", xscale="log")
+    _limit_to_finite(whole)
+    _legend(figure, whole)
+    return figure
+
+
+def evaluation(records: Sequence[Record], target_loss: float | None) -> Figure:
+    """Evaluation loss and token accuracy of each recipe."""
+    figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    for recipe, group in _by_recipe(records).items():
+        for axes, name in ((loss, "loss"), (accuracy, "token_accuracy")):
+            _band(axes, *_stack(group, lambda record: (record.evaluations["step"], record.evaluations[name])), recipe)  # noqa: B023 (used at once)
+    entropy = records[0].facts["unigram_entropy"]
+    loss.axhline(entropy, color="#666666", linestyle=":", linewidth=1.2)
+    loss.annotate(
+        "constant prediction",
+        (1, entropy),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        color="#666666",
+    )
+    if target_loss is not None:
+        loss.axhline(target_loss, color="#bbbbbb", linestyle="--", linewidth=1)
+        loss.annotate(
+            "target", (1, target_loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#888888"
+        )
+    loss.set(title="Evaluation loss", xlabel="update", ylabel="nats a token", ylim=(0, None))
+    accuracy.set(title="Token accuracy", xlabel="update", ylim=(0, 1))
+    _legend(figure, loss)
+    return figure
+
+
+def effective_learning_rate(records: Sequence[Record]) -> Figure:
+    """Learning rate times rectification: what multiplies Adam's direction at each update."""
+    figure, axes = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
+    for recipe, group in _by_recipe(records).items():
+        record = group[0]
+        rates = np.array(record.curves["learning_rate"], dtype=float)
+        terms = record.curves.get("rectification")
+        if terms is not None:
+            rates = rates * np.array(terms, dtype=float)
+        rates[: int(record.config["recipe"]["optim_args"].get("freeze_steps", 0))] = 0.0
+        axes.plot(
+            np.array(record.curves["step"], dtype=float), rates, color=_color(recipe), label=recipe, linewidth=1.8
+        )
+    axes.set(title="Learning rate × rectification", xlabel="update", ylim=(0, None))
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    _legend(figure, axes)
+    return figure
+
+
+def over_learning_rates(records: Sequence[Record], metric: str) -> Figure:
+    """Final loss and metric of each recipe against the learning rate (Figure 6 of the paper, for this task)."""
+    figure, (loss, quality) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    for recipe, group in _by_recipe(records).items():
+        for axes, name in ((loss, "loss"), (quality, metric)):
+            rates = sorted({record.learning_rate for record in group})
+            values = [[_number(r.final[name]) for r in group if r.learning_rate == rate] for rate in rates]
+            means = [np.mean(of_rate) for of_rate in values]
+            spread = np.array([[m - min(v), max(v) - m] for m, v in zip(means, values, strict=True)]).T
+            axes.errorbar(rates, means, spread, color=_color(recipe), label=recipe, marker="o", capsize=3)  # pyright: ignore[reportArgumentType]
+    loss.axhline(records[0].facts["unigram_entropy"], color="#666666", linestyle=":", linewidth=1.2)
+    loss.set(
+        title="Final evaluation loss", xlabel="peak learning rate", ylabel="nats a token", xscale="log", ylim=(0, None)
+    )
+    quality.set(title=f"Final {metric.upper()}", xlabel="peak learning rate", xscale="log", ylim=(0, None))
+    _legend(figure, loss)
+    return figure
+
+
+def _by_recipe(records: Sequence[Record]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.recipe, []).append(record)
+    return groups
+
+
+def _stack(
+    group: Sequence[Record], curve: Callable[[Record], tuple[Sequence[float | None], Sequence[float | None]]]
+) -> Curve:
+    """The curves of all seeds over the longest of their steps; nan where a run has stopped."""
+    curves = [curve(record) for record in group]
+    steps = max((steps for steps, _ in curves), key=len)
+    values = np.full((len(curves), len(steps)), np.nan)
+    for row, (_, of_seed) in zip(values, curves, strict=True):
+        row[: len(of_seed)] = [_number(value) for value in of_seed]
+    return np.array(steps, dtype=float), values
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Mean over the last updates, fewer at the start."""
+    sums = np.cumsum(values, axis=1)
+    before = np.concatenate([np.zeros_like(sums[:, :1]), sums], axis=1)
+    ends = np.arange(1, values.shape[1] + 1)
+    starts = np.maximum(ends - SMOOTHING, 0)
+    return (before[:, ends] - before[:, starts]) / (ends - starts)
+
+
+def _band(axes: Axes, steps: np.ndarray, values: np.ndarray, recipe: str) -> None:
+    """Mean over seeds, with a band from the least to the greatest."""
+    emphasis = 2.4 if recipe == "radam" else 1.6
+    axes.plot(steps, values.mean(0), color=_color(recipe), label=recipe, linewidth=emphasis, zorder=emphasis)
+    if len(values) > 1:
+        axes.fill_between(steps, values.min(0), values.max(0), color=_color(recipe), alpha=0.15, linewidth=0)
+
+
+def _color(recipe: str) -> str:
+    if recipe in COLORS:
+        return COLORS[recipe]
+    position = sum(recipe.encode())  # recipes of users: any colour, but always the same one
+    return to_hex(plt.get_cmap("tab20")(position % 20))
+
+
+def _limit_to_finite(axes: Axes) -> None:
+    """Keep a diverging run from flattening the others."""
+    ends = [np.nanmax(line.get_ydata()) for line in axes.get_lines() if np.isfinite(line.get_ydata()).any()]  # pyright: ignore[reportArgumentType]
+    top = 1.5 * float(np.median(ends)) if ends else None
+    axes.set_ylim(0, min(top, max(ends)) * 1.02 if top else None)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _save(figure: Figure, folder: Path, name: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        figure.savefig(folder / f"{name}.{ending}", metadata=metadata)
+    plt.close(figure)
+    return name

@@ -1,0 +1,49 @@
+"""Recipes: an optimizer together with a warmup rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hf_radam.rectification import untuned_exponential, untuned_linear
+
+Warmup = Literal["none", "linear", "untuned_linear", "untuned_exponential"]
+
+# Factor on the scheduled learning rate, by step (counted from 1) and beta2.
+UNTUNED_WARMUP: dict[Warmup, Callable[[int, float], float]] = {
+    "untuned_linear": untuned_linear,
+    "untuned_exponential": untuned_exponential,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One arm of a comparison."""
+
+    name: str
+    """What tables and figures call it; unique within a comparison."""
+    optimizer: str
+    """A name of `python -m hf_radam`, or one of Transformers' own."""
+    optim_args: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the optimizer."""
+    warmup: Warmup = "none"
+    """Rule by which the learning rate rises."""
+    warmup_steps: int = 0
+    """Length of the linear warmup, in steps."""
+
+
+# The recipes of the paper (section 5.3) and of its critics (Ma & Yarats, arXiv 1910.04209), without what must be tuned.
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(name="adam", optimizer="adam"),
+        Recipe(name="adam_warmup", optimizer="adam", warmup="linear"),
+        Recipe(name="adam_untuned_linear", optimizer="adam", warmup="untuned_linear"),
+        Recipe(name="adam_untuned_exponential", optimizer="adam", warmup="untuned_exponential"),
+        Recipe(name="adam_2k", optimizer="adam_2k"),
+        Recipe(name="adam_eps", optimizer="adam_eps"),
+        Recipe(name="radam", optimizer="radam"),
+        Recipe(name="radam_no_sgd", optimizer="radam_no_sgd"),
+    )
+}
