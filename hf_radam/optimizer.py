@@ -225,9 +225,12 @@ class RAdam(Optimizer):
         )
         if group["capturable"]:
             return capturable(bucket, hyper)
+        lr = hyper.lr
+        if isinstance(lr, Tensor):
+            lr = lr.reshape(()) if group["differentiable"] else lr.item()
         scalars = rectification.step_scalars(
             int(step.item()),
-            lr=hyper.lr if group["differentiable"] else float(hyper.lr),
+            lr=lr,
             betas=hyper.betas,
             eps=hyper.eps,
             weight_decay=hyper.weight_decay,
@@ -253,10 +256,12 @@ class RAdam(Optimizer):
 def _check(options: dict[str, Any], fused: bool | None) -> None:
     """Refuse options outside of their range, each with the rule, the value and the remedy."""
     lr, betas = options["lr"], options["betas"]
-    if isinstance(lr, Tensor) and lr.numel() != 1:
-        raise ValueError(f"a tensor lr must have 1 element, got {lr.numel()}; give each parameter group its own lr")
-    if not 0 <= float(lr) < float("inf"):
-        raise ValueError(f"lr must be a number >= 0, got {float(lr)}; use maximize=True to ascend")
+    if isinstance(lr, Tensor):
+        if lr.numel() != 1:
+            raise ValueError(f"a tensor lr must have 1 element, got {lr.numel()}; give each parameter group its own lr")
+        lr = lr.item()
+    if not 0 <= lr < float("inf"):
+        raise ValueError(f"lr must be a number >= 0, got {lr}; use maximize=True to ascend")
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas must be two numbers in [0, 1), got {betas}; the default is (0.9, 0.999)")
     for name in ("eps", "weight_decay"):

@@ -157,7 +157,8 @@ def decay_factor(lr: Any, weight_decay: float, decay: WeightDecay) -> Any:
     """Share of each parameter that one step takes away; 0 at lr = 0, so that loading a checkpoint moves no weight."""
     if decay == "decoupled":
         return lr * weight_decay
-    return weight_decay * (lr != 0) if decay == "absolute" else 0.0
+    # lr / lr, but 0 at lr = 0; in this form it also serves a tensor and keeps its precision.
+    return weight_decay * (lr / (lr + (lr == 0))) if decay == "absolute" else 0.0
 
 
 def variance_exact(rho_t: float, sigma: float = 1.0) -> float:

@@ -166,13 +166,15 @@ def capturable(bucket: Bucket, hyper: Hyperparameters) -> None:
     rectification starts at the wrong step.
     """
     beta1, beta2 = hyper.betas
-    zero = None if hyper.degenerated_to_sgd else torch.zeros((), device=bucket.params[0].device)
+    device = bucket.params[0].device
+    zero = None if hyper.degenerated_to_sgd else torch.zeros((), device=device)
+    lr = (torch.ones((), dtype=torch.float64, device=device) * hyper.lr).reshape(())
     for i, (p, g, m, v) in enumerate(zip(*bucket[:4], strict=True)):
         step = bucket.steps[i].double()
         rho_t = rho(step, beta2)
         rectified = rho_t > RECTIFY_ABOVE
         r = variance_ratio(rho_t, rho_inf(beta2)).sqrt()  # nan in start-up, where it is not selected
-        step_size = hyper.lr / (1 - beta1**step)
+        step_size = lr / (1 - beta1**step)
         bias_correction2 = 1 - beta2**step
         eps = hyper.eps if hyper.optimized_update else hyper.eps * bias_correction2.sqrt()
 
@@ -181,7 +183,7 @@ def capturable(bucket: Bucket, hyper: Hyperparameters) -> None:
         if hyper.weight_decay and hyper.decay == "l2":
             g = g.add(p, alpha=hyper.weight_decay)
         elif hyper.weight_decay:
-            p.mul_(1 - decay_factor(hyper.lr, hyper.weight_decay, hyper.decay))
+            p.mul_(1 - decay_factor(lr, hyper.weight_decay, hyper.decay))
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
         if bucket.max_exp_avg_sqs:

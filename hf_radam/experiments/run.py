@@ -156,7 +156,8 @@ def _training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqT
     settings: dict[str, Any] = {
         "report_to": "none",
         "per_device_eval_batch_size": 64,
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.accelerator.is_available(),
+        "use_cpu": not torch.accelerator.is_available(),
         **comparison.training,
         "output_dir": str(folder),
         "run_name": f"{comparison.name}/{recipe.name}/seed-{run.seed}",

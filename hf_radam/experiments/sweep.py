@@ -32,7 +32,8 @@ def sweep(comparison: Comparison, folder: Path) -> None:
     Raises:
         UserError: bad input, or the folder belongs to another comparison; nothing has been changed then.
     """
-    state = PartialState()
+    # Where there is no accelerator several processes find each other only if told to use the CPU.
+    state = PartialState(cpu=not torch.accelerator.is_available())
     if comparison.threads is not None:
         torch.set_num_threads(comparison.threads)
     _check_folder(comparison, folder)
