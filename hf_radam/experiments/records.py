@@ -66,7 +66,7 @@ class Record:
 
     def save(self, path: Path) -> None:
         """Write the record whole or not at all."""
-        write_atomically(path, json.dumps(_finite(asdict(self)), indent=None, separators=(",", ":")) + "\n")
+        write_atomically(path, json.dumps(_compact(asdict(self)), separators=(",", ":")) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Record:
@@ -171,9 +171,12 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _finite(value: Any) -> Any:
+def _compact(value: Any) -> Any:
+    """Floats to 8 digits, which is more than float32 has; None for what JSON cannot say."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _compact(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [_compact(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value
