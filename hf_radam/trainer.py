@@ -34,8 +34,9 @@ def _find(name: str) -> OptimizerSpec | None:
     return None
 
 
+@dataclass
 class RAdamArgumentsMixin(_Arguments):
-    """Lets `optim` of any TrainingArguments subclass be a registered name; put it before that class.
+    """Lets `optim` of any TrainingArguments subclass be a registered name, RAdam by default; put it before that class.
 
     Raises:
         ValueError: an unknown name, or `optim_args` that the optimizer does not take.
@@ -44,9 +45,12 @@ class RAdamArgumentsMixin(_Arguments):
         >>> @dataclass
         ... class Arguments(RAdamArgumentsMixin, TrainingArguments):
         ...     pass
-        >>> Arguments(output_dir="out", optim="radam", report_to="none").optim
+        >>> Arguments(output_dir="out", report_to="none").optim
         'radam'
     """
+
+    # Transformers' own type would have HfArgumentParser allow its own names only.
+    optim: str = field(default="radam", metadata={"help": _OPTIM_HELP})  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
         # Transformers turns `optim` into a member of an enumeration that only has its own names.
@@ -203,14 +207,10 @@ class RectificationCallback(TrainerCallback):
 class RAdamTrainingArguments(RAdamArgumentsMixin, TrainingArguments):
     """TrainingArguments whose `optim` may be a registered name; RAdam by default."""
 
-    optim: OptimizerNames | str = field(default="radam", metadata={"help": _OPTIM_HELP})
-
 
 @dataclass
 class RAdamSeq2SeqTrainingArguments(RAdamArgumentsMixin, Seq2SeqTrainingArguments):
     """Seq2SeqTrainingArguments whose `optim` may be a registered name; RAdam by default."""
-
-    optim: OptimizerNames | str = field(default="radam", metadata={"help": _OPTIM_HELP})
 
 
 class RAdamTrainer(RAdamTrainerMixin, Trainer):

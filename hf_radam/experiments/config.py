@@ -163,6 +163,9 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
     chosen = overrides.pop("recipes", None)
     if chosen:
         by_name = {recipe.name: recipe for recipe in recipes}
+        for name in chosen:
+            if name not in by_name and name not in RECIPES:
+                raise UserError(unknown_name("recipe", name, dict.fromkeys([*by_name, *RECIPES])))
         recipes = [by_name.get(name) or _recipe(name) for name in chosen]
     data = {**(content.get("data") or {}), **overrides.pop("data", {})}
     content = {**content, **overrides, "recipes": recipes, "data": data}

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_radam.experiments.config import Run, UserError
 from hf_radam.experiments.recipes import UNTUNED_WARMUP
@@ -33,6 +34,10 @@ class ComparisonTrainer(RAdamSeq2SeqTrainer):
     def __init__(self, *args: Any, run: Run, **kwargs: Any) -> None:
         self.run = run
         super().__init__(*args, **kwargs)
+        if self.label_smoother is None:
+            # Trainer's own mean over the tokens of all processes; models that ignore the number of items of the whole
+            # batch would scale their loss, and the SGD steps of RAdam's start-up, by the number of processes.
+            self.label_smoother = LabelSmoother(epsilon=0.0)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The scheduler of the arguments, times the recipe's untuned warmup factor."""
@@ -93,7 +98,7 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
         The record, on the main process; None on the others.
     """
     processes = PartialState().num_processes
-    args = _training_arguments(run, folder, processes)
+    args = training_arguments(run, folder, processes)
     set_seed(run.seed)
     model = task.model()
     trainer = ComparisonTrainer(
@@ -148,7 +153,12 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
     )
 
 
-def _training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTrainingArguments:
+def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTrainingArguments:
+    """The arguments of one run on that many processes.
+
+    Raises:
+        UserError: an unknown optimizer or option, a value that Transformers refuses, a batch that cannot be split.
+    """
     comparison, recipe = run.comparison, run.recipe
     per_device, rest = divmod(comparison.batch_size, processes)
     if rest or not per_device:

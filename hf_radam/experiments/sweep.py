@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from hf_radam.experiments.config import Comparison, UserError
 from hf_radam.experiments.records import Record, write_atomically
-from hf_radam.experiments.run import train_and_record
+from hf_radam.experiments.run import train_and_record, training_arguments
 from hf_radam.experiments.tasks.translation import TranslationTask
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ def sweep(comparison: Comparison, folder: Path) -> None:
     if comparison.threads is not None:
         torch.set_num_threads(comparison.threads)
     _check_folder(comparison, folder)
+    for run in comparison.runs():  # all of them now, so that the last recipe's typing error does not cost hours
+        training_arguments(run, folder, state.num_processes)
     with state.main_process_first():
         task = TranslationTask(comparison, cache_dir=folder)
         _claim_folder(comparison, folder, task.fingerprint)

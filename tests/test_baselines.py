@@ -1,0 +1,58 @@
+"""Adam-2k."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from cases import TOLERANCES, Gradients, advance, flat, largest_difference, parameters, train
+
+from hf_radam import Adam2k
+
+FLOAT64 = TOLERANCES[torch.float64]
+
+
+def test_without_freeze_it_is_adamw() -> None:
+    options = {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.8, 0.99)}
+    ours = train(Adam2k, parameters(), freeze_steps=0, **options)
+    assert largest_difference(ours, train(torch.optim.AdamW, parameters(), **options)) < FLOAT64
+
+
+def test_freeze_touches_only_the_second_moment() -> None:
+    params, gradients = parameters(), Gradients()
+    before = flat(params)
+    optimizer = Adam2k(params, weight_decay=0.1, betas=(0.9, 0.99), freeze_steps=7)
+    expected = [torch.zeros_like(p) for p in params]
+    for _ in range(7):
+        gradients.set(params)
+        for v, p in zip(expected, params, strict=True):
+            assert p.grad is not None
+            v.mul_(0.99).add_(0.01 * p.grad.square())
+        optimizer.step()
+    assert torch.equal(flat(params), before)
+    for v, p in zip(expected, params, strict=True):
+        assert not optimizer.state[p]["exp_avg"].any()
+        assert optimizer.state[p]["step"] == 7
+        assert largest_difference(optimizer.state[p]["exp_avg_sq"], v) < FLOAT64
+
+
+def test_after_the_freeze_it_is_adamw_with_that_state() -> None:
+    params, gradients = parameters(), Gradients()
+    optimizer = Adam2k(params, lr=1e-2, freeze_steps=5)
+    advance(optimizer, params, 5, gradients)
+    copies = [p.detach().clone().requires_grad_() for p in params]
+    adamw = torch.optim.AdamW(copies, lr=1e-2, weight_decay=0.0)
+    adamw.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    generator = gradients.generator.get_state()
+    advance(optimizer, params, 10, gradients)
+    gradients.generator.set_state(generator)
+    advance(adamw, copies, 10, gradients)
+    assert largest_difference(flat(params), flat(copies)) < FLOAT64
+
+
+def test_bad_freeze_and_copies() -> None:
+    with pytest.raises(ValueError, match="freeze_steps must be >= 0, got -1"):
+        Adam2k(parameters(), freeze_steps=-1)
+    assert pickle.loads(pickle.dumps(Adam2k(parameters(), freeze_steps=3))).freeze_steps == 3

@@ -1,0 +1,109 @@
+"""Names, options, and the strings they are read from."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from cases import parameters, train
+
+import hf_radam
+from hf_radam import RAdam, get_optimizer, list_optimizers, register_optimizer, registry
+from hf_radam.registry import parse_optim_args
+
+
+@pytest.fixture(autouse=True)
+def _restore_registry() -> Iterator[None]:
+    before = dict(registry._REGISTRY)
+    yield
+    registry._REGISTRY.clear()
+    registry._REGISTRY.update(before)
+
+
+@pytest.mark.parametrize("name", list_optimizers())
+def test_every_name_trains(name: str) -> None:
+    before, after = parameters(torch.float32), parameters(torch.float32)
+    options: dict[str, Any] = {"freeze_steps": 2} if name == "adam_2k" else {}
+    train(get_optimizer(name), after, steps=10, **options)
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_defaults_and_options() -> None:
+    no_sgd = get_optimizer("radam_no_sgd")(parameters())
+    assert isinstance(no_sgd, RAdam)
+    assert not no_sgd.degenerated_to_sgd
+    assert get_optimizer("adam_eps")(parameters()).param_groups[0]["eps"] == 1e-4
+    assert get_optimizer("adam_eps")(parameters(), eps=1e-2).param_groups[0]["eps"] == 1e-2
+
+
+def test_register() -> None:
+    spec = register_optimizer("lazy", "torch.optim:SGD", defaults={"momentum": 0.5}, warmup_free=True)
+    assert list_optimizers()[-1] == "lazy"
+    assert get_optimizer("lazy") is spec
+    assert spec(parameters(), lr=0.1).param_groups[0]["momentum"] == 0.5
+    with pytest.raises(ValueError, match="registered already; choose another name or pass overwrite=True"):
+        register_optimizer("lazy", torch.optim.SGD)
+    assert register_optimizer("lazy", torch.optim.SGD, overwrite=True).target is torch.optim.SGD
+    with pytest.raises(ValueError, match=r"package\.module:Class"):
+        register_optimizer("other", "torch.optim.SGD")
+
+
+def test_missing_dependency_names_what_to_install() -> None:
+    spec = register_optimizer("far", "no_such_package:Optimizer", extra="no-such-package")
+    with pytest.raises(ImportError, match="pip install no-such-package"):
+        spec(parameters())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: get_optimizer("radm"), "unknown optimizer 'radm'; did you mean 'radam'"),
+        (
+            lambda: get_optimizer("radam")(parameters(), warmup=3),
+            "unknown option of optimizer 'radam': 'warmup'.* valid",
+        ),
+        (
+            lambda: get_optimizer("radam")(parameters(), amsgrad="flase"),
+            "'amsgrad' of optimizer 'radam' must be true or",
+        ),
+        (lambda: get_optimizer("radam")(parameters(), eps="tiny"), "'eps' of optimizer 'radam' must be a number"),
+        (lambda: get_optimizer("radam")(parameters(), betas=0.9), "'betas' of optimizer 'radam' must be a tuple"),
+        (lambda: parse_optim_args("eps"), "must read 'key=value,key=value', but one entry is 'eps'"),
+        (lambda: parse_optim_args("eps=1,eps=2"), "gives 'eps' twice"),
+    ],
+)
+def test_bad_input(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, {}),
+        ("", {}),
+        ("degenerated_to_sgd=False", {"degenerated_to_sgd": False}),
+        (" betas = (0.9, 0.98) , eps=1e-6,", {"betas": (0.9, 0.98), "eps": 1e-6}),
+        ("betas=[0.9,0.98],foreach=none,kind=slow", {"betas": (0.9, 0.98), "foreach": None, "kind": "slow"}),
+    ],
+)
+def test_parse_optim_args(text: str | None, expected: dict[str, Any]) -> None:
+    assert parse_optim_args(text) == expected
+
+
+def test_table() -> None:
+    done = subprocess.run([sys.executable, "-m", "hf_radam"], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list_optimizers()
+
+
+def test_import_is_light() -> None:
+    heavy = ("matplotlib", "sacrebleu", "hf_radam.experiments")
+    code = f"import sys, hf_radam; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert hf_radam.__version__

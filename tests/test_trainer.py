@@ -1,0 +1,268 @@
+"""The Trainer mixins, through Transformers' real Trainer on a tiny model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    HfArgumentParser,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Seq2SeqTrainer,
+    Trainer,
+    TrainingArguments,
+)
+
+from hf_radam import (
+    RAdam,
+    RAdamArgumentsMixin,
+    RAdamSeq2SeqTrainer,
+    RAdamSeq2SeqTrainingArguments,
+    RAdamTrainer,
+    RAdamTrainerMixin,
+    RAdamTrainingArguments,
+    RectificationCallback,
+    rectification,
+)
+
+STEPS = 12
+
+
+class Data(torch.utils.data.Dataset[dict[str, Any]]):
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(index)
+        ids = torch.randint(0, 50, (8,), generator=generator)
+        return {"input_ids": ids, "labels": int(ids[0] > 25)}
+
+
+class Text(Data):
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        ids = super().__getitem__(index)["input_ids"]
+        return {"input_ids": ids, "labels": ids}
+
+
+def model() -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    return BertForSequenceClassification(config)
+
+
+def options(**changes: Any) -> dict[str, Any]:
+    return {
+        "output_dir": "out", "max_steps": STEPS, "learning_rate": 1e-3, "weight_decay": 0.1, "logging_steps": 1,
+        "per_device_train_batch_size": 8, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
+        "dataloader_pin_memory": False, "save_strategy": "no", **changes,
+    }  # fmt: skip
+
+
+def arguments(**changes: Any) -> RAdamTrainingArguments:
+    return RAdamTrainingArguments(**options(**changes))
+
+
+def trained(trainer: Trainer, **train: Any) -> torch.Tensor:
+    trainer.train(**train)
+    assert trainer.model is not None
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def unwrapped(trainer: Trainer) -> Any:
+    optimizer: Any = trainer.optimizer
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def test_equals_torch_radam_in_a_plain_trainer() -> None:
+    ours = trained(RAdamTrainer(model(), arguments(max_grad_norm=1e9), train_dataset=Data()))
+    kwargs = {"lr": 1e-3, "decoupled_weight_decay": True}
+    plain = TrainingArguments(**options(max_grad_norm=1e9))
+    theirs = Trainer(model(), plain, train_dataset=Data(), optimizer_cls_and_kwargs=(torch.optim.RAdam, kwargs))
+    assert (ours - trained(theirs)).abs().max() < 1e-7  # float32 rounding in 12 steps of 1e-3
+
+
+def test_every_field_reaches_the_optimizer() -> None:
+    args = arguments(
+        adam_beta1=0.8, adam_beta2=0.98, adam_epsilon=1e-6, optim_args="degenerated_to_sgd=false,foreach=true"
+    )
+    optimizer: Any = RAdamTrainer(model(), args, train_dataset=Data()).create_optimizer()
+    assert type(optimizer) is RAdam
+    assert not optimizer.degenerated_to_sgd
+    for group, weight_decay in zip(optimizer.param_groups, (0.1, 0.0), strict=True):
+        expected = {"lr": 1e-3, "betas": (0.8, 0.98), "eps": 1e-6, "weight_decay": weight_decay, "foreach": True}
+        assert {key: group[key] for key in expected} == expected
+
+
+def test_decay_groups_are_those_of_transformers() -> None:
+    network = model()
+    ours = RAdamTrainer(network, arguments()).create_optimizer()
+    theirs = Trainer(network, TrainingArguments(**options())).create_optimizer()
+    for a, b in zip(ours.param_groups, theirs.param_groups, strict=True):
+        assert a["weight_decay"] == b["weight_decay"]
+        assert all(p is q for p, q in zip(a["params"], b["params"], strict=True))
+
+
+def test_optim_args_win_over_fields() -> None:
+    args = arguments(adam_beta2=0.98, optim_args="betas=(0.9,0.99),weight_decay=0.5,eps=1e-5")
+    groups = RAdamTrainer(model(), args).create_optimizer().param_groups
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
+    assert groups[0]["betas"] == (0.9, 0.99)
+    assert groups[0]["eps"] == 1e-5
+
+
+def test_only_trainable_parameters_and_no_empty_group() -> None:
+    network = model()
+    for name, p in network.named_parameters():
+        p.requires_grad_(name.endswith("bias"))
+    (group,) = RAdamTrainer(network, arguments()).create_optimizer().param_groups
+    assert group["weight_decay"] == 0.0
+    assert all(p.requires_grad for p in group["params"])
+
+
+@pytest.mark.parametrize("name", ["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"])
+def test_vanilla_names_are_unchanged(name: str) -> None:
+    theirs = trained(Trainer(model(), TrainingArguments(**options(optim=name)), train_dataset=Data()))
+    assert torch.equal(trained(RAdamTrainer(model(), arguments(optim=name), train_dataset=Data())), theirs)
+    by_keyword = RAdamTrainer(model(), TrainingArguments(**options()), train_dataset=Data(), optim=name)
+    assert torch.equal(trained(by_keyword), theirs)
+    assert by_keyword.optimizer_cls_and_kwargs is None
+
+
+def test_keyword_in_a_plain_trainer_with_plain_arguments() -> None:
+    class Mine(RAdamTrainerMixin, Trainer):
+        pass
+
+    assert type(Mine(model(), TrainingArguments(**options()), optim="radam").create_optimizer()) is RAdam
+
+
+def test_seq2seq() -> None:
+    trainer = RAdamSeq2SeqTrainer(model(), RAdamSeq2SeqTrainingArguments(**options()), train_dataset=Data())
+    assert isinstance(trainer, Seq2SeqTrainer)
+    trainer.train()
+    assert type(unwrapped(trainer)) is RAdam
+
+
+def test_mixin_on_another_arguments_class() -> None:
+    @dataclass
+    class Arguments(RAdamArgumentsMixin, TrainingArguments):
+        mine: int = 1
+
+    args = Arguments(**options(optim="radam_no_sgd"))
+    assert args.optim == "radam_no_sgd"
+    assert '"optim": "radam_no_sgd"' in args.to_json_string()
+    assert Arguments(**options()).optim == "radam"
+    assert Arguments(**options(optim="adafactor")).optim == "adafactor"
+
+
+def test_command_line() -> None:
+    parser = HfArgumentParser(RAdamTrainingArguments)  # pyright: ignore[reportArgumentType]
+    line = "--output_dir out --optim radam --optim_args degenerated_to_sgd=false,betas=(0.9,0.98) --report_to none"
+    (args,) = parser.parse_args_into_dataclasses(line.split())
+    optimizer: Any = RAdamTrainer(model(), args).create_optimizer()
+    assert not optimizer.degenerated_to_sgd
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.98)
+    assert RAdamTrainingArguments("out", report_to="none").optim == "radam"
+
+
+def test_set_optimizer() -> None:
+    args = arguments().set_optimizer("radam_no_sgd", learning_rate=1e-2, beta2=0.99)
+    assert (args.optim, args.learning_rate, args.adam_beta2) == ("radam_no_sgd", 1e-2, 0.99)
+    assert args.set_optimizer("adafactor").optim == "adafactor"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optim": "radm"}, "unknown optimizer 'radm'; did you mean 'radam'.*adamw_torch_fused"),
+        ({"optim_args": "degenerate_to_sgd=false"}, "did you mean 'degenerated_to_sgd'"),
+        ({"optim_args": "amsgrad=ture"}, "'amsgrad' of optimizer 'radam' must be true or false"),
+    ],
+)
+def test_bad_arguments_are_refused_early(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        arguments(**changes)
+
+
+def test_optim_keyword_excludes_other_choices() -> None:
+    with pytest.raises(ValueError, match="optimizer_cls_and_kwargs both choose"):
+        RAdamTrainer(model(), arguments(), optim="radam", optimizer_cls_and_kwargs=(torch.optim.SGD, {"lr": 0.1}))
+    given = torch.optim.SGD(model().parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="optimizers both choose"):
+        RAdamTrainer(model(), arguments(), optim="radam", optimizers=(given, None))
+    assert RAdamTrainer(model(), arguments(), optimizers=(given, None)).create_optimizer() is given
+
+
+def test_model_init_and_changed_arguments() -> None:
+    trainer = RAdamTrainer(model_init=model, args=arguments(), train_dataset=Data())
+    first = trained(trainer)
+    assert torch.equal(trained(trainer), first)
+    trainer.args.learning_rate = 1e-2
+    assert not torch.equal(trained(trainer), first)
+    assert unwrapped(trainer).defaults["lr"] == 1e-2
+
+
+def test_gradient_accumulation() -> None:
+    # A model whose loss counts the items of the whole batch; Transformers does not divide the loss of others, and
+    # the SGD steps of start-up, unlike Adam's, then see a larger gradient.
+    def train(**changes: Any) -> torch.Tensor:
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        )
+        return trained(RAdamTrainer(LlamaForCausalLM(config), arguments(**changes), train_dataset=Text()))
+
+    halves = train(per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    assert (halves - train()).abs().max() < 1e-6  # float32 rounding in 12 steps of 1e-3
+
+
+@pytest.mark.parametrize("saved_after", [3, 8])
+def test_resume_is_bitwise(saved_after: int) -> None:
+    saving = {"save_strategy": "steps", "save_steps": saved_after, "lr_scheduler_type": "cosine"}
+    straight = trained(RAdamTrainer(model(), arguments(**saving), train_dataset=Data()))
+    again = RAdamTrainer(model(), arguments(**saving), train_dataset=Data())
+    checkpoint = Path("out") / f"checkpoint-{saved_after}"
+    assert torch.equal(trained(again, resume_from_checkpoint=str(checkpoint)), straight)
+    (checkpoint / "optimizer.pt").unlink()  # the control: the state does matter
+    without = RAdamTrainer(model(), arguments(**saving), train_dataset=Data())
+    assert not torch.equal(trained(without, resume_from_checkpoint=str(checkpoint)), straight)
+
+
+def test_warmup_with_a_warmup_free_optimizer_warns_once() -> None:
+    trainer = RAdamTrainer(model(), arguments(warmup_steps=4), train_dataset=Data())
+    with pytest.warns(UserWarning, match="4 warmup steps together with 'radam'") as warned:  # noqa: PT031
+        for _ in range(2):
+            trainer.train()
+    assert len([w for w in warned if "warmup steps together" in str(w.message)]) == 1
+    RAdamTrainer(model(), arguments(warmup_steps=4, optim="adam"), train_dataset=Data()).train()
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["our_trainer", "callback_in_a_plain_trainer"])
+def test_rectification_is_logged(ours: bool) -> None:
+    if ours:
+        trainer: Trainer = RAdamTrainer(model(), arguments(adam_beta2=0.99), train_dataset=Data())
+    else:
+        trainer = Trainer(
+            model(), TrainingArguments(**options()), train_dataset=Data(), callbacks=[RectificationCallback()],
+            optimizer_cls_and_kwargs=(torch.optim.RAdam, {"lr": 1e-3, "betas": (0.9, 0.99)}),
+        )  # fmt: skip
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [entry["rectification"] for entry in logs] == [
+        rectification.rectification(step, 0.99) or 0.0 for step in range(1, STEPS + 1)
+    ]
+    assert [entry["rho"] for entry in logs] == [rectification.rho(step, 0.99) for step in range(1, STEPS + 1)]
+
+
+def test_other_optimizers_log_no_rectification() -> None:
+    trainer = RAdamTrainer(model(), arguments(optim="adam"), train_dataset=Data())
+    trainer.train()
+    assert not any("rectification" in entry for entry in trainer.state.log_history)
