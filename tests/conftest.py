@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# One thread each: the suite runs several processes, and threads that wait for each other cost more than they give.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

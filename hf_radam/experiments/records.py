@@ -111,7 +111,7 @@ def environment(processes: int) -> dict[str, Any]:
         "versions": {package: _version(package) for package in PACKAGES},
         "commit": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
-        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name(),
+        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name(),
         "cpu_cores": os.cpu_count(),
         "processes": processes,
         "threads": torch.get_num_threads(),
@@ -162,7 +162,8 @@ def _commit() -> str | None:
     return head + "+" * bool(changes)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Model of the processor."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():

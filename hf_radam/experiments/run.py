@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from datasets import Dataset, concatenate_datasets
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 from transformers.trainer_pt_utils import LabelSmoother
@@ -106,7 +107,7 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
         model=model,
         args=args,
         train_dataset=task.train_dataset,
-        eval_dataset=task.eval_dataset,
+        eval_dataset=_pad(task.eval_dataset, processes * args.per_device_eval_batch_size if processes > 1 else 1),
         data_collator=task.collator(model),
         processing_class=task.tokenizer,
         preprocess_logits_for_metrics=task.preprocess_logits_for_metrics,
@@ -217,6 +218,15 @@ def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str
     rows = {entry["step"]: entry for entry in history if marker in entry}
     present = [name for name in names if any(prefix + name in row for row in rows.values())]
     return {"step": list(rows), **{name: [row.get(prefix + name) for row in rows.values()] for name in present}}
+
+
+def _pad(dataset: Dataset, multiple: int) -> Dataset:
+    """Add examples without labels, so that all processes evaluate equally many and none is evaluated twice."""
+    missing = -len(dataset) % multiple
+    nothing = {"input_ids": [dataset["input_ids"][0]] * missing, "labels": [[-100]] * missing}
+    return (
+        concatenate_datasets([dataset, Dataset.from_dict(nothing, features=dataset.features)]) if missing else dataset
+    )
 
 
 def _test(trainer: ComparisonTrainer, task: TranslationTask, processes: int) -> dict[str, float]:

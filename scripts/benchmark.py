@@ -1,0 +1,299 @@
+"""Measure what an optimizer costs.
+
+    python scripts/benchmark.py step                                       # BERT-base and LoRA shapes
+    python scripts/benchmark.py step --shapes decoder-1b --device cuda --json runs/step.json
+
+`step` prints, for RAdam of this and other packages and for AdamW:
+
+- The time of one `step()`: the median over rounds, and the fastest and slowest round. In every round each optimizer has
+  its turn, so that a drift of the machine hits all alike.
+- Its extra peak memory: temporary tensors only, without parameters, gradients and state. On CUDA this is the peak of
+  the caching allocator, on a CPU that of all allocations and frees that the PyTorch profiler records. The resident size
+  would not do: malloc keeps the memory of small tensors and hands it out again.
+- The share of a copy's speed: a step has to read p, g, m, v and write p, m, v; a copy is one read and one write. CPUs
+  reach more than 100 %: to write where they have just read is faster than to write elsewhere.
+
+All take rectified steps on the same parameters and fixed random gradients, without weight decay, for which
+implementations that are not fused would pay extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from itertools import accumulate
+from math import prod
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.profiler import ProfilerActivity, profile
+
+from hf_radam.experiments.config import UserError
+from hf_radam.experiments.records import cpu_name, environment, write_atomically
+
+Shape = tuple[int, ...]
+
+OPTIONS: Mapping[str, Any] = {"lr": 1e-6, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
+WARM_UP = 6  # with this beta2 the first rectified step is the sixth
+SMALLEST_COPY = 256_000_000  # bytes; less might stay in a cache
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An optimizer and how it is built."""
+
+    package: str  # name under which it is installed
+    module: str
+    cls: str
+    variant: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)  # beside `OPTIONS`
+
+    @property
+    def name(self) -> str:
+        """Name in the table."""
+        return f"{self.module}.{self.cls}" + f" ({self.variant})" * bool(self.variant)
+
+    def build(self, params: list[Tensor]) -> Optimizer:
+        """The optimizer, ready for `step()`."""
+        optimizer = getattr(import_module(self.module), self.cls)(params, **OPTIONS, **self.options)
+        if self.package == "schedulefree":
+            optimizer.train()  # it refuses to step otherwise
+        return optimizer
+
+
+CONTENDERS = (
+    Contender("torch", "torch.optim", "AdamW", "fused", {"fused": True}),  # the baseline
+    Contender("hf_radam", "hf_radam", "RAdam", "fused", {"fused": True}),
+    Contender("hf_radam", "hf_radam", "RAdam", "foreach", {"foreach": True}),
+    Contender("hf_radam", "hf_radam", "RAdam", "for-loop", {"foreach": False}),
+    Contender("torch", "torch.optim", "AdamW", "foreach", {"foreach": True}),
+    Contender("torch", "torch.optim", "RAdam", "foreach", {"foreach": True}),
+    Contender("torch", "torch.optim", "RAdam", "for-loop", {"foreach": False}),
+    Contender("pytorch_optimizer", "pytorch_optimizer", "RAdam"),
+    Contender("torch-optimi", "optimi", "RAdam"),
+    Contender("timm", "timm.optim", "RAdamLegacy"),
+    Contender("schedulefree", "schedulefree", "RAdamScheduleFree"),
+)
+
+
+def bert_base() -> list[Shape]:
+    """BERT-base (uncased) with its pooler."""
+    hidden, ffn = 768, 3072
+    norm: list[Shape] = [(hidden,), (hidden,)]
+    square: list[Shape] = [(hidden, hidden), (hidden,)]
+    embeddings = [(30522, hidden), (512, hidden), (2, hidden), *norm]
+    layer = [*4 * square, *norm, (ffn, hidden), (ffn,), (hidden, ffn), (hidden,), *norm]
+    return [*embeddings, *12 * layer, *square]
+
+
+def decoder_1b() -> list[Shape]:
+    """TinyLlama 1.1B."""
+    hidden, kv, ffn, vocabulary = 2048, 256, 5632, 32000
+    attention = [(hidden, hidden), (kv, hidden), (kv, hidden), (hidden, hidden)]
+    layer = [*attention, (ffn, hidden), (ffn, hidden), (hidden, ffn), (hidden,), (hidden,)]
+    return [(vocabulary, hidden), *22 * layer, (hidden,), (vocabulary, hidden)]
+
+
+SHAPES = {"bert-base": bert_base(), "lora": 250 * [(8, 768), (768, 8)], "decoder-1b": decoder_1b()}
+assert sum(map(prod, SHAPES["bert-base"])) == 109_482_240
+assert sum(map(prod, SHAPES["decoder-1b"])) == 1_100_048_384
+
+
+def measure(
+    shapes: str, contenders: list[Contender], device: torch.device, dtype: torch.dtype, steps: int, rounds: int
+) -> dict[str, Any]:
+    """Measure the contenders, the first of which is the baseline; returns what `table` takes, fit for JSON."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def random_tensors() -> list[Tensor]:
+        return [torch.randn(shape, generator=generator, device=device, dtype=dtype) for shape in SHAPES[shapes]]
+
+    params, gradients = random_tensors(), random_tensors()
+    grads = [gradient.clone() for gradient in gradients]
+    for p, grad in zip(params, grads, strict=True):
+        p.grad = grad
+    size = sum(p.nbytes for p in params)
+    # Ones, since zeros may be memory that nobody has touched, which is read faster.
+    source, target = torch.ones(2, max(size, SMALLEST_COPY) // dtype.itemsize, device=device, dtype=dtype)
+
+    optimizers = {contender.name: contender.build(params) for contender in contenders}
+    extra: dict[str, int] = {}
+    for name, optimizer in optimizers.items():
+        for _ in range(WARM_UP):
+            optimizer.step()
+        extra[name] = extra_memory(optimizer.step, device)
+
+    copies: list[float] = []
+    times: dict[str, list[float]] = {name: [] for name in optimizers}
+    for _ in range(rounds):
+        copies.append(seconds_per_call(lambda: target.copy_(source), steps, device))
+        for name, optimizer in optimizers.items():
+            torch._foreach_copy_(grads, gradients)  # schedulefree overwrites gradients
+            times[name].append(seconds_per_call(optimizer.step, steps, device))
+
+    seconds = {name: statistics.median(of_rounds) for name, of_rounds in times.items()}
+    copy_speed = 2 * source.nbytes / statistics.median(copies)
+    rows = [
+        {
+            "optimizer": name,
+            "seconds": seconds[name],
+            "seconds_of_rounds": times[name],
+            "ratio": seconds[name] / seconds[contenders[0].name],
+            "extra_bytes": extra[name],
+            "extra_ratio": extra[name] / size,
+            "share_of_copy": 7 * size / seconds[name] / copy_speed,
+        }
+        for name in optimizers
+    ]
+    return {
+        "shapes": shapes,
+        "tensors": len(params),
+        "parameters": sum(p.numel() for p in params),
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": device.type,
+        "steps": steps,
+        "rounds": rounds,
+        "copy_bytes_per_second": copy_speed,
+        "rows": rows,
+    }
+
+
+def seconds_per_call(call: Callable[[], object], times: int, device: torch.device) -> float:
+    """Mean time of a call; one before, not timed, bears what the predecessor left in the caches."""
+    call()
+    synchronize(device)
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    synchronize(device)
+    return (time.perf_counter() - start) / times
+
+
+def extra_memory(call: Callable[[], object], device: torch.device) -> int:
+    """Most bytes that a call holds at once, beyond what was there before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    changes = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
+    return max(accumulate((event["args"]["Bytes"] for event in changes), initial=0))
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """What `measure` found, as Markdown: a line that says what was measured on what, and the table."""
+    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    lines = [
+        f"{benchmark['shapes']}: {benchmark['parameters'] / 1e6:.1f} M parameters in {benchmark['tensors']} tensors, "
+        f"{benchmark['dtype']}; {benchmark['device']}: {facts['hardware']}, threads: {facts['threads']}, copies at "
+        f"{benchmark['copy_bytes_per_second'] / 1e9:.3g} GB/s; {versions}; median (least to most) of "
+        f"rounds x steps: {benchmark['rounds']} x {benchmark['steps']}",
+        "",
+        "| optimizer | ms a step | of the baseline | extra peak memory | of the parameters | of a copy's speed |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in benchmark["rows"]:
+        times = (row["seconds"], min(row["seconds_of_rounds"]), max(row["seconds_of_rounds"]))
+        middle, least, most = (f"{1e3 * s:.0f}" if s > 0.1 else f"{1e3 * s:.3g}" for s in times)
+        lines.append(
+            f"| {row['optimizer']} | {middle} ({least} to {most}) | {row['ratio']:.2f}x "
+            f"| {row['extra_bytes'] / 1e6:.1f} MB | {row['extra_ratio']:.2f}x | {row['share_of_copy']:.0%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def step(options: argparse.Namespace) -> None:
+    """The subcommand `step`."""
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda needs a GPU, and PyTorch sees none; use --device cpu")
+    if device.type == "cpu" and "decoder-1b" in options.shapes:
+        raise UserError("--shapes decoder-1b needs the memory of a large GPU (--device cuda); use bert-base on a CPU")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler reports its stages
+
+    contenders = [contender for contender in CONTENDERS if find_spec(contender.module.split(".")[0])]
+    if missing := [contender.package for contender in CONTENDERS if contender not in contenders]:
+        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
+    facts = environment(processes=1)
+    facts["hardware"] = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
+    facts["versions"] = {contender.package: metadata.version(contender.package) for contender in contenders}
+
+    benchmarks: list[dict[str, Any]] = []
+    dtype = getattr(torch, options.dtype)
+    for shapes in options.shapes:
+        benchmarks.append(measure(shapes, contenders, device, dtype, options.steps, options.rounds))
+        print(table(benchmarks[-1], facts), flush=True)
+    if options.json:
+        content = {"environment": facts, "benchmarks": benchmarks}
+        try:
+            write_atomically(options.json, json.dumps(content, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {options.json}: {error.strerror}; the tables above are complete") from error
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message without the usage, and exit with 2."""
+        self.exit(2, f"error: {message}\n")
+
+
+def positive(text: str) -> int:
+    """A count, as an argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text}")
+    return int(text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = Parser(description="Measure what an optimizer costs.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    command = commands.add_parser("step", help="time and memory of one step, side by side")
+    command.set_defaults(run=step)
+    add = command.add_argument
+    add("--shapes", nargs="+", choices=SHAPES, default=["bert-base", "lora"], help="of the parameters")
+    add("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--dtype", choices=["float32", "bfloat16"], default="float32")
+    add("--steps", type=positive, default=5, help="timed steps of an optimizer in a round")
+    add("--rounds", type=positive, default=7, help="times that each optimizer has its turn")
+    add("--threads", type=positive, help="on a CPU; PyTorch's choice if not given")
+    add("--json", type=Path, help="file for the same numbers")
+    options = parser.parse_args(argv)
+    try:
+        options.run(options)
+    except (UserError, torch.OutOfMemoryError) as error:
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""A tiny comparison, and how a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPARE = [sys.executable, str(ROOT / "scripts" / "compare.py")]
+
+TINY: dict[str, Any] = {
+    "name": "Tiny",
+    "task": "translation",
+    "data": {"vocab_size": 300, "max_length": 32, "max_eval_samples": 20},
+    "model": {
+        "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16,
+        "encoder_attention_heads": 2, "decoder_attention_heads": 2, "dropout": 0.0,
+    },
+    "recipes": ["adam", {"recipe": "adam_warmup", "warmup_steps": 3}, "radam"],
+    "learning_rates": [3e-3],
+    "seeds": [0],
+    "max_steps": 12,
+    "batch_size": 4,
+    "eval_steps": 4,
+    "save_steps": 5,
+    "target_loss": 5.5,
+    "threads": 1,
+    "training": {"adam_beta2": 0.9, "label_smoothing_factor": 0.1},
+}  # fmt: skip
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    return path
+
+
+def run(command: Sequence[str | Path], check: bool = True, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **kwargs)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return {**os.environ, **changes}
