@@ -322,7 +322,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "missing key": ({"recipes": [{"name": "x"}]}, [], "recipe 'x': the key 'optimizer' is missing"),
     "wrong type": ({"batch_size": "many"}, [], "batch_size must be a whole number, got 'many'"),
     "zero steps": ({}, ["--max_steps", "0"], "max_steps must be >= 1, got 0"),
-    "negative lr": ({}, ["--learning_rates", "-1e-3"], "learning_rates must be positive, got -0.001"),
+    "negative lr": ({}, ["--learning_rates", "-0.001"], "learning_rates must be positive, got -0.001"),
     "no seeds": ({"seeds": []}, [], "seeds must be a list of at least one"),
     "untuned warmup": ({"recipes": ["adam_warmup"]}, [], "warmup_steps must be positive with linear warmup"),
     "missing text": (

@@ -154,7 +154,7 @@ def _pair(row: Any, data: TranslationData, where: str) -> Pair:
             f'{where} must read {{"translation": {{"{data.source_lang}": ..., "{data.target_lang}": ...}}}}; '
             "set source_lang and target_lang to its languages"
         )
-    return translation[data.source_lang], translation[data.target_lang]
+    return translation[data.source_lang].strip(), translation[data.target_lang].strip()
 
 
 def _read_lines(path: Path) -> list[str]:
