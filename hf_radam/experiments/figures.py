@@ -11,7 +11,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from hf_radam.experiments.records import Record
@@ -27,6 +26,7 @@ COLORS = {
     "adam_eps": "#999999",
     "radam_no_sgd": "#E69F00",
 }
+FURTHER_COLORS = ("#F0E442", "#7F3C8D", "#8C564B", "#17BECF", "#BCBD22", "#AA0A3C", "#005AC8", "#8A9A5B")
 STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -74,10 +74,11 @@ def draw_all(records: Sequence[Record], folder: Path, target_loss: float | None,
 def training_loss(records: Sequence[Record]) -> Figure:
     """Training loss of each recipe: all updates, and the first ones on a logarithmic axis."""
     figure, (whole, early) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharey=True)
+    colors = _colors(records)
     for recipe, group in _by_recipe(records).items():
         steps, losses = _stack(group, lambda record: (record.curves["step"], record.curves["loss"]))
-        _band(whole, steps, _smooth(losses), recipe)
-        _band(early, steps, _smooth(losses), recipe)
+        _band(whole, steps, _smooth(losses), recipe, colors[recipe])
+        _band(early, steps, _smooth(losses), recipe, colors[recipe])
     whole.set(title="Training loss", xlabel="update", ylabel="loss (nats a token, label-smoothed)")
     early.set(title="The first updates", xlabel="update (logarithmic)", xscale="log")
     _limit_to_finite(whole)
@@ -88,9 +89,13 @@ def training_loss(records: Sequence[Record]) -> Figure:
 def evaluation(records: Sequence[Record], target_loss: float | None) -> Figure:
     """Evaluation loss and token accuracy of each recipe."""
     figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    colors = _colors(records)
     for recipe, group in _by_recipe(records).items():
         for axes, name in ((loss, "loss"), (accuracy, "token_accuracy")):
-            _band(axes, *_stack(group, lambda record: (record.evaluations["step"], record.evaluations[name])), recipe)  # noqa: B023 (used at once)
+            steps, values = _stack(
+                group, lambda record, name=name: (record.evaluations["step"], record.evaluations[name])
+            )
+            _band(axes, steps, values, recipe, colors[recipe])
     entropy = records[0].facts["unigram_entropy"]
     loss.axhline(entropy, color="#666666", linestyle=":", linewidth=1.2)
     loss.annotate(
@@ -115,6 +120,7 @@ def evaluation(records: Sequence[Record], target_loss: float | None) -> Figure:
 def effective_learning_rate(records: Sequence[Record]) -> Figure:
     """Learning rate times rectification: what multiplies Adam's direction at each update."""
     figure, axes = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
+    colors = _colors(records)
     for recipe, group in _by_recipe(records).items():
         record = group[0]
         rates = np.array(record.curves["learning_rate"], dtype=float)
@@ -123,7 +129,7 @@ def effective_learning_rate(records: Sequence[Record]) -> Figure:
             rates = rates * np.array(terms, dtype=float)
         rates[: int(record.config["recipe"]["optim_args"].get("freeze_steps", 0))] = 0.0
         axes.plot(
-            np.array(record.curves["step"], dtype=float), rates, color=_color(recipe), label=recipe, linewidth=1.8
+            np.array(record.curves["step"], dtype=float), rates, color=colors[recipe], label=recipe, linewidth=1.8
         )
     axes.set(title="Learning rate × rectification", xlabel="update", ylim=(0, None))
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
@@ -134,13 +140,14 @@ def effective_learning_rate(records: Sequence[Record]) -> Figure:
 def over_learning_rates(records: Sequence[Record], metric: str) -> Figure:
     """Final loss and metric of each recipe against the learning rate (Figure 6 of the paper, for this task)."""
     figure, (loss, quality) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    colors = _colors(records)
     for recipe, group in _by_recipe(records).items():
         for axes, name in ((loss, "loss"), (quality, metric)):
             rates = sorted({record.learning_rate for record in group})
             values = [[_number(r.final[name]) for r in group if r.learning_rate == rate] for rate in rates]
             means = [np.mean(of_rate) for of_rate in values]
             spread = np.array([[m - min(v), max(v) - m] for m, v in zip(means, values, strict=True)]).T
-            axes.errorbar(rates, means, spread, color=_color(recipe), label=recipe, marker="o", capsize=3)  # pyright: ignore[reportArgumentType]
+            axes.errorbar(rates, means, spread, color=colors[recipe], label=recipe, marker="o", capsize=3)  # pyright: ignore[reportArgumentType]
     loss.axhline(records[0].facts["unigram_entropy"], color="#666666", linestyle=":", linewidth=1.2)
     loss.set(
         title="Final evaluation loss", xlabel="peak learning rate", ylabel="nats a token", xscale="log", ylim=(0, None)
@@ -178,19 +185,21 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (before[:, ends] - before[:, starts]) / (ends - starts)
 
 
-def _band(axes: Axes, steps: np.ndarray, values: np.ndarray, recipe: str) -> None:
+def _band(axes: Axes, steps: np.ndarray, values: np.ndarray, recipe: str, color: str) -> None:
     """Mean over seeds, with a band from the least to the greatest."""
     emphasis = 2.4 if recipe == "radam" else 1.6
-    axes.plot(steps, values.mean(0), color=_color(recipe), label=recipe, linewidth=emphasis, zorder=emphasis)
+    axes.plot(steps, values.mean(0), color=color, label=recipe, linewidth=emphasis, zorder=emphasis)
     if len(values) > 1:
-        axes.fill_between(steps, values.min(0), values.max(0), color=_color(recipe), alpha=0.15, linewidth=0)
+        axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.15, linewidth=0)
 
 
-def _color(recipe: str) -> str:
-    if recipe in COLORS:
-        return COLORS[recipe]
-    position = sum(recipe.encode())  # recipes of users: any colour, but always the same one
-    return to_hex(plt.get_cmap("tab20")(position % 20))
+def _colors(records: Sequence[Record]) -> dict[str, str]:
+    """Colour of each recipe: the fixed ones, then the first that are free."""
+    recipes = list(dict.fromkeys(record.recipe for record in records))
+    free = iter(
+        [color for color in [*COLORS.values(), *FURTHER_COLORS] if color not in {COLORS.get(r) for r in recipes}]
+    )
+    return {recipe: COLORS.get(recipe) or next(free, "#000000") for recipe in recipes}
 
 
 def _limit_to_finite(axes: Axes) -> None:
@@ -201,8 +210,10 @@ def _limit_to_finite(axes: Axes) -> None:
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
+    """Below the figure, in as many columns as its width has room for."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6))
+    room = int(figure.get_figwidth() / (0.09 * max(len(label) for label in labels) + 0.6))
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), room)))
 
 
 def _number(value: float | None) -> float:
