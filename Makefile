@@ -2,18 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: compare test style
+.PHONY: compare test style readme
 
 compare: .venv/.installed
 	$(BIN)/python scripts/compare.py
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 style: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Tables and figures of README.md and model_cards/, from the committed records.
+readme: .venv/.installed
+	$(BIN)/python scripts/readme.py
 
 # torch first and pinned: a package that asks for just any torch would fetch several GB of CUDA libraries.
 .venv/.installed: pyproject.toml constraints.txt

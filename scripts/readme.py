@@ -1,0 +1,55 @@
+"""Render the reports under `model_cards/` and the tables in README.md from the committed records.
+
+    python scripts/readme.py
+
+In the README a table stands between `<!-- table: FOLDER -->` or `<!-- benchmark: FILE -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmark import table as benchmark_table
+
+from hf_radam.experiments.records import write_atomically
+from hf_radam.experiments.report import write_report
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"<!-- (?P<kind>table|benchmark): (?P<path>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def render(readme: str, reports: Mapping[str, str]) -> str:
+    """The README with all its tables made anew.
+
+    Args:
+        readme: its text.
+        reports: text of table.md by folder, relative to the root.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        path = match["path"]
+        if match["kind"] == "table":
+            body = "\n".join(line for line in reports[path].splitlines() if line.startswith("|")) + "\n"
+        else:
+            measured = json.loads((ROOT / path).read_text(encoding="utf-8"))
+            body = "\n".join(benchmark_table(b, measured["environment"]) for b in measured["benchmarks"])
+        return f"<!-- {match['kind']}: {path} -->\n\n{body}\n<!-- end -->"
+
+    return BLOCK.sub(block, readme)
+
+
+def main() -> None:
+    """Write everything in its place."""
+    reports: dict[str, str] = {}
+    for description in sorted(ROOT.glob("model_cards/*/comparison.json")):
+        path = write_report(description.parent)
+        reports[str(description.parent.relative_to(ROOT))] = path.read_text(encoding="utf-8")
+    readme = ROOT / "README.md"
+    write_atomically(readme, render(readme.read_text(encoding="utf-8"), reports))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What the documentation shows runs, and its numbers are those of the committed records."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from comparisons import ROOT
+
+import hf_radam
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODULES = [
+    info.name for info in pkgutil.walk_packages(hf_radam.__path__, "hf_radam.") if not info.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.parametrize("number", range(len(re.findall(r"```python\n", README))))
+def test_readme_snippets(number: int, tmp_path: Path) -> None:
+    script = tmp_path / "snippet.py"
+    script.write_text(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[number])
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_links_exist() -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_rendered_numbers_are_those_of_the_records(tmp_path: Path) -> None:
+    """Stale? `make readme` renders README.md and model_cards/ anew."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        readme = importlib.import_module("readme")
+    finally:
+        sys.path.pop(0)
+    reports: dict[str, str] = {}
+    for description in ROOT.glob("model_cards/*/comparison.json"):
+        folder = description.parent
+        path = readme.write_report(folder, tmp_path / folder.name)
+        reports[str(folder.relative_to(ROOT))] = path.read_text()
+        for name in ("table.md", "summary.json"):
+            assert (folder / name).read_text() == (tmp_path / folder.name / name).read_text()
+        for figure in (tmp_path / folder.name / "figures").iterdir():
+            assert (folder / "figures" / figure.name).is_file()
+    assert readme.render(README, reports) == README
