@@ -21,7 +21,9 @@ readme: .venv/.installed
 
 # torch first and pinned: a package that asks for just any torch would fetch several GB of CUDA libraries.
 .venv/.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	# Debian keeps the part of venv that brings pip in a package of its own; the system's pip can do it too.
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv || \
+		{ $(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@

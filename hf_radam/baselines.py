@@ -28,7 +28,8 @@ class Adam2k(AdamW):
         freeze_steps: k, the number of steps that only update the second moment (paper: 2,000).
 
     Raises:
-        ValueError: freeze_steps < 0, or an argument that AdamW refuses.
+        ValueError: freeze_steps that is no whole number >= 0, complex parameters, or what AdamW refuses.
+        TypeError: a sparse gradient, at `step()`.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.ones(2))
@@ -50,13 +51,19 @@ class Adam2k(AdamW):
         *,
         freeze_steps: int = 2000,
     ) -> None:
-        if freeze_steps < 0:
-            raise ValueError(f"freeze_steps must be >= 0, got {freeze_steps}; 0 is plain AdamW")
+        if isinstance(freeze_steps, bool) or not isinstance(freeze_steps, int) or freeze_steps < 0:
+            raise ValueError(f"freeze_steps must be a whole number >= 0, got {freeze_steps}; 0 is plain AdamW")
         self.freeze_steps = freeze_steps
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "freeze_steps": self.freeze_steps}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters; see `torch.optim.Optimizer`."""
+        super().add_param_group(param_group)
+        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
+            raise ValueError("Adam2k takes real parameters; optimize torch.view_as_real of complex ones")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -70,6 +77,8 @@ class Adam2k(AdamW):
             for p in group["params"]:
                 if p.grad is None:
                     continue
+                if p.grad.is_sparse:
+                    raise TypeError("Adam2k takes dense gradients; build the embedding with sparse=False")
                 state = self._state_of(p)
                 (frozen if state["step"] < self.freeze_steps else active).append((p, p.grad, state))
             if frozen:
@@ -107,7 +116,7 @@ class Adam2k(AdamW):
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
-            lr=group["lr"],
+            lr=float(group["lr"]),
             weight_decay=group["weight_decay"],
             eps=group["eps"],
             maximize=False,

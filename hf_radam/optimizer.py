@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from hf_radam import rectification
-from hf_radam.update import UPDATES, Bucket, Hyperparameters, Implementation, WeightDecay, capturable
+from hf_radam.update import UPDATES, Bucket, Hyperparameters, Implementation, Update, WeightDecay, capturable
 
 # Devices for which PyTorch ships a fused AdamW kernel.
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
@@ -56,15 +56,15 @@ class RAdam(Optimizer):
         optimized_update: add eps to sqrt(v), as the authors' code does; if False, to sqrt(v_hat).
         amsgrad: divide by the running maximum of v.
         foreach: True for multi-tensor operations, False (with `fused` not True) for the for-loop.
-        fused: True for PyTorch's fused AdamW kernel. By default (both None) fused where that kernel supports the
-            parameter's device and dtype, else foreach.
+        fused: True for PyTorch's fused AdamW kernel, False for foreach. By default (both None) fused where that kernel
+            supports the parameter's device and dtype, else foreach.
         maximize: ascend instead of descend.
         capturable: keep step counts on the device, so that a step can be captured in a CUDA graph.
         differentiable: let autograd see the step (for-loop).
 
     Raises:
         ValueError: an argument outside of its range, or two implementations at once.
-        TypeError: a sparse gradient, at `step()`.
+        TypeError: an argument of the wrong type; at `step()`, a sparse gradient.
 
     Example:
         >>> model = torch.nn.Linear(4, 1)
@@ -112,14 +112,24 @@ class RAdam(Optimizer):
         }
         super().__init__(params, defaults)
 
-    calc_rectification_term = staticmethod(lambda beta2, step: rectification.rectification(step, beta2))
+    @staticmethod
+    def calc_rectification_term(beta2: float, step: int) -> float | None:
+        """r_t after `step` steps (counted from 1), or None in start-up; see `hf_radam.rectification.rectification`."""
+        return rectification.rectification(step, beta2)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters; missing options are taken from the constructor's arguments.
+        """Add a group of parameters.
+
+        Args:
+            param_group: `params` and options; missing ones are taken from the constructor's arguments.
 
         Raises:
-            ValueError: an option outside of its range.
+            ValueError: an option outside of its range, or a flag that belongs to the optimizer as a whole.
         """
+        for flag in _FLAGS:
+            if param_group.get(flag, getattr(self, flag)) != getattr(self, flag):
+                raise ValueError(f"{flag} belongs to the optimizer, not to a group; pass it to the constructor")
+        param_group = {key: value for key, value in param_group.items() if key not in _FLAGS}
         _check({**self.defaults, **param_group}, self.fused)
         super().add_param_group(param_group)
 
@@ -135,9 +145,16 @@ class RAdam(Optimizer):
                 group.setdefault(key, value)
             for p in group["params"]:
                 p_state = self.state.get(p)
-                if p_state:
-                    device = p.device if group["capturable"] else "cpu"
-                    p_state["step"] = torch.as_tensor(p_state["step"], dtype=torch.float32).to(device)
+                if not p_state:
+                    continue
+                device = p.device if group["capturable"] else "cpu"
+                p_state["step"] = torch.as_tensor(p_state["step"], dtype=torch.float32).to(device)
+                if not self.amsgrad and p_state.pop("max_exp_avg_sq", None) is not None:
+                    warnings.warn(
+                        "this state was made with amsgrad=True and its maxima are dropped; pass amsgrad=True to keep them",
+                        UserWarning,
+                        stacklevel=3,
+                    )
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -149,7 +166,11 @@ class RAdam(Optimizer):
             What the closure returned, or None.
 
         Raises:
-            TypeError: a sparse gradient; nothing has been updated then.
+            TypeError: a sparse gradient.
+            ValueError: fused=True for a parameter that no kernel takes.
+            RuntimeError: a CUDA graph is being captured without capturable=True.
+
+            Nothing has been updated then.
         """
         loss = None
         if closure is not None:
@@ -160,21 +181,26 @@ class RAdam(Optimizer):
 
     @_not_compiled
     def _update(self) -> None:
+        capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+        if capturing and not all(group["capturable"] for group in self.param_groups):
+            raise RuntimeError("a CUDA graph would freeze this step's scalars; build RAdam with capturable=True")
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             # All buckets first: an error must leave every parameter as it was.
-            buckets = [(group, self._buckets(group)) for group in self.param_groups]
-            for group, of_group in buckets:
-                for bucket in of_group:
-                    self._update_bucket(group, bucket)
+            buckets = [(group, bucket) for group in self.param_groups for bucket in self._buckets(group)]
+            updates = [UPDATES[self._implementation(group, bucket.params[0])] for group, bucket in buckets]
+            for (group, bucket), update in zip(buckets, updates, strict=True):
+                self._update_bucket(group, bucket, update)
 
     def _buckets(self, group: dict[str, Any]) -> list[Bucket]:
         """Gather what has a gradient, in buckets of one step count, dtype and device each."""
         buckets: dict[Any, Bucket] = {}
         for p in group["params"]:
             grad = p.grad
-            state = self.state[p]
+            if grad is None and not p.requires_grad:
+                continue
             # Also without a gradient: ranks and checkpoints must agree about which parameters have state.
-            if (p.requires_grad or grad is not None) and len(state) < 3 + self.amsgrad:
+            state = self.state[p]
+            if not state or (self.amsgrad and "max_exp_avg_sq" not in state):
                 self._init_state(p, group["capturable"])
             if grad is None:
                 continue
@@ -185,7 +211,9 @@ class RAdam(Optimizer):
                 )
             # A step count on the device is not read: that would wait for the device.
             step = state["step"]
-            key = (None if group["capturable"] else step.item(), p.dtype, p.device)
+            # Sharded parameters (DTensor) of unlike meshes, or together with plain ones, cannot share a call.
+            mesh = getattr(p, "device_mesh", None)
+            key = (None if group["capturable"] else step.item(), p.dtype, p.device, mesh)
             if key not in buckets:
                 buckets[key] = Bucket([], [], [], [], [], [])
             bucket = buckets[key]
@@ -206,15 +234,16 @@ class RAdam(Optimizer):
             if key not in state:
                 state[key] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
-    def _update_bucket(self, group: dict[str, Any], bucket: Bucket) -> None:
+    def _update_bucket(self, group: dict[str, Any], bucket: Bucket, update: Update) -> None:
         step = bucket.steps[0]
         # Adding a list of tensors takes a quarter of the time of adding a number.
         torch._foreach_add_(bucket.steps, [torch.ones_like(step)] * len(bucket.steps))
         if bucket.params[0].is_complex():
             bucket = Bucket(*([torch.view_as_real(t) for t in column] for column in bucket[:5]), steps=bucket.steps)
         decay: WeightDecay = "decoupled" if group["decoupled_weight_decay"] else "l2"
+        lr = group["lr"]
         hyper = Hyperparameters(
-            lr=group["lr"],
+            lr=lr.reshape(()) if isinstance(lr, Tensor) else lr,
             betas=group["betas"],
             eps=group["eps"],
             weight_decay=group["weight_decay"],
@@ -225,26 +254,24 @@ class RAdam(Optimizer):
         )
         if group["capturable"]:
             return capturable(bucket, hyper)
-        lr = hyper.lr
-        if isinstance(lr, Tensor):
-            lr = lr.reshape(()) if group["differentiable"] else lr.item()
         scalars = rectification.step_scalars(
             int(step.item()),
-            lr=lr,
+            lr=hyper.lr if group["differentiable"] else float(hyper.lr),
             betas=hyper.betas,
             eps=hyper.eps,
             weight_decay=hyper.weight_decay,
             decay=hyper.decay,
             optimized_update=hyper.optimized_update,
         )
-        return UPDATES[self._implementation(group, bucket.params[0])](bucket, scalars, hyper)
+        return update(bucket, scalars, hyper)
 
     def _implementation(self, group: dict[str, Any], p: Tensor) -> Implementation:
         if group["differentiable"] or (group["foreach"] is False and not self.fused):
             return "for_loop"
         if group["foreach"] or self.fused is False:
             return "foreach"
-        supported = p.device.type in FUSED_DEVICES and p.is_floating_point()
+        # A complex parameter is updated as the pairs of real numbers that it is.
+        supported = p.device.type in FUSED_DEVICES and (p.is_floating_point() or p.is_complex())
         if self.fused and not supported:
             raise ValueError(
                 f"fused=True needs floating-point parameters on one of {sorted(FUSED_DEVICES)}, got {p.dtype} on "
@@ -260,20 +287,27 @@ def _check(options: dict[str, Any], fused: bool | None) -> None:
         if lr.numel() != 1:
             raise ValueError(f"a tensor lr must have 1 element, got {lr.numel()}; give each parameter group its own lr")
         lr = lr.item()
-    if not 0 <= lr < float("inf"):
-        raise ValueError(f"lr must be a number >= 0, got {lr}; use maximize=True to ascend")
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+    for name, value in (("lr", lr), ("eps", options["eps"]), ("weight_decay", options["weight_decay"])):
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"{name} must be a number, got {value!r}")
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be a number >= 0, got {value}; to ascend, use maximize=True")
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas must be two numbers in [0, 1), got {betas}; the default is (0.9, 0.999)")
-    for name in ("eps", "weight_decay"):
-        if not 0 <= options[name] < float("inf"):
-            raise ValueError(f"{name} must be a number >= 0, got {options[name]}")
-    chosen = [name for name in ("differentiable", "foreach") if options[name]] + ["fused"] * bool(fused)
-    if len(chosen) > 1:
-        raise ValueError(f"{' and '.join(chosen)} exclude each other; set one of them")
+    ways = {**options, "fused": fused}
+    for one, other in (
+        ("foreach", "fused"),
+        ("differentiable", "foreach"),
+        ("differentiable", "fused"),
+        ("differentiable", "capturable"),
+        ("capturable", "fused"),
+    ):
+        if ways[one] and ways[other]:
+            raise ValueError(f"{one} and {other} exclude each other; set one of them")
     if rectification.rho_inf(betas[1]) <= rectification.RECTIFY_ABOVE:
         warnings.warn(
             f"with beta2 = {betas[1]} rho_t never exceeds {rectification.RECTIFY_ABOVE:g}: RAdam stays momentum SGD; "
             "take beta2 above 2/3 (the default is 0.999)",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -64,7 +64,7 @@ def rectification(step: int, beta2: float) -> float | None:
         beta2: decay of the second moment, in [0, 1).
 
     Returns:
-        r_t in (0, 1), or None while rho_t <= 5 (steps 1 to 5 for beta2 >= 0.9; always for beta2 <= 2/3).
+        r_t in (0, 1], or None while rho_t <= 5 (steps 1 to 5 for beta2 >= 0.9; always for beta2 <= 2/3).
 
     Raises:
         ValueError: for step < 1 or beta2 outside [0, 1).
@@ -141,11 +141,8 @@ def step_scalars(
         return scalars
     # The kernel multiplies its decay by kernel_lr. The scale is divided out, never a ratio of learning rates: lr is 0
     # at the ends of schedules and in the dummy step of checkpoint loaders.
-    kernel_weight_decay = {
-        "decoupled": weight_decay / r,
-        "l2": weight_decay,
-        "absolute": weight_decay / (lr * r) if lr else 0.0,
-    }[decay]
+    # An absolute decay, which knows no learning rate, is done beside the kernel.
+    kernel_weight_decay = {"decoupled": weight_decay / r, "l2": weight_decay, "absolute": 0.0}[decay]
     return scalars._replace(
         kernel_lr=lr * r,
         kernel_eps=scalars.eps / math.sqrt(bias_correction2),
@@ -196,6 +193,9 @@ def variance_first_order(rho_t: float, sigma: float = 1.0) -> float:
         rho_t: degrees of freedom, above 4.
         sigma: standard deviation of the gradients, > 0.
 
+    Returns:
+        The approximate Var[psi], in units of 1 / gradient^2.
+
     Raises:
         ValueError: for rho_t <= 4 or sigma <= 0.
 
@@ -230,6 +230,10 @@ def untuned_linear(step: int, beta2: float) -> float:
 
 def untuned_exponential(step: int, beta2: float) -> float:
     """Untuned exponential warmup factor 1 - exp(-(1 - beta2) t) (Ma & Yarats, arXiv 1910.04209, section 5.2).
+
+    Args:
+        step: number of the step, counted from 1.
+        beta2: decay of Adam's second moment, in [0, 1).
 
     Example:
         >>> round(untuned_exponential(100, 0.99), 4)

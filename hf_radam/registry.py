@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 PAPER = "arXiv 1908.03265"
@@ -31,7 +32,7 @@ class OptimizerSpec:
     """The class, or where it is imported from when it is built: "package.module:Class"."""
     description: str = ""
     """One line for the table of `python -m hf_radam`."""
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Options that differ from the class's own defaults; they win over the fields of TrainingArguments."""
     warmup_free: bool = False
     """Whether it is meant to run without learning-rate warmup."""
@@ -54,12 +55,21 @@ class OptimizerSpec:
         except ModuleNotFoundError as error:
             if not self.extra:
                 raise
-            raise ImportError(f"optimizer {self.name!r} needs {module!r}: pip install {self.extra}") from error
+            raise ImportError(f"optimizer {self.name!r} needs {error.name!r}: pip install {self.extra}") from error
 
     def options(self) -> dict[str, inspect.Parameter]:
-        """The options that the class takes, beside the parameters."""
-        _, *options = inspect.signature(self.load()).parameters.values()  # the first takes the parameters
-        return {option.name: option for option in options}
+        """The options that the class takes beside the parameters, with those that it passes on to its base class."""
+        found: dict[str, inspect.Parameter] = {}
+        for cls in self.load().__mro__:
+            _, _, *options = inspect.signature(
+                cls.__init__
+            ).parameters.values()  # the first are self and the parameters
+            for option in options:
+                if option.kind in (option.POSITIONAL_OR_KEYWORD, option.KEYWORD_ONLY):
+                    found.setdefault(option.name, option)
+            if not any(option.kind is option.VAR_KEYWORD for option in options):
+                break
+        return found
 
     def check_options(self, given: Mapping[str, Any]) -> None:
         """Refuse options that the class does not know, and values of another type than the option's default.
@@ -68,17 +78,12 @@ class OptimizerSpec:
             ValueError: with the valid options.
         """
         known = self.options()
-        if any(option.kind is inspect.Parameter.VAR_KEYWORD for option in known.values()):
-            return
         for key, value in given.items():
             if key not in known:
                 raise ValueError(unknown_name(f"option of optimizer {self.name!r}:", key, known))
-            default = known[key].default
-            for kind, word in ((bool, "true or false"), ((int, float), "a number"), (tuple, "a tuple")):
-                if isinstance(default, kind) and not isinstance(value, kind) and isinstance(value, (str, int, float)):
-                    raise ValueError(f"option {key!r} of optimizer {self.name!r} must be {word}, got {value!r}")
-                if isinstance(default, kind):
-                    break
+            rule = _broken_rule(value, known[key])
+            if rule:
+                raise ValueError(f"option {key!r} of optimizer {self.name!r} must be {rule}, got {value!r}")
 
     def __call__(self, params: Iterable[Any], **options: Any) -> Optimizer:
         """Build the optimizer, with `defaults` for the options that are not given.
@@ -223,7 +228,7 @@ def parse_optim_args(text: str | None) -> dict[str, Any]:
     """Read `--optim_args`: "key=value,key=value", where values are numbers, booleans, none, tuples or words.
 
     Raises:
-        ValueError: an entry without "=", or a key given twice.
+        ValueError: an entry without "=", a key given twice, brackets that do not match.
 
     Example:
         >>> parse_optim_args("degenerated_to_sgd=false,betas=(0.9,0.98),eps=1e-6")
@@ -240,10 +245,26 @@ def parse_optim_args(text: str | None) -> dict[str, Any]:
     return options
 
 
+def _broken_rule(value: Any, option: inspect.Parameter) -> str | None:
+    """What the value should have been, judged by the option's default; None if it is right, or nobody can tell."""
+    default = option.default
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, (int, float)):
+        return None if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool) else "a number"
+    if isinstance(default, tuple):
+        return None if isinstance(value, (tuple, list)) else "a tuple"
+    if default is None and "bool" in str(option.annotation):
+        return None if value is None or isinstance(value, bool) else "true, false or none"
+    return None
+
+
 def _split_outside_brackets(text: str) -> list[str]:
     entries, depth = [""], 0
     for character in text:
         depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            raise ValueError(f"optim_args closes a bracket that it has not opened: {text!r}")
         if character == "," and depth == 0:
             entries.append("")
         else:

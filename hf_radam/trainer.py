@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from hf_radam import rectification
@@ -24,6 +25,10 @@ else:
 _OPTIM_HELP = "The optimizer: a name of `python -m hf_radam`, or any of Transformers' own."
 
 
+def _name(optim: OptimizerNames | str) -> str:
+    return optim.value if isinstance(optim, OptimizerNames) else optim
+
+
 def _find(name: str) -> OptimizerSpec | None:
     """The registered optimizer of that name, or None for one of Transformers' own; refuse any other."""
     if name in list_optimizers():
@@ -36,7 +41,9 @@ def _find(name: str) -> OptimizerSpec | None:
 
 @dataclass
 class RAdamArgumentsMixin(_Arguments):
-    """Lets `optim` of any TrainingArguments subclass be a registered name, RAdam by default; put it before that class.
+    """Lets `optim` of any TrainingArguments subclass be a registered name, RAdam by default.
+
+    Put it before that class, and decorate the new class with `@dataclass`.
 
     Raises:
         ValueError: an unknown name, or `optim_args` that the optimizer does not take.
@@ -54,8 +61,7 @@ class RAdamArgumentsMixin(_Arguments):
 
     def __post_init__(self) -> None:
         # Transformers turns `optim` into a member of an enumeration that only has its own names.
-        name = OptimizerNames(self.optim).value if isinstance(self.optim, OptimizerNames) else self.optim
-        spec = _find(name)
+        spec = _find(_name(self.optim))
         if spec is None:
             return super().__post_init__()
         spec.check_options(parse_optim_args(self.optim_args))
@@ -66,8 +72,7 @@ class RAdamArgumentsMixin(_Arguments):
 
     def set_optimizer(self, name: str | OptimizerNames = "radam", *args: Any, **kwargs: Any) -> Any:
         """As in Transformers, with registered names as well."""
-        name = name.value if isinstance(name, OptimizerNames) else name
-        spec = _find(name)
+        spec = _find(_name(name))
         super().set_optimizer(OptimizerNames.ADAMW_TORCH if spec else name, *args, **kwargs)
         if spec is not None:
             spec.check_options(parse_optim_args(self.optim_args))
@@ -80,7 +85,8 @@ class RAdamTrainerMixin(_Trainer):
 
     The name is the keyword `optim`, or else `args.optim`. Registered optimizers get their learning rate, betas, eps and
     weight decay (with Transformers' decay and no-decay groups) from the training arguments, then the registered
-    defaults, then `optim_args`; the later wins. Any other name is left to Transformers.
+    defaults, then `optim_args`; the later wins. Any other name is left to Transformers. A `create_optimizer` of the
+    subclass itself (layer-wise learning rates, say) does not run for registered names.
 
     Raises:
         ValueError: an unknown name, or `optim` together with `optimizers` or `optimizer_cls_and_kwargs`.
@@ -95,50 +101,38 @@ class RAdamTrainerMixin(_Trainer):
     """
 
     def __init__(self, *args: Any, optim: str | None = None, **kwargs: Any) -> None:
-        self.optim = optim
+        spec = None if optim is None else _find(optim)
+        self._built: OptimizerSpec | None = None
         self._warned_of_warmup = False
-        if optim is not None:
-            _find(optim)
-            for other in ("optimizers", "optimizer_cls_and_kwargs"):
-                if any(kwargs.get(other) or ()):
-                    raise ValueError(f"optim={optim!r} and {other} both choose the optimizer; drop one of them")
         super().__init__(*args, **kwargs)
+        if optim is not None:
+            if self.optimizer is not None or self.optimizer_cls_and_kwargs is not None:
+                raise ValueError(
+                    f"optim={optim!r} and optimizers or optimizer_cls_and_kwargs both choose the optimizer; drop one"
+                )
+            # In the arguments, where reports, cards and the rest of Trainer look for it; the caller's stay as they are.
+            self.args = copy.copy(self.args)
+            self.args.optim = OptimizerNames(optim) if spec is None else optim
         # First, so that what the callback adds to the logs reaches the reports and the progress bar.
         self.callback_handler.callbacks.insert(0, RectificationCallback())
 
-    @property
-    def optimizer_name(self) -> str:
-        """Name of the optimizer that `create_optimizer` builds."""
-        name = self.optim or self.args.optim
-        return name.value if isinstance(name, OptimizerNames) else name
-
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build the optimizer, unless there is one; see the class."""
-        spec = _find(self.optimizer_name)
-        if self.optimizer is not None or self.optimizer_cls_and_kwargs is not None:
-            return self._create_by_transformers(model)
-        if spec is None:
-            args = copy.copy(self.args)
-            args.optim = OptimizerNames(self.optimizer_name)
-            self.optimizer_cls_and_kwargs = self.get_optimizer_cls_and_kwargs(args, model or cast(Any, self.model))
-            try:
-                return self._create_by_transformers(model)
-            finally:  # the arguments may change before the next training, as in a hyperparameter search
-                self.optimizer_cls_and_kwargs = None
+        self._built = None
+        spec = _find(_name(self.args.optim))
+        if self.optimizer is not None or self.optimizer_cls_and_kwargs is not None or spec is None:
+            return super().create_optimizer() if model is None else super().create_optimizer(model)
         options = self._options(spec)
         weight_decay = options.pop("weight_decay")
-        self.optimizer = spec(self._parameter_groups(model or self.model, weight_decay), **options)
+        groups = self._parameter_groups(self.model if model is None else model, weight_decay)
+        self.optimizer, self._built = spec(groups, **options), spec
         return self.optimizer
-
-    def _create_by_transformers(self, model: Any) -> torch.optim.Optimizer:
-        return super().create_optimizer() if model is None else super().create_optimizer(model)
 
     def _options(self, spec: OptimizerSpec) -> dict[str, Any]:
         of_arguments = {
             "lr": self.args.learning_rate,
             "betas": (self.args.adam_beta1, self.args.adam_beta2),
             "eps": self.args.adam_epsilon,
-            "weight_decay": self.args.weight_decay,
         }
         known = spec.options()
         options = {key: value for key, value in of_arguments.items() if key in known}
@@ -151,23 +145,41 @@ class RAdamTrainerMixin(_Trainer):
 
         Their number is part of the checkpoint format: it depends on the model alone, not on how it is sharded.
         """
-        decaying = set(self.get_decay_parameter_names(model))
-        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for name, p in trainable if name in decaying], "weight_decay": weight_decay},
-            {"params": [p for name, p in trainable if name not in decaying], "weight_decay": 0.0},
-        ]
+        groups = self._groups_of_subclass(model)
+        if groups is None:
+            decaying = set(self.get_decay_parameter_names(model))
+            trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+            groups = [
+                {"params": [p for name, p in trainable if name in decaying], "weight_decay": weight_decay},
+                {"params": [p for name, p in trainable if name not in decaying], "weight_decay": 0.0},
+            ]
+        else:
+            groups = [{**group, "weight_decay": weight_decay if group["weight_decay"] else 0.0} for group in groups]
         return [group for group in groups if group["params"]]
+
+    def _groups_of_subclass(self, model: Any) -> list[dict[str, Any]] | None:
+        """Groups of a Trainer that chooses its own: Sentence Transformers' also trains the parameters of its loss.
+
+        It says so in what it returns for an optimizer of Transformers.
+        """
+        args = copy.copy(self.args)
+        args.optim, args.optim_args, args.weight_decay = OptimizerNames.ADAMW_TORCH, None, 1.0
+        original, self.args = self.args, args
+        try:
+            _, options = self.get_optimizer_cls_and_kwargs(args, model)
+        finally:
+            self.args = original
+        return options.get("optimizer_dict")
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """As in Transformers; warns once where warmup steps meet an optimizer that brings its own."""
-        spec = _find(self.optimizer_name)
         warmup_steps = self.args.get_warmup_steps(num_training_steps)
-        if spec is not None and spec.warmup_free and warmup_steps and not self._warned_of_warmup:
+        warms_up = bool(warmup_steps) and self.args.lr_scheduler_type != SchedulerType.CONSTANT
+        if self._built is not None and self._built.warmup_free and warms_up and not self._warned_of_warmup:
             self._warned_of_warmup = True
             warnings.warn(
-                f"{warmup_steps} warmup steps together with {spec.name!r}, which is meant to run without: its own "
-                "start is slow already, and the learning rate is reduced twice; set warmup_steps=0",
+                f"{warmup_steps} warmup steps together with {self._built.name!r}, which is meant to run without: its "
+                "own start is slow already, and the learning rate is reduced twice; set warmup_steps=0",
                 UserWarning,
                 stacklevel=2,
             )
@@ -177,7 +189,8 @@ class RAdamTrainerMixin(_Trainer):
 class RectificationCallback(TrainerCallback):
     """Adds `rectification` (r_t of the last step, 0 while there is none) and `rho` (rho_t) to RAdam's training logs.
 
-    The trainers of this module have it; give it to a plain Trainer with `callbacks=[RectificationCallback()]`.
+    The numbers are those of the first parameter group that has stepped. The trainers of this module have the callback;
+    give it to a plain Trainer with `callbacks=[RectificationCallback()]`.
     """
 
     def on_log(
@@ -192,8 +205,8 @@ class RectificationCallback(TrainerCallback):
             optimizer = optimizer.optimizer
         for group in optimizer.param_groups:
             steps = [optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)]
-            if steps:
-                step, beta2 = int(max(steps)), group["betas"][1]
+            step, beta2 = int(max(steps, default=0)), group["betas"][1]
+            if step:
                 terms = {
                     "rectification": rectification.rectification(step, beta2) or 0.0,
                     "rho": rectification.rho(step, beta2),
@@ -214,7 +227,10 @@ class RAdamSeq2SeqTrainingArguments(RAdamArgumentsMixin, Seq2SeqTrainingArgument
 
 
 class RAdamTrainer(RAdamTrainerMixin, Trainer):
-    """Transformers' Trainer that builds optimizers by registered name; see `RAdamTrainerMixin`."""
+    """Transformers' Trainer that builds optimizers by registered name; see `RAdamTrainerMixin`.
+
+    With plain TrainingArguments the optimizer is theirs (AdamW); pass `optim="radam"` or RAdamTrainingArguments.
+    """
 
 
 class RAdamSeq2SeqTrainer(RAdamTrainerMixin, Seq2SeqTrainer):

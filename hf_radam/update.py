@@ -1,8 +1,8 @@
 """One RAdam step over lists of tensors, four ways.
 
 `for_loop` is the specification: it reads like Algorithm 2 of arXiv 1908.03265. `foreach` and `fused` are judged against
-it. All take tensors that share one step count, dtype and device, and scalars that come ready from `rectification.py`.
-`capturable` alone keeps its step counts on the accelerator and derives the scalars there, in float64.
+it. These three take tensors that share one step count, dtype and device, and scalars that come ready from
+`rectification.py`. `capturable` keeps its step counts on the accelerator and derives the scalars there, in float64.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ def fused(bucket: Bucket, scalars: StepScalars, hyper: Hyperparameters) -> None:
         return None
     # The kernel wants the count on the parameters' device; a copy of one value, since reading ours must not wait.
     step = torch.full((), bucket.steps[0].item(), dtype=torch.float32, device=bucket.params[0].device)
+    if hyper.decay == "absolute" and scalars.decay:
+        torch._foreach_mul_(bucket.params, 1 - scalars.decay)
     kernel = torch._fused_adam_ if hyper.decay == "l2" else torch._fused_adamw_
     kernel(
         *bucket[:5],
@@ -152,7 +154,8 @@ def _split_by_layout(bucket: Bucket) -> tuple[Bucket, Bucket]:
     return bucket._replace(grads=grads).take(fit), bucket.take(unfit)
 
 
-UPDATES: dict[Implementation, Callable[[Bucket, StepScalars, Hyperparameters], None]] = {
+Update = Callable[[Bucket, StepScalars, Hyperparameters], None]
+UPDATES: dict[Implementation, Update] = {
     "for_loop": for_loop,
     "foreach": foreach,
     "fused": fused,
@@ -168,7 +171,7 @@ def capturable(bucket: Bucket, hyper: Hyperparameters) -> None:
     beta1, beta2 = hyper.betas
     device = bucket.params[0].device
     zero = None if hyper.degenerated_to_sgd else torch.zeros((), device=device)
-    lr = (torch.ones((), dtype=torch.float64, device=device) * hyper.lr).reshape(())
+    lr = torch.ones((), dtype=torch.float64, device=device) * hyper.lr
     for i, (p, g, m, v) in enumerate(zip(*bucket[:4], strict=True)):
         step = bucket.steps[i].double()
         rho_t = rho(step, beta2)

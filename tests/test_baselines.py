@@ -53,6 +53,19 @@ def test_after_the_freeze_it_is_adamw_with_that_state() -> None:
 
 
 def test_bad_freeze_and_copies() -> None:
-    with pytest.raises(ValueError, match="freeze_steps must be >= 0, got -1"):
+    with pytest.raises(ValueError, match="freeze_steps must be a whole number >= 0, got -1"):
         Adam2k(parameters(), freeze_steps=-1)
     assert pickle.loads(pickle.dumps(Adam2k(parameters(), freeze_steps=3))).freeze_steps == 3
+
+
+def test_tensor_lr_complex_and_sparse() -> None:
+    params, reference = parameters(), parameters()
+    advance(Adam2k(params, lr=torch.tensor(1e-2), freeze_steps=2), params, 6, Gradients())  # pyright: ignore[reportArgumentType]
+    advance(Adam2k(reference, lr=torch.tensor(1e-2).item(), freeze_steps=2), reference, 6, Gradients())
+    assert torch.equal(flat(params), flat(reference))
+    with pytest.raises(ValueError, match="takes real parameters"):
+        Adam2k([torch.zeros(2, dtype=torch.complex64, requires_grad=True)])
+    (p,) = parameters(shapes=[(2, 2)])
+    p.grad = torch.eye(2, dtype=torch.float64).to_sparse()
+    with pytest.raises(TypeError, match="dense gradients"):
+        Adam2k([p]).step()

@@ -237,7 +237,7 @@ def test_state_exists_for_every_trainable_parameter_after_the_first_step() -> No
     assert optimizer.state[used]["step"] == 1
     assert optimizer.state[unused]["step"] == 0
     assert torch.equal(unused, before)
-    assert not optimizer.state.get(frozen)
+    assert frozen not in optimizer.state
 
 
 @implementations
@@ -464,6 +464,7 @@ def test_torch_learning_rate_scheduler() -> None:
         ({"weight_decay": -0.1}, "weight_decay must be"),
         ({"foreach": True, "fused": True}, "foreach and fused exclude each other"),
         ({"fused": True, "differentiable": True}, "differentiable and fused exclude each other"),
+        ({"capturable": True, "differentiable": True}, "differentiable and capturable exclude each other"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
@@ -473,11 +474,50 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
         RAdam([{"params": parameters(), **options}], fused=options.get("fused"))
 
 
+@pytest.mark.parametrize(("name", "value"), [("lr", "1e-3"), ("eps", None), ("weight_decay", "0.1")])
+def test_wrong_types_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a number, got {value!r}"):
+        RAdam(parameters(), **{name: value})
+
+
+def test_flags_belong_to_the_optimizer() -> None:
+    with pytest.raises(ValueError, match="amsgrad belongs to the optimizer, not to a group"):
+        RAdam([{"params": parameters(), "amsgrad": True}])
+    groups = RAdam([{"params": parameters(), "amsgrad": True}], amsgrad=True).param_groups  # equal: merely left out
+    assert set(groups[0]) == set(torch.optim.RAdam(parameters()).param_groups[0])
+
+
 def test_fused_needs_a_kernel() -> None:
-    p = torch.zeros(2, device="meta", requires_grad=True)
-    p.grad = torch.zeros_like(p)
+    (p,) = parameters(shapes=[(2,)])
+    on_meta = torch.zeros(2, device="meta", requires_grad=True)
+    before = p.detach().clone()
+    p.grad, on_meta.grad = torch.ones_like(p), torch.ones_like(on_meta)
     with pytest.raises(ValueError, match="fused=True needs floating-point parameters on one of"):
-        RAdam([p], fused=True).step()
+        RAdam([p, on_meta], fused=True).step()
+    assert torch.equal(p, before)
+
+
+def test_capturing_a_graph_needs_capturable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("is_available", "is_current_stream_capturing"):
+        monkeypatch.setattr(torch.cuda, name, lambda: True)
+    params = parameters()
+    Gradients().set(params)
+    with pytest.raises(RuntimeError, match="capturable=True"):
+        RAdam(params).step()
+
+
+@pytest.mark.parametrize("theirs", [RAdam, torch.optim.AdamW])
+def test_dropping_amsgrad_is_said(theirs: Any) -> None:
+    params = parameters()
+    with_maxima = theirs(params, amsgrad=True)
+    advance(with_maxima, params, 3, Gradients())
+    without = RAdam(params)
+    with pytest.warns(UserWarning, match="pass amsgrad=True to keep them"):
+        without.load_state_dict(copy.deepcopy(with_maxima.state_dict()))
+    assert list(without.state[params[0]]) == ["step", "exp_avg", "exp_avg_sq"]
+    kept = RAdam(params, amsgrad=True)
+    kept.load_state_dict(copy.deepcopy(with_maxima.state_dict()))
+    assert torch.equal(kept.state[params[0]]["max_exp_avg_sq"], with_maxima.state[params[0]]["max_exp_avg_sq"])
 
 
 def test_sparse_gradients_are_refused_before_anything_moves() -> None:
@@ -494,8 +534,9 @@ def test_sparse_gradients_are_refused_before_anything_moves() -> None:
 
 @pytest.mark.parametrize("beta2", [0.5, 2 / 3])
 def test_beta2_that_never_rectifies_warns(beta2: float) -> None:
-    with pytest.warns(UserWarning, match="RAdam stays momentum SGD"):
+    with pytest.warns(UserWarning, match="RAdam stays momentum SGD") as warned:
         RAdam(parameters(), betas=(0.9, beta2))
+    assert warned[0].filename == __file__
 
 
 def test_calc_rectification_term() -> None:

@@ -52,6 +52,17 @@ def test_register() -> None:
         register_optimizer("other", "torch.optim.SGD")
 
 
+def test_a_class_that_passes_options_on() -> None:
+    class Mine(RAdam):
+        def __init__(self, params: Any, **options: Any) -> None:
+            super().__init__(params, **options)
+
+    spec = register_optimizer("mine", Mine)
+    assert {"lr", "betas", "degenerated_to_sgd"} <= set(spec.options())
+    with pytest.raises(ValueError, match="unknown option of optimizer 'mine': 'degenerate'"):
+        spec(parameters(), degenerate=1)
+
+
 def test_missing_dependency_names_what_to_install() -> None:
     spec = register_optimizer("far", "no_such_package:Optimizer", extra="no-such-package")
     with pytest.raises(ImportError, match="pip install no-such-package"):
@@ -71,6 +82,12 @@ def test_missing_dependency_names_what_to_install() -> None:
             "'amsgrad' of optimizer 'radam' must be true or",
         ),
         (lambda: get_optimizer("radam")(parameters(), eps="tiny"), "'eps' of optimizer 'radam' must be a number"),
+        (
+            lambda: get_optimizer("radam")(parameters(), fused="flase"),
+            "'fused' of optimizer 'radam' must be true, false or",
+        ),
+        (lambda: get_optimizer("radam")(parameters(), lr=True), "'lr' of optimizer 'radam' must be a number, got True"),
+        (lambda: parse_optim_args("betas=(0.9,0.98)),eps=1"), "closes a bracket"),
         (lambda: get_optimizer("radam")(parameters(), betas=0.9), "'betas' of optimizer 'radam' must be a tuple"),
         (lambda: parse_optim_args("eps"), "must read 'key=value,key=value', but one entry is 'eps'"),
         (lambda: parse_optim_args("eps=1,eps=2"), "gives 'eps' twice"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import Gradients, advance, parameters
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -16,6 +17,7 @@ from transformers import (
     LlamaForCausalLM,
     Seq2SeqTrainer,
     Trainer,
+    TrainerState,
     TrainingArguments,
 )
 
@@ -141,7 +143,32 @@ def test_keyword_in_a_plain_trainer_with_plain_arguments() -> None:
     class Mine(RAdamTrainerMixin, Trainer):
         pass
 
-    assert type(Mine(model(), TrainingArguments(**options()), optim="radam").create_optimizer()) is RAdam
+    args = TrainingArguments(**options())
+    trainer = Mine(model(), args, optim="radam")
+    assert type(trainer.create_optimizer()) is RAdam
+    assert trainer.args.optim == "radam"
+    assert args.optim != "radam"
+
+
+def test_a_trainer_that_also_trains_its_loss() -> None:
+    """As Sentence Transformers' does: it names the parameter groups in the options of the optimizer."""
+    loss = torch.nn.Linear(2, 2)
+
+    class WithLoss(Trainer):
+        def get_optimizer_cls_and_kwargs(self, args: Any, model: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            cls, kwargs = Trainer.get_optimizer_cls_and_kwargs(args, model)
+            groups = [
+                {"params": [loss.weight], "weight_decay": self.args.weight_decay},
+                {"params": [loss.bias], "weight_decay": 0.0},
+            ]
+            return cls, {**kwargs, "optimizer_dict": groups}
+
+    class Mine(RAdamTrainerMixin, WithLoss):
+        pass
+
+    groups = Mine(model(), TrainingArguments(**options()), optim="radam").create_optimizer().param_groups
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    assert [group["params"] for group in groups] == [[loss.weight], [loss.bias]]
 
 
 def test_seq2seq() -> None:
@@ -193,11 +220,13 @@ def test_bad_arguments_are_refused_early(changes: dict[str, Any], message: str) 
 
 
 def test_optim_keyword_excludes_other_choices() -> None:
-    with pytest.raises(ValueError, match="optimizer_cls_and_kwargs both choose"):
+    with pytest.raises(ValueError, match="both choose the optimizer"):
         RAdamTrainer(model(), arguments(), optim="radam", optimizer_cls_and_kwargs=(torch.optim.SGD, {"lr": 0.1}))
     given = torch.optim.SGD(model().parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="optimizers both choose"):
+    with pytest.raises(ValueError, match="both choose the optimizer"):
         RAdamTrainer(model(), arguments(), optim="radam", optimizers=(given, None))
+    warmup = RAdamTrainer(model(), arguments(warmup_steps=4), optimizers=(given, None), train_dataset=Data())
+    warmup.train()  # no warning: the optimizer in use is no RAdam
     assert RAdamTrainer(model(), arguments(), optimizers=(given, None)).create_optimizer() is given
 
 
@@ -260,6 +289,16 @@ def test_rectification_is_logged(ours: bool) -> None:
         rectification.rectification(step, 0.99) or 0.0 for step in range(1, STEPS + 1)
     ]
     assert [entry["rho"] for entry in logs] == [rectification.rho(step, 0.99) for step in range(1, STEPS + 1)]
+
+
+def test_rectification_of_the_first_group_that_steps() -> None:
+    used, unused = parameters(shapes=[(2,), (3,)])
+    optimizer = RAdam([{"params": [unused]}, {"params": [used], "betas": (0.9, 0.99)}])
+    advance(optimizer, [used], 7, Gradients())
+    logs: dict[str, Any] = {"loss": 1.0}
+    state = TrainerState(log_history=[{}])
+    RectificationCallback().on_log(None, state, None, logs=logs, optimizer=optimizer)
+    assert logs["rectification"] == rectification.rectification(7, 0.99)
 
 
 def test_other_optimizers_log_no_rectification() -> None:

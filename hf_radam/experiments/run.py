@@ -244,7 +244,7 @@ def _describe_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:
         optimizer = optimizer.optimizer
     options = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
     return {
-        "name": trainer.optimizer_name,
+        "name": str(trainer.args.optim),
         "class": f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
         **{key: value for key, value in options.items() if isinstance(value, (bool, int, float, str, tuple))},
     }
