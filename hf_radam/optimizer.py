@@ -151,7 +151,7 @@ class RAdam(Optimizer):
                 p_state["step"] = torch.as_tensor(p_state["step"], dtype=torch.float32).to(device)
                 if not self.amsgrad and p_state.pop("max_exp_avg_sq", None) is not None:
                     warnings.warn(
-                        "this state was made with amsgrad=True and its maxima are dropped; pass amsgrad=True to keep them",
+                        "this state has the maxima of amsgrad=True, which are dropped; pass amsgrad=True to keep them",
                         UserWarning,
                         stacklevel=3,
                     )

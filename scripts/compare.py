@@ -10,6 +10,7 @@ Killed and started again, the same command does what is missing.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -42,9 +43,13 @@ def main(argv: list[str] | None = None) -> int:
         sweep(comparison, folder)
         if PartialState().is_main_process:
             print(write_report(folder))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        if int(os.environ.get("RANK", "0")) == 0:  # once, however many processes there are
+            print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -18,9 +18,10 @@ import pytest
 from comparisons import COMPARE, ROOT, TINY, environment, run, write_config
 
 from hf_radam.experiments import statistics
-from hf_radam.experiments.config import UserError, load_comparison
+from hf_radam.experiments.config import Comparison, UserError, load_comparison
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report import write_report
+from hf_radam.experiments.sweep import sweep
 from hf_radam.experiments.tasks.translation import TranslationTask
 from hf_radam.rectification import rectification, untuned_exponential, untuned_linear
 
@@ -220,14 +221,20 @@ def test_a_diverged_run_stays_in_the_table(tmp_path: Path) -> None:
     records = by_recipe(tmp_path / "r")
     assert records["boom"].diverged
     assert not records["radam"].diverged
-    assert records["boom"].final["loss"] is None
+    assert set(records["boom"].final.values()) == {None}
     row = next(line for line in (tmp_path / "r" / "table.md").read_text().splitlines() if line.startswith("| boom"))
     assert "1 of 1" in row
     assert "not finite" in row
 
 
+def prepared(comparison: Comparison, folder: Path) -> TranslationTask:
+    task = TranslationTask(comparison)
+    task.prepare(cache_dir=folder)
+    return task
+
+
 def text_files(folder: Path) -> Path:
-    task = TranslationTask(load_comparison(write_config(folder)), cache_dir=folder)
+    task = prepared(load_comparison(write_config(folder)), folder)
     for part, dataset in (("train", task.train_dataset), ("val", task.eval_dataset)):
         for language, column in (("de", "input_ids"), ("en", "labels")):
             lines = task.tokenizer.batch_decode(dataset[column][:], skip_special_tokens=True)
@@ -237,7 +244,7 @@ def text_files(folder: Path) -> Path:
 
 def pairs_of(folder: Path, **data: Any) -> tuple[list[Any], list[Any]]:
     comparison = load_comparison(write_config(folder), {"data": {"vocab_size": 300, **data}})
-    task = TranslationTask(comparison, cache_dir=folder)
+    task = prepared(comparison, folder)
     return task.train_dataset["labels"][:], task.eval_dataset["labels"][:]
 
 
@@ -293,10 +300,14 @@ def bad_files(folder: Path) -> dict[str, Path]:
     (folder / "packed.de.gz").write_bytes(b"no gzip at all")
     (folder / "packed.en.gz").write_bytes(gzip.compress(b"a\n")[:-9])
     (folder / "no.jsonl").write_text('{"translation": {"de": "a", "en": "b"}}\n{oops\n')
+    (folder / "null.jsonl").write_text('{"translation": {"de": null, "en": "b"}}\n')
     (folder / "fr.jsonl").write_text('{"translation": {"fr": "a", "en": "b"}}\n')
     other = folder / "other"
     other.mkdir()
-    (other / "comparison.json").write_text(json.dumps({"shared": {"max_steps": 7}}))
+    description = {"name": "x", "shared": {"max_steps": 7}, "data": "", "target_loss": None, "recipes": {}}
+    (other / "comparison.json").write_text(json.dumps(description))
+    (other / "records").mkdir()
+    (other / "records" / "x.json").write_text("{}")
     full = folder / "full"
     full.mkdir()
     (full / "thesis.tex").write_text("mine")
@@ -325,6 +336,28 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "negative lr": ({}, ["--learning_rates", "-0.001"], "learning_rates must be positive, got -0.001"),
     "no seeds": ({"seeds": []}, [], "seeds must be a list of at least one"),
     "untuned warmup": ({"recipes": ["adam_warmup"]}, [], "warmup_steps must be positive with linear warmup"),
+    "recipe that is a path": (
+        {"recipes": [{"recipe": "radam", "name": "../x"}]},
+        [],
+        "recipe '../x': a name must have",
+    ),
+    "recipe that is a list": ({"recipes": [{"recipe": ["radam"]}]}, [], "unknown recipe"),
+    "data that is a list": ({"data": [1, 2]}, [], "data must be a mapping, got [1, 2]"),
+    "warmup too long": (
+        {"recipes": [{"recipe": "adam_warmup", "warmup_steps": 12}]},
+        [],
+        "must be less than max_steps 12",
+    ),
+    "warmup that is ignored": ({"training": {"lr_scheduler_type": "constant"}}, [], "use constant_with_warmup"),
+    "seed": ({"seeds": [-1]}, [], "seeds must lie in [0, 2**32), got -1"),
+    "target": ({"target_loss": math.nan}, [], "target_loss must be a finite number"),
+    "test text alone": ({}, ["--test_prefix", "val"], "without training text; give train_prefix or train_file"),
+    "too little text": (
+        {},
+        ["--train_prefix", "train", "--batch_size", "60"],
+        "fewer training pairs than batch_size 60",
+    ),
+    "null sentence": ({}, ["--train_file", "null.jsonl"], "set source_lang and target_lang"),
     "missing text": (
         {},
         ["--train_prefix", "nowhere/train"],
@@ -373,6 +406,75 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capfd: pytest.Cap
     assert {path: content for path, content in after.items() if path.name != "tiny.yaml"} == {
         path: content for path, content in before.items() if path.name != "tiny.yaml"
     }
+
+
+LATE: dict[str, tuple[dict[str, Any], str]] = {
+    "optimizer option": (
+        {"recipes": ["radam", {"recipe": "radam", "name": "x", "optim_args": {"eps": -1}}]},
+        "'x': eps must",
+    ),
+    "model": ({"model": {**TINY["model"], "activation_function": "rellu"}}, "rellu"),
+    "schedule": ({"training": {"lr_scheduler_type": "warmup_stable_decay"}}, "recipe 'adam'"),
+    "betas": ({"training": {"adam_beta2": 2.0}}, "recipe 'adam'"),
+    "untuned": (
+        {
+            "recipes": ["radam", "adam_untuned_linear"],
+            "training": {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "nll"},
+        },
+        "untuned warmup needs",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_what_only_building_shows_is_said_before_training(case: str, tmp_path: Path) -> None:
+    changes, message = LATE[case]
+    comparison = load_comparison(write_config(tmp_path, **changes))
+    with pytest.raises(UserError, match=message):
+        sweep(comparison, tmp_path / "r")
+    assert not list((tmp_path / "r").glob("runs/*/*"))
+    # Without results the folder binds nobody: the corrected file may use it.
+    sweep(load_comparison(write_config(tmp_path, recipes=["radam"], max_steps=1)), tmp_path / "r")
+    assert len(load_records(tmp_path / "r")) == 1
+
+
+def test_a_changed_recipe_needs_another_name(tmp_path: Path) -> None:
+    def of(warmup_steps: int) -> Comparison:
+        recipes = [{"recipe": "adam_warmup", "warmup_steps": warmup_steps}]
+        return load_comparison(write_config(tmp_path, recipes=recipes, max_steps=3, eval_steps=3))
+
+    sweep(of(1), tmp_path / "r")
+    with pytest.raises(UserError, match=r"adam_warmup was .* a changed recipe a new name"):
+        sweep(of(2), tmp_path / "r")
+
+
+def test_killed_before_the_record_is_written(tmp_path: Path) -> None:
+    """All updates are done and the translation too: the same record, and not one update more."""
+    comparison = load_comparison(write_config(tmp_path, recipes=["radam"], save_steps=6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(comparison, tmp_path / "killed")
+    sweep(comparison, tmp_path / "killed")
+    sweep(comparison, tmp_path / "straight")
+    killed, straight = (without_clock(by_recipe(tmp_path / name)["radam"]) for name in ("killed", "straight"))
+    assert killed == straight
+    assert killed["curves"]["step"] == list(range(1, 13))
+
+
+def test_killed_before_the_folder_is_claimed(tmp_path: Path) -> None:
+    comparison = load_comparison(write_config(tmp_path, recipes=["radam"], max_steps=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TranslationTask, "prepare", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(comparison, tmp_path / "r")
+    (tmp_path / "r" / "comparison.json").rename(tmp_path / "r" / ".comparison.json.tmp")
+    sweep(comparison, tmp_path / "r")
+    assert len(load_records(tmp_path / "r")) == 1
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_other_text_under_the_same_name_is_another_comparison(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import types
 from collections.abc import Mapping
@@ -23,8 +24,11 @@ T = TypeVar("T")
 _RESERVED = frozenset({
     "output_dir", "run_name", "seed", "data_seed", "optim", "optim_args", "learning_rate", "warmup_steps",
     "max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "logging_strategy", "logging_steps", "logging_nan_inf_filter", "eval_strategy", "eval_steps", "eval_on_start",
-    "save_strategy", "save_steps", "save_total_limit",
+    "auto_find_batch_size", "logging_strategy", "logging_steps", "logging_nan_inf_filter", "eval_strategy",
+    "eval_steps", "eval_on_start", "eval_delay", "save_strategy", "save_steps", "save_total_limit", "save_only_model",
+    "load_best_model_at_end", "resume_from_checkpoint", "ignore_data_skip", "dataloader_drop_last",
+    "prediction_loss_only", "predict_with_generate",
+    "push_to_hub", "hub_model_id", "hub_token", "hub_revision", "deepspeed",
 })  # fmt: skip
 
 
@@ -71,12 +75,25 @@ class Comparison:
         for key in ("max_steps", "batch_size", "eval_steps"):
             if getattr(self, key) < 1:
                 raise UserError(f"{key} must be >= 1, got {getattr(self, key)}")
+        if self.save_steps < 0:
+            raise UserError(f"save_steps must be >= 0, got {self.save_steps}; 0 is a quarter of max_steps")
+        if self.target_loss is not None and not math.isfinite(self.target_loss):
+            raise UserError(f"target_loss must be a finite number, got {self.target_loss}; leave it out for none")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads must be >= 1, got {self.threads}; leave it out for PyTorch's default")
         for key in ("recipes", "learning_rates", "seeds"):
             values = [value.name if isinstance(value, Recipe) else value for value in getattr(self, key)]
             if not values or len(set(values)) < len(values):
                 raise UserError(f"{key} must be a list of at least one, all different, got {values}")
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:
+                raise UserError(f"seeds must lie in [0, 2**32), got {seed}")
+        for recipe in self.recipes:
+            if recipe.warmup_steps >= self.max_steps:
+                raise UserError(
+                    f"recipe {recipe.name!r}: warmup_steps {recipe.warmup_steps} must be less than max_steps "
+                    f"{self.max_steps}; the learning rate would never reach its peak"
+                )
         for learning_rate in self.learning_rates:
             if not 0 < learning_rate < float("inf"):
                 raise UserError(f"learning_rates must be positive, got {learning_rate:g}")
@@ -85,7 +102,7 @@ class Comparison:
             if key in _RESERVED:
                 raise UserError(f"training: {key!r} is set by the comparison itself; remove it")
             if key not in valid:
-                raise UserError(unknown_name("key in training:", key, sorted(valid)))
+                raise UserError(unknown_name("key in training:", str(key), sorted(valid)))
 
     def runs(self) -> list[Run]:
         """All runs; seed by seed, so that a job that is cut short has compared all recipes."""
@@ -102,7 +119,9 @@ class Comparison:
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in differs}
         # Of paths only the last part: results travel, and are told apart by a fingerprint of the text itself.
         shared["data"] = {
-            key: Path(value).name if key.endswith(("_prefix", "_file")) and value else value
+            key: Path(str(value)).name
+            if value and (key.endswith(("_prefix", "_file")) or Path(str(value)).is_dir())
+            else value
             for key, value in self.data.items()
         }
         return _plain(shared)
@@ -167,7 +186,10 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
             if name not in by_name and name not in RECIPES:
                 raise UserError(unknown_name("recipe", name, dict.fromkeys([*by_name, *RECIPES])))
         recipes = [by_name.get(name) or _recipe(name) for name in chosen]
-    data = {**(content.get("data") or {}), **overrides.pop("data", {})}
+    data = content.get("data") or {}
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise UserError(f"{path}: data must be a mapping, got {data!r}")
+    data = {**data, **overrides.pop("data", {})}
     content = {**content, **overrides, "recipes": recipes, "data": data}
     return build(Comparison, content, where=str(path))
 
@@ -183,10 +205,15 @@ def _recipe(entry: Any) -> Recipe:
     if given is None:
         raise UserError(f"a recipe must be a name or a mapping, got {entry!r}")
     base_name = given.pop("recipe", None)
-    if base_name is not None and base_name not in RECIPES:
+    if base_name is not None and (not isinstance(base_name, str) or base_name not in RECIPES):
         raise UserError(unknown_name("recipe", str(base_name), RECIPES))
     base = {f.name: getattr(RECIPES[base_name], f.name) for f in dataclasses.fields(Recipe)} if base_name else {}
     recipe = build(Recipe, {**base, **given}, where=f"recipe {given.get('name', base_name)!r}")
+    if not re.fullmatch(r"[^\W_][\w .=+-]{0,63}", recipe.name):  # it becomes part of file names, tables and figures
+        raise UserError(
+            f"recipe {recipe.name!r}: a name must have 1 to 64 letters, digits, spaces or _ . = + -, and begin with a "
+            "letter or digit"
+        )
     if (recipe.warmup == "linear") != (recipe.warmup_steps > 0):
         raise UserError(
             f"recipe {recipe.name!r}: warmup_steps must be positive with linear warmup and 0 otherwise, got "
@@ -236,4 +263,4 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
 
 def _plain(value: Any) -> Any:
     """As JSON would give it back."""
-    return json.loads(json.dumps(value))
+    return json.loads(json.dumps(value, default=str))

@@ -79,7 +79,7 @@ def training_loss(records: Sequence[Record]) -> Figure:
         steps, losses = _stack(group, lambda record: (record.curves["step"], record.curves["loss"]))
         _band(whole, steps, _smooth(losses), recipe, colors[recipe])
         _band(early, steps, _smooth(losses), recipe, colors[recipe])
-    whole.set(title="Training loss", xlabel="update", ylabel="loss (nats a token, label-smoothed)")
+    whole.set(title="Training loss", xlabel="update", ylabel="nats a token, as trained")
     early.set(title="The first updates", xlabel="update (logarithmic)", xscale="log")
     _limit_to_finite(whole)
     _legend(figure, whole)
@@ -111,7 +111,8 @@ def evaluation(records: Sequence[Record], target_loss: float | None) -> Figure:
         loss.annotate(
             "target", (1, target_loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#888888"
         )
-    loss.set(title="Evaluation loss", xlabel="update", ylabel="nats a token", ylim=(0, None))
+    loss.set(title="Evaluation loss", xlabel="update", ylabel="nats a token")
+    _limit_to_finite(loss)
     accuracy.set(title="Token accuracy", xlabel="update", ylim=(0, 1))
     _legend(figure, loss)
     return figure
@@ -127,7 +128,8 @@ def effective_learning_rate(records: Sequence[Record]) -> Figure:
         terms = record.curves.get("rectification")
         if terms is not None:
             rates = rates * np.array(terms, dtype=float)
-        rates[: int(record.config["recipe"]["optim_args"].get("freeze_steps", 0))] = 0.0
+        options = {**record.config["recipe"]["optim_args"], **record.optimizer}
+        rates[: int(options.get("freeze_steps", 0))] = 0.0  # Adam-2k does not move yet
         axes.plot(
             np.array(record.curves["step"], dtype=float), rates, color=colors[recipe], label=recipe, linewidth=1.8
         )
@@ -147,6 +149,9 @@ def over_learning_rates(records: Sequence[Record], metric: str) -> Figure:
             values = [[_number(r.final[name]) for r in group if r.learning_rate == rate] for rate in rates]
             means = [np.mean(of_rate) for of_rate in values]
             spread = np.array([[m - min(v), max(v) - m] for m, v in zip(means, values, strict=True)]).T
+            _mark_at_the_top(
+                axes, [r for r, mean in zip(rates, means, strict=True) if not np.isfinite(mean)], colors[recipe]
+            )
             axes.errorbar(rates, means, spread, color=colors[recipe], label=recipe, marker="o", capsize=3)  # pyright: ignore[reportArgumentType]
     loss.axhline(records[0].facts["unigram_entropy"], color="#666666", linestyle=":", linewidth=1.2)
     loss.set(
@@ -186,9 +191,12 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _band(axes: Axes, steps: np.ndarray, values: np.ndarray, recipe: str, color: str) -> None:
-    """Mean over seeds, with a band from the least to the greatest."""
+    """Mean over seeds, with a band from the least to the greatest; it ends with an × where a seed diverged."""
     emphasis = 2.4 if recipe == "radam" else 1.6
     axes.plot(steps, values.mean(0), color=color, label=recipe, linewidth=emphasis, zorder=emphasis)
+    whole = np.flatnonzero(np.isfinite(values).all(0))
+    if len(whole) and whole[-1] < len(steps) - 1:
+        axes.plot(steps[whole[-1]], values[:, whole[-1]].mean(), color=color, marker="x", markersize=9, mew=2)
     if len(values) > 1:
         axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.15, linewidth=0)
 
@@ -200,6 +208,11 @@ def _colors(records: Sequence[Record]) -> dict[str, str]:
         [color for color in [*COLORS.values(), *FURTHER_COLORS] if color not in {COLORS.get(r) for r in recipes}]
     )
     return {recipe: COLORS.get(recipe) or next(free, "#000000") for recipe in recipes}
+
+
+def _mark_at_the_top(axes: Axes, positions: Sequence[float], color: str) -> None:
+    """An × above the plot for each diverged point."""
+    axes.plot(positions, np.full(len(positions), 0.97), "x", color=color, transform=axes.get_xaxis_transform(), mew=2)
 
 
 def _limit_to_finite(axes: Axes) -> None:

@@ -37,7 +37,7 @@ def write_report(folder: Path, output_dir: Path | None = None) -> Path:
         raise UserError(
             f"{folder} is no results folder of scripts/compare.py: {description} is missing or damaged"
         ) from error
-    records = _in_order(load_records(folder), comparison.get("recipes", []))
+    records = _in_order(load_records(folder), list(comparison.get("recipes", {})))
     output_dir = output_dir or folder
     rows = statistics.summarise(records, target_loss)
     drawn = figures.draw_all(records, output_dir / "figures", target_loss=target_loss, metric=METRIC)
@@ -53,11 +53,12 @@ def _markdown(name: str, records: list[Record], table: str, drawn: list[str]) ->
     rates = ", ".join(f"{rate:g}" for rate in sorted({record.learning_rate for record in records}))
     seeds = sorted({record.seed for record in records})
     notes = [
-        "Loss: evaluation, nats a token, without label smoothing. Always predicting the frequencies of the target's "
-        f"tokens costs {first.facts['unigram_entropy']:.2f}.",
+        "Loss: evaluation, nats a token, without label smoothing. Always predicting the token frequencies of the "
+        f"training target costs about {first.facts['unigram_entropy']:.2f} (constant prediction).",
         f"Seeds {', '.join(map(str, seeds))}; {first.config['max_steps']} updates of {first.config['batch_size']} "
         f"examples; learning rate {rates}.",
         "Short runs compare learning rates as much as optimizers: RAdam and warmup spend less of the schedule's area.",
+        "± is the sample standard deviation over seeds; the interval is Student's t.",
         *(f"{line}." for line in sorted({_environment(record.environment) for record in records})),
     ]
     if len(seeds) < SEEDS_FOR_SIGNIFICANCE:

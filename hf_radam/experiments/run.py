@@ -17,6 +17,7 @@ from datasets import Dataset, concatenate_datasets
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 from transformers.trainer_pt_utils import LabelSmoother
+from transformers.trainer_utils import SchedulerType
 
 from hf_radam.experiments.config import Run, UserError
 from hf_radam.experiments.recipes import UNTUNED_WARMUP
@@ -44,13 +45,13 @@ class ComparisonTrainer(RAdamSeq2SeqTrainer):
         """The scheduler of the arguments, times the recipe's untuned warmup factor."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         factor = UNTUNED_WARMUP.get(self.run.recipe.warmup)
-        if factor is not None and not getattr(scheduler, "has_untuned_warmup", False):
-            if not isinstance(scheduler, LambdaLR):
+        if factor is not None:
+            if not isinstance(scheduler, LambdaLR) or "betas" not in scheduler.optimizer.param_groups[0]:
                 raise UserError(
-                    f"recipe {self.run.recipe.name!r} multiplies the schedule by a factor, which lr_scheduler_type "
-                    f"{self.args.lr_scheduler_type!s} does not allow; use linear, cosine or constant"
+                    f"recipe {self.run.recipe.name!r}: untuned warmup needs an optimizer with betas and a schedule "
+                    "that is a function of the step, such as linear or cosine"
                 )
-            base, beta2 = scheduler.lr_lambdas[0], self.args.adam_beta2
+            base, beta2 = scheduler.lr_lambdas[0], scheduler.optimizer.param_groups[0]["betas"][1]
             scheduler = LambdaLR(scheduler.optimizer, lambda step: factor(step + 1, beta2) * base(step))
             self.lr_scheduler: Any = scheduler
         return self.lr_scheduler
@@ -71,6 +72,8 @@ class StepRecorder(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self.started
+        if state.global_step >= state.max_steps:
+            control.should_save = False  # a run that went on from its last step would take one more
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Write the time beside the loss."""
@@ -78,6 +81,7 @@ class StepRecorder(TrainerCallback):
             state.log_history[-1]["seconds"] = self.seconds
             if not math.isfinite(logs["loss"]):
                 control.should_training_stop = True
+                control.should_save = False
 
 
 class QuietProgress(ProgressCallback):
@@ -93,12 +97,63 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
     Args:
         run: what to train.
         task: its data.
-        folder: for checkpoints, and at the end `model/`; checkpoints are removed then.
+        folder: for checkpoints, and at the end `model/`.
 
     Returns:
         The record, on the main process; None on the others.
     """
     processes = PartialState().num_processes
+    trainer = _trainer(run, task, folder, processes)
+    reset_peak_memory()
+    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
+
+    history = trainer.state.log_history
+    curves = _columns(history, _CURVES, "loss", "")
+    broken = any(not math.isfinite(loss) for loss in curves["loss"])
+    if not broken and not any(e.get("step") == run.comparison.max_steps and "eval_nll" in e for e in history):
+        trainer.evaluate()
+    names = [key.removeprefix("eval_") for entry in history if "eval_nll" in entry for key in entry]
+    noise = {"step", "epoch", "loss", *_TRAINER_NOISE}
+    # A resumed run has also evaluated where it went on.
+    history = [e for e in history if "eval_nll" not in e or _is_due(e["step"], run)]
+    evaluations = _columns(history, [n for n in dict.fromkeys(names) if n not in noise], "eval_nll", "eval_")
+    evaluations["loss"] = evaluations.pop("nll")
+    final = {key: values[-1] for key, values in evaluations.items() if key != "step"}
+    final = dict.fromkeys([*final, task.metric], math.nan) if broken else {**final, **_test(trainer, task, processes)}
+    trainer.save_model(str(folder / "model"))
+    if not trainer.is_world_process_zero():
+        return None
+    (folder / "model" / "training_args.bin").unlink()  # a pickle, and it names folders of this machine
+    return Record(
+        id=run.id,
+        comparison=run.comparison.name,
+        config=run.config(),
+        diverged=broken or not final["loss"] <= evaluations["loss"][0],
+        curves=curves,
+        evaluations=evaluations,
+        final=final,
+        facts=task.facts,
+        optimizer=_describe_optimizer(trainer),
+        seconds_per_step=statistics.median(curves["seconds"]),
+        peak_memory=peak_memory(),
+        environment=environment(processes),
+    )
+
+
+def check(run: Run, task: TranslationTask, folder: Path) -> None:
+    """Build everything that a run needs, and train nothing.
+
+    Raises:
+        UserError: what would otherwise stop the run hours later: options of the model, the optimizer or the schedule.
+    """
+    try:
+        trainer = _trainer(run, task, folder, PartialState().num_processes)
+        trainer.create_optimizer_and_scheduler(run.comparison.max_steps)
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        raise UserError(f"recipe {run.recipe.name!r}: {' '.join(str(error).split())}") from error
+
+
+def _trainer(run: Run, task: TranslationTask, folder: Path, processes: int) -> ComparisonTrainer:
     args = training_arguments(run, folder, processes)
     set_seed(run.seed)
     model = task.model()
@@ -117,41 +172,7 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(QuietProgress)
-    reset_peak_memory()
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
-
-    history = trainer.state.log_history
-    curves = _columns(history, _CURVES, "loss", "")
-    broken = any(not math.isfinite(loss) for loss in curves["loss"])
-    if not broken and not any(e.get("step") == run.comparison.max_steps and "eval_nll" in e for e in history):
-        trainer.evaluate()
-    names = [key.removeprefix("eval_") for entry in history if "eval_nll" in entry for key in entry]
-    noise = {"step", "epoch", "loss", *_TRAINER_NOISE}
-    # A resumed run has also evaluated where it went on.
-    history = [e for e in history if "eval_nll" not in e or _is_due(e["step"], run)]
-    evaluations = _columns(history, [n for n in dict.fromkeys(names) if n not in noise], "eval_nll", "eval_")
-    evaluations["loss"] = evaluations.pop("nll")
-    final = {key: values[-1] for key, values in evaluations.items() if key != "step"}
-    final |= _test(trainer, task, processes) if not broken else {task.metric: math.nan}
-    if broken:
-        final["loss"] = math.nan
-    trainer.save_model(str(folder / "model"))
-    if not trainer.is_world_process_zero():
-        return None
-    return Record(
-        id=run.id,
-        comparison=run.comparison.name,
-        config=run.config(),
-        diverged=broken or not final["loss"] < evaluations["loss"][0],
-        curves=curves,
-        evaluations=evaluations,
-        final=final,
-        facts=task.facts,
-        optimizer=_describe_optimizer(trainer),
-        seconds_per_step=statistics.median(curves["seconds"]),
-        peak_memory=peak_memory(),
-        environment=environment(processes),
-    )
+    return trainer
 
 
 def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTrainingArguments:
@@ -191,9 +212,12 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTr
         "save_total_limit": 1,
     }
     try:
-        return RAdamSeq2SeqTrainingArguments(**settings)
-    except (ValueError, TypeError) as error:
+        args = RAdamSeq2SeqTrainingArguments(**settings)
+    except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"recipe {recipe.name!r}: {error}") from error
+    if recipe.warmup_steps and args.lr_scheduler_type == SchedulerType.CONSTANT:
+        raise UserError(f"recipe {recipe.name!r}: lr_scheduler_type constant knows no warmup; use constant_with_warmup")
+    return args
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:
@@ -242,7 +266,8 @@ def _describe_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:
     optimizer: Any = trainer.optimizer
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
-    options = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
+    flags = {key: value for key, value in vars(optimizer).items() if not key.startswith("_")}
+    options = {**flags, **optimizer.param_groups[0]}
     return {
         "name": str(trainer.args.optim),
         "class": f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",

@@ -56,8 +56,8 @@ def estimate(values: Sequence[float | None]) -> Estimate:
     """Mean, standard deviation and 95 % interval (Student's t) of one value a seed.
 
     Example:
-        >>> estimate([1.0, 2.0, 3.0]).interval
-        (-0.484, 4.484)
+        >>> estimate([1.0, 2.0, 3.0]).std
+        1.0
     """
     if not values or any(value is None or not math.isfinite(value) for value in values):
         return Estimate(mean=None, n=len(values))
@@ -66,7 +66,7 @@ def estimate(values: Sequence[float | None]) -> Estimate:
     interval = None
     if std is not None and len(finite) >= SEEDS_FOR_INTERVAL:
         half = float(stats.t.ppf(0.975, len(finite) - 1)) * std / math.sqrt(len(finite))
-        interval = (round(mean - half, 3), round(mean + half, 3))
+        interval = (mean - half, mean + half)
     return Estimate(mean=mean, std=std, interval=interval, n=len(finite))
 
 
@@ -117,12 +117,13 @@ def table(rows: Sequence[Row], target_loss: float | None, metric: str) -> str:
     for row in rows:
         cells = [row.recipe, *([f"{row.learning_rate:g}"] if several_rates else []), _mean_std(row.loss, ".3f")]
         cells.append("" if row.loss.interval is None else "{:.3f} to {:.3f}".format(*row.loss.interval))
-        cells.append("" if row.difference is None else _mean_std(row.difference, "+.3f"))
+        cells.append(
+            "" if row.difference is None else _mean_std(row.difference, "+.3f") + _share(row.difference.n, row)
+        )
         cells += [_mean_std(row.metrics[metric], ".1f"), _mean_std(row.metrics["token_accuracy"], ".3f")]
         if row.steps_to_target is not None:
-            reached, n = row.steps_to_target, len(row.seeds)
-            share = "" if reached.n == n else f" ({reached.n} of {n})"
-            cells.append("never" if not reached.n else f"{reached.mean:.0f}{share}")
+            reached = row.steps_to_target
+            cells.append(f"{reached.mean:.0f}{_share(reached.n, row)}" if reached.n else "never")
         cells += [f"{row.diverged} of {len(row.seeds)}", f"{row.seconds_per_step:.3f}"]
         lines.append(cells)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -131,6 +132,11 @@ def table(rows: Sequence[Row], target_loss: float | None, metric: str) -> str:
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows for machines."""
     return [asdict(row) for row in rows]
+
+
+def _share(n: int, row: Row) -> str:
+    """How many of a row's runs a cell is about, where it is not all of them."""
+    return "" if n == len(row.seeds) else f" ({n} of {len(row.seeds)})"
 
 
 def _mean_std(value: Estimate, style: str) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from hf_radam.experiments.config import Comparison, UserError
+from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, write_atomically
-from hf_radam.experiments.run import train_and_record, training_arguments
+from hf_radam.experiments.run import check, train_and_record, training_arguments
 from hf_radam.experiments.tasks.translation import TranslationTask
-
-logger = logging.getLogger(__name__)
 
 
 def sweep(comparison: Comparison, folder: Path) -> None:
@@ -36,31 +36,39 @@ def sweep(comparison: Comparison, folder: Path) -> None:
     state = PartialState(cpu=not torch.accelerator.is_available())
     if comparison.threads is not None:
         torch.set_num_threads(comparison.threads)
-    _check_folder(comparison, folder)
-    for run in comparison.runs():  # all of them now, so that the last recipe's typing error does not cost hours
-        training_arguments(run, folder, state.num_processes)
-    with state.main_process_first():
-        task = TranslationTask(comparison, cache_dir=folder)
-        _claim_folder(comparison, folder, task.fingerprint)
     runs = comparison.runs()
     records = {run.id: folder / "records" / f"{run.id}.json" for run in runs}
-    finished = {run.id for run in runs if records[run.id].is_file()}
+    finished = {id for id, path in records.items() if path.is_file()}
+    _check_folder(comparison, folder)
+    for run in runs:  # all of them now, so that a slip in the last recipe does not cost hours
+        if run.id in finished:
+            Record.load(records[run.id])
+        else:
+            training_arguments(run, folder / "runs" / run.id, state.num_processes)
+    task = TranslationTask(comparison)
+    _check_text(folder, task.fingerprint)
     state.wait_for_everyone()  # all processes have looked before one writes
+    if state.is_main_process:
+        _claim_folder(comparison, folder, task.fingerprint)
+    with state.main_process_first():
+        task.prepare(cache_dir=folder)
+    for run in {run.recipe.name: run for run in runs if run.id not in finished}.values():
+        check(run, task, folder / "runs" / run.id)
+
     bar = tqdm(total=len(runs), initial=len(finished), unit="run", disable=not state.is_main_process)
     for number, run in enumerate(runs, start=1):
         bar.set_description(
             f"run {number} of {len(runs)}: {run.recipe.name}, lr {run.learning_rate:g}, seed {run.seed}"
         )
-        if run.id in finished:
-            Record.load(records[run.id])  # complain now, not after hours of training
-            continue
         run_folder = folder / "runs" / run.id
-        record = train_and_record(run, task, run_folder)
-        if record is not None:
-            record.save(records[run.id])
+        if run.id not in finished:
+            record = train_and_record(run, task, run_folder)
+            if record is not None:
+                record.save(records[run.id])
+            bar.update()
+        if state.is_main_process:
             for checkpoint in run_folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
-        bar.update()
     bar.close()
     state.wait_for_everyone()
 
@@ -71,38 +79,56 @@ def _check_folder(comparison: Comparison, folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give --output_dir a folder")
     if not description.is_file():
-        if folder.is_dir() and any(path.name != ".gitignore" for path in folder.iterdir()):
+        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
             raise UserError(f"{folder} holds other files and no comparison; give --output_dir an empty or new folder")
         return
-    try:
-        earlier = json.loads(description.read_text(encoding="utf-8"))["shared"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{description} is damaged ({error!r}); give --output_dir a new folder") from error
+    if not any((folder / "records").glob("*.json")):
+        return  # a job that stopped before its first result binds nobody
+    earlier = _read(description)
     shared = comparison.shared()
-    differing = [key for key in {**earlier, **shared} if earlier.get(key) != shared.get(key)]
-    if differing:
-        key = differing[0]
-        raise UserError(
-            f"{folder} holds results of another comparison: {key} was {earlier.get(key)!r} and is now "
-            f"{shared.get(key)!r}; give --output_dir a new folder"
-        )
+    recipes = {recipe.name: _definition(recipe) for recipe in comparison.recipes}
+    for now, before in (
+        (shared, earlier["shared"]),
+        (recipes, {n: r for n, r in earlier["recipes"].items() if n in recipes}),
+    ):
+        differing = [key for key in before if before[key] != now.get(key)]
+        if differing:
+            key = differing[0]
+            raise UserError(
+                f"{folder} holds results of another comparison: {key} was {before[key]!r} and is now {now.get(key)!r}; "
+                "give --output_dir a new folder, or a changed recipe a new name"
+            )
+
+
+def _check_text(folder: Path, fingerprint: str) -> None:
+    """Refuse a folder with results on another text."""
+    if any((folder / "records").glob("*.json")) and _read(folder / "comparison.json")["data"] != fingerprint:
+        raise UserError(f"{folder} holds results on another text; give --output_dir a new folder")
 
 
 def _claim_folder(comparison: Comparison, folder: Path, fingerprint: str) -> None:
-    """Write down whose results the folder holds; refuse results on another text."""
+    """Write down whose results the folder holds."""
     description = folder / "comparison.json"
-    recipes: list[str] = []
-    if description.is_file():
-        earlier = json.loads(description.read_text(encoding="utf-8"))
-        recipes = earlier["recipes"]
-        if earlier["data"] != fingerprint:
-            raise UserError(f"{folder} holds results on another text; give --output_dir a new folder")
+    earlier = _read(description)["recipes"] if any((folder / "records").glob("*.json")) else {}
     content = {
         "name": comparison.name,
         "shared": comparison.shared(),
         "data": fingerprint,
         "target_loss": comparison.target_loss,
-        "recipes": list(dict.fromkeys([*recipes, *(recipe.name for recipe in comparison.recipes)])),
+        "recipes": {**earlier, **{recipe.name: _definition(recipe) for recipe in comparison.recipes}},
     }
-    if PartialState().is_main_process:
-        write_atomically(description, json.dumps(content, indent=2) + "\n")
+    write_atomically(description, json.dumps(content, indent=2) + "\n")
+
+
+def _definition(recipe: Recipe) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def _read(description: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(description.read_text(encoding="utf-8"))
+        if {"name", "shared", "data", "target_loss", "recipes"} <= content.keys():
+            return content
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise UserError(f"{description} is missing or damaged; give --output_dir a new folder")

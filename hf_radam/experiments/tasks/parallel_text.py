@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import load_dataset
+from datasets.exceptions import DatasetsError
 
 from hf_radam.experiments.config import UserError
 from hf_radam.experiments.grammar import sentence_pairs
@@ -59,6 +60,10 @@ class TranslationData:
         origins = [name for name in ("dataset_name", "train_prefix", "train_file") if getattr(self, name)]
         if len(origins) > 1:
             raise UserError(f"data: {' and '.join(origins)} exclude each other; give one")
+        if not origins and any(
+            getattr(self, f"{part}_{kind}") for part in ("validation", "test") for kind in ("prefix", "file")
+        ):
+            raise UserError("data: validation or test text without training text; give train_prefix or train_file")
         for name in ("vocab_size", "max_length", "max_eval_samples", "num_beams"):
             if getattr(self, name) < 1:
                 raise UserError(f"data: {name} must be >= 1, got {getattr(self, name)}")
@@ -72,7 +77,7 @@ class TranslationData:
 
 
 def load_pairs(data: TranslationData, fresh: int) -> tuple[list[Pair], list[Pair], list[Pair]]:
-    """Training, validation and test pairs; no training pair is also in one of the others.
+    """Training, validation and test pairs; no training pair is also in one of the others, or has an empty side.
 
     Args:
         data: where they come from.
@@ -99,14 +104,14 @@ def load_pairs(data: TranslationData, fresh: int) -> tuple[list[Pair], list[Pair
         train, validation = train[:-limit], train[-limit:]
     validation, test = validation[:limit], (test or validation)[:limit]
     held_out = {*validation, *test}
-    train = [pair for pair in train if pair not in held_out]
+    train = [pair for pair in train if pair not in held_out and all(pair)]
     return train[: data.max_train_samples or (fresh if data.is_generated else None)], validation, test
 
 
 def _from_hub(data: TranslationData) -> tuple[list[Pair], list[Pair], list[Pair]]:
     try:
         splits: Any = load_dataset(str(data.dataset_name), data.dataset_config_name, revision=data.dataset_revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DatasetsError) as error:
         raise UserError(f"cannot load dataset {data.dataset_name!r}: {' '.join(str(error).split())}") from error
     if "train" not in splits:
         raise UserError(f"dataset {data.dataset_name!r} has no split 'train', only {', '.join(splits)}")
@@ -124,6 +129,8 @@ def _from_files(data: TranslationData, part: str) -> list[Pair]:
     if file:
         pairs = []
         for number, line in enumerate(_read_lines(Path(file)), start=1):
+            if not line:
+                continue
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
@@ -149,12 +156,14 @@ def _from_files(data: TranslationData, part: str) -> list[Pair]:
 
 def _pair(row: Any, data: TranslationData, where: str) -> Pair:
     translation = row.get("translation") if isinstance(row, dict) else None
-    if not isinstance(translation, dict) or not {data.source_lang, data.target_lang} <= translation.keys():
+    translation = translation if isinstance(translation, dict) else {}
+    source, target = translation.get(data.source_lang), translation.get(data.target_lang)
+    if not isinstance(source, str) or not isinstance(target, str):
         raise UserError(
             f'{where} must read {{"translation": {{"{data.source_lang}": ..., "{data.target_lang}": ...}}}}; '
             "set source_lang and target_lang to its languages"
         )
-    return translation[data.source_lang].strip(), translation[data.target_lang].strip()
+    return source.strip(), target.strip()
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -162,7 +171,7 @@ def _read_lines(path: Path) -> list[str]:
         raise UserError(f"no such file: {path}")
     try:
         raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(
             f"cannot read {path}: {error}; it must be UTF-8 text, packed by gzip if it ends in .gz"

@@ -54,21 +54,29 @@ class TranslationTask:
 
     Args:
         comparison: its `data` and `model` hold fields of `TranslationData` and `TranslationModel`.
-        cache_dir: where the trained tokenizer is kept.
 
     Raises:
-        UserError: bad options, files that are missing, empty, unreadable or of different length.
+        UserError: bad options; files that are missing, empty, unreadable or of different length; too little text.
     """
 
     metric = "bleu"
     """Name of the metric that tables show beside the loss; higher is better."""
 
-    def __init__(self, comparison: Comparison, cache_dir: Path) -> None:
+    def __init__(self, comparison: Comparison) -> None:
         self.data = build(TranslationData, comparison.data, where="data")
         self.architecture = build(TranslationModel, comparison.model, where="model")
         train, validation, test = load_pairs(self.data, fresh=comparison.max_steps * comparison.batch_size)
         self.fingerprint = _digest(train, validation, test)
+        # Whole batches: a last short one would be filled up with repeats where several processes share it.
+        train = train[: len(train) // comparison.batch_size * comparison.batch_size]
+        if not train:
+            raise UserError(f"data: fewer training pairs than batch_size {comparison.batch_size}; give more text")
         self.references = [target for _, target in test]
+        self._pairs = (train, validation, test)
+
+    def prepare(self, cache_dir: Path) -> None:
+        """Train the tokenizer, or read the one kept in `cache_dir`, and apply it."""
+        train, validation, test = self._pairs
         self.tokenizer = self._tokenizer(train, cache_dir)
         self.train_dataset = self._tokenize(train)
         self.eval_dataset = self._tokenize(validation)
