@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -78,7 +79,7 @@ def training_loss(records: Sequence[Record]) -> Figure:
     for recipe, group in _by_recipe(records).items():
         steps, losses = _stack(group, lambda record: (record.curves["step"], record.curves["loss"]))
         _band(whole, steps, _smooth(losses), recipe, colors[recipe])
-        _band(early, steps, _smooth(losses), recipe, colors[recipe])
+        _band(early, steps, losses, recipe, colors[recipe])  # as it was: smoothing would blur what this panel shows
     whole.set(title="Training loss", xlabel="update", ylabel="nats a token, as trained")
     early.set(title="The first updates", xlabel="update (logarithmic)", xscale="log")
     _limit_to_finite(whole)
@@ -98,19 +99,10 @@ def evaluation(records: Sequence[Record], target_loss: float | None) -> Figure:
             _band(axes, steps, values, recipe, colors[recipe])
     entropy = records[0].facts["unigram_entropy"]
     loss.axhline(entropy, color="#666666", linestyle=":", linewidth=1.2)
-    loss.annotate(
-        "constant prediction",
-        (1, entropy),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        va="bottom",
-        color="#666666",
-    )
+    _name_line(loss, "constant prediction", entropy)
     if target_loss is not None:
         loss.axhline(target_loss, color="#bbbbbb", linestyle="--", linewidth=1)
-        loss.annotate(
-            "target", (1, target_loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#888888"
-        )
+        _name_line(loss, "target", target_loss)
     loss.set(title="Evaluation loss", xlabel="update", ylabel="nats a token")
     _limit_to_finite(loss)
     accuracy.set(title="Token accuracy", xlabel="update", ylim=(0, 1))
@@ -193,7 +185,8 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 def _band(axes: Axes, steps: np.ndarray, values: np.ndarray, recipe: str, color: str) -> None:
     """Mean over seeds, with a band from the least to the greatest; it ends with an × where a seed diverged."""
     emphasis = 2.4 if recipe == "radam" else 1.6
-    axes.plot(steps, values.mean(0), color=color, label=recipe, linewidth=emphasis, zorder=emphasis)
+    dashes = "--" if recipe == "adam_eps" else "-"  # it often lies on adam
+    axes.plot(steps, values.mean(0), dashes, color=color, label=recipe, linewidth=emphasis, zorder=emphasis)
     whole = np.flatnonzero(np.isfinite(values).all(0))
     if len(whole) and whole[-1] < len(steps) - 1:
         axes.plot(steps[whole[-1]], values[:, whole[-1]].mean(), color=color, marker="x", markersize=9, mew=2)
@@ -208,6 +201,12 @@ def _colors(records: Sequence[Record]) -> dict[str, str]:
         [color for color in [*COLORS.values(), *FURTHER_COLORS] if color not in {COLORS.get(r) for r in recipes}]
     )
     return {recipe: COLORS.get(recipe) or next(free, "#000000") for recipe in recipes}
+
+
+def _name_line(axes: Axes, name: str, height: float) -> None:
+    """Write the name of a horizontal line below its right end."""
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    axes.annotate(name, (1, height), (0, -3), ha="right", va="top", color="#666666", **place)
 
 
 def _mark_at_the_top(axes: Axes, positions: Sequence[float], color: str) -> None:
