@@ -45,8 +45,8 @@ class RAdam(Optimizer):
 
     Args:
         params: parameters, named parameters, or parameter groups (dicts).
-        lr: learning rate, >= 0; a float or a 1-element tensor (on an accelerator it is read, which waits for the device,
-            unless the step is capturable).
+        lr: learning rate, >= 0; a float or a 1-element tensor. Reading one on an accelerator waits for the device,
+            unless the step is capturable.
         betas: decays of the first and the second moment, each in [0, 1). With beta2 <= 2/3 nothing is ever rectified.
         eps: added to the denominator, >= 0.
         weight_decay: coefficient of the decay, >= 0.

@@ -182,9 +182,9 @@ def test_killed_and_started_again(tmp_path: Path, damage: str) -> None:
 
 
 LAUNCHERS = {
-    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29611"],
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"],
     "accelerate": [
-        sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "29612",
+        sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0",
         "--config_file", str(ROOT / "scripts" / "accelerate_configs" / "ddp.yaml"),
     ],
 }  # fmt: skip

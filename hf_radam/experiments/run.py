@@ -35,11 +35,16 @@ class ComparisonTrainer(RAdamSeq2SeqTrainer):
 
     def __init__(self, *args: Any, run: Run, **kwargs: Any) -> None:
         self.run = run
-        super().__init__(*args, **kwargs)
-        if self.label_smoother is None:
-            # Trainer's own mean over the tokens of all processes; models that ignore the number of items of the whole
-            # batch would scale their loss, and the SGD steps of RAdam's start-up, by the number of processes.
-            self.label_smoother = LabelSmoother(epsilon=0.0)
+        super().__init__(*args, compute_loss_func=self.token_mean, **kwargs)
+
+    def token_mean(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Mean loss over the tokens of the whole batch, label-smoothed as the arguments say.
+
+        Models that ignore the number of items of the whole batch would have Transformers scale their loss, and with it
+        the SGD steps of RAdam's start-up, by the number of processes.
+        """
+        mean = LabelSmoother(self.args.label_smoothing_factor)(outputs, labels)
+        return mean if num_items_in_batch is None else mean * (labels != -100).sum() / num_items_in_batch
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The scheduler of the arguments, times the recipe's untuned warmup factor."""
