@@ -81,7 +81,8 @@ def training_loss(records: Sequence[Record]) -> Figure:
         _band(whole, steps, _smooth(losses), recipe, colors[recipe])
         _band(early, steps, losses, recipe, colors[recipe])  # as it was: smoothing would blur what this panel shows
     whole.set(title="Training loss", xlabel="update", ylabel="nats a token, as trained")
-    early.set(title="The first updates", xlabel="update (logarithmic)", xscale="log")
+    last = max(record.curves["step"][-1] or 1 for record in records)
+    early.set(title="The first updates", xlabel="update (logarithmic)", xscale="log", xlim=(1, max(10, last / 5)))
     _limit_to_finite(whole)
     _legend(figure, whole)
     return figure
