@@ -30,7 +30,7 @@ def sweep(comparison: Comparison, folder: Path) -> None:
             of another comparison.
 
     Raises:
-        UserError: bad input, or the folder belongs to another comparison; nothing has been changed then.
+        UserError: bad input, or the folder belongs to another comparison; no result has been changed then.
     """
     # Where there is no accelerator several processes find each other only if told to use the CPU.
     state = PartialState(cpu=not torch.accelerator.is_available())
