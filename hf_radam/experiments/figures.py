@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; a recipe keeps its colour in every figure.
@@ -150,7 +151,7 @@ def over_learning_rates(records: Sequence[Record], metric: str) -> Figure:
     loss.set(
         title="Final evaluation loss", xlabel="peak learning rate", ylabel="nats a token", xscale="log", ylim=(0, None)
     )
-    quality.set(title=f"Final {metric.upper()}", xlabel="peak learning rate", xscale="log", ylim=(0, None))
+    quality.set(title=f"Final {METRICS[metric].label}", xlabel="peak learning rate", xscale="log", ylim=(0, None))
     _legend(figure, loss)
     return figure
 

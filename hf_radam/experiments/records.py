@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Record:
     """Bytes: of the GPU, or on a CPU of the whole process."""
     environment: Mapping[str, Any]
     """Versions, commit, hardware, processes, threads."""
+    metric: str = "bleu"
+    """The key of `final` that is the task's own metric, a name of `metrics.METRICS`."""
 
     @property
     def recipe(self) -> str:
@@ -77,7 +79,7 @@ class Record:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{f.name: content[f.name] for f in fields(cls)})
+            return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content or f.default is MISSING})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is no record of a run ({error!r}); move it out of the folder") from error
 

@@ -11,7 +11,6 @@ from hf_radam.experiments import figures, statistics
 from hf_radam.experiments.config import UserError
 from hf_radam.experiments.records import Record, load_records, write_atomically
 
-METRIC = "bleu"
 # Two-sided sign-flip tests of fewer pairs cannot give p < 0.05.
 SEEDS_FOR_SIGNIFICANCE = 6
 
@@ -40,11 +39,11 @@ def write_report(folder: Path, output_dir: Path | None = None) -> Path:
     records = _in_order(load_records(folder), list(comparison.get("recipes", {})))
     output_dir = output_dir or folder
     rows = statistics.summarise(records, target_loss)
-    drawn = figures.draw_all(records, output_dir / "figures", target_loss=target_loss, metric=METRIC)
+    drawn = figures.draw_all(records, output_dir / "figures", target_loss=target_loss, metric=records[0].metric)
     summary = {"name": name, "target_loss": target_loss, "facts": records[0].facts, "rows": statistics.as_json(rows)}
     write_atomically(output_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     path = output_dir / "table.md"
-    write_atomically(path, _markdown(name, records, statistics.table(rows, target_loss, METRIC), drawn))
+    write_atomically(path, _markdown(name, records, statistics.table(rows, target_loss, records[0].metric), drawn))
     return path
 
 

@@ -142,6 +142,7 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
         seconds_per_step=statistics.median(curves["seconds"]),
         peak_memory=peak_memory(),
         environment=environment(processes),
+        metric=task.metric,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from scipy import stats
 
+from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 
 BASELINE = "adam_warmup"
@@ -110,7 +111,7 @@ def table(rows: Sequence[Row], target_loss: float | None, metric: str) -> str:
     """The rows as a Markdown table."""
     several_rates = len({row.learning_rate for row in rows}) > 1
     head = ["recipe", *(["lr"] if several_rates else []), "eval loss", "95 % interval", f"vs {BASELINE}"]
-    head += [metric.upper() if metric == "bleu" else metric, "token accuracy"]
+    head += [METRICS[metric].label, METRICS["token_accuracy"].label]
     head += [f"steps to {target_loss:g}"] if target_loss is not None else []
     head += ["diverged", "s/step"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
@@ -120,7 +121,7 @@ def table(rows: Sequence[Row], target_loss: float | None, metric: str) -> str:
         cells.append(
             "" if row.difference is None else _mean_std(row.difference, "+.3f") + _share(row.difference.n, row)
         )
-        cells += [_mean_std(row.metrics[metric], ".1f"), _mean_std(row.metrics["token_accuracy"], ".3f")]
+        cells += [_mean_std(row.metrics[metric], f".{METRICS[metric].digits}f"), _mean_std(row.metrics["token_accuracy"], ".3f")]
         if row.steps_to_target is not None:
             reached = row.steps_to_target
             cells.append(f"{reached.mean:.0f}{_share(reached.n, row)}" if reached.n else "never")

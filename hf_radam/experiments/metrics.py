@@ -1,0 +1,23 @@
+"""The metrics of all tasks: what tables call them, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number that a task reports at the end of a run."""
+
+    label: str
+    """In tables and figures."""
+    digits: int = 3
+    """After the point."""
+    higher_is_better: bool = True
+
+
+METRICS: dict[str, Metric] = {
+    "loss": Metric(label="eval loss", higher_is_better=False),
+    "bleu": Metric(label="BLEU", digits=1),
+    "token_accuracy": Metric(label="token accuracy"),
+}
