@@ -121,7 +121,10 @@ def table(rows: Sequence[Row], target_loss: float | None, metric: str) -> str:
         cells.append(
             "" if row.difference is None else _mean_std(row.difference, "+.3f") + _share(row.difference.n, row)
         )
-        cells += [_mean_std(row.metrics[metric], f".{METRICS[metric].digits}f"), _mean_std(row.metrics["token_accuracy"], ".3f")]
+        cells += [
+            _mean_std(row.metrics[metric], f".{METRICS[metric].digits}f"),
+            _mean_std(row.metrics["token_accuracy"], ".3f"),
+        ]
         if row.steps_to_target is not None:
             reached = row.steps_to_target
             cells.append(f"{reached.mean:.0f}{_share(reached.n, row)}" if reached.n else "never")
