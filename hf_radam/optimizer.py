@@ -212,18 +212,16 @@ class RAdam(Optimizer):
                 )
             # A step count on the device is not read: that would wait for the device.
             step = state["step"]
-            # Sharded parameters (DTensor) of unlike meshes, or together with plain ones, cannot share a call.
-            mesh = getattr(p, "device_mesh", None)
-            key = (None if group["capturable"] else step.item(), p.dtype, p.device, mesh)
+            key = (None if group["capturable"] else step.item(), p.dtype, p.device)
             if key not in buckets:
                 buckets[key] = Bucket([], [], [], [], [], [])
             bucket = buckets[key]
-            bucket.params.append(p)
-            bucket.grads.append(grad)
-            bucket.exp_avgs.append(state["exp_avg"])
-            bucket.exp_avg_sqs.append(state["exp_avg_sq"])
+            bucket.params.append(_local(p))
+            bucket.grads.append(_local(grad, of=p))
+            bucket.exp_avgs.append(_local(state["exp_avg"]))
+            bucket.exp_avg_sqs.append(_local(state["exp_avg_sq"]))
             if self.amsgrad:
-                bucket.max_exp_avg_sqs.append(state["max_exp_avg_sq"])
+                bucket.max_exp_avg_sqs.append(_local(state["max_exp_avg_sq"]))
             bucket.steps.append(step)
         return list(buckets.values())
 
@@ -279,6 +277,27 @@ class RAdam(Optimizer):
                 f"{p.device.type}; leave fused at None"
             )
         return "fused" if supported else "foreach"
+
+
+def _local(tensor: Tensor, of: Tensor | None = None) -> Tensor:
+    """This process's shard of a DTensor; any other tensor as it is.
+
+    The update is elementwise, so that shards need no communication, and tensors of unlike meshes can share a call. A
+    gradient (`of` a parameter) that is placed otherwise than its parameter is redistributed first.
+    """
+    if not hasattr(tensor, "device_mesh"):
+        return tensor
+    dtensor = cast(Any, tensor)
+    if of is not None:
+        mesh, placements = getattr(of, "device_mesh", None), getattr(of, "placements", None)
+        if dtensor.device_mesh != mesh:
+            raise ValueError(
+                f"a parameter on {mesh} has a gradient on {dtensor.device_mesh}; bring the gradient to the parameter's "
+                "mesh, with DTensor.from_local(grad.full_tensor(), mesh).redistribute(placements=p.placements)"
+            )
+        if dtensor.placements != placements:
+            dtensor = dtensor.redistribute(placements=placements)
+    return dtensor.to_local()
 
 
 def _check(options: dict[str, Any], fused: bool | None) -> None:
