@@ -13,6 +13,7 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from hf_radam import rectification
+from hf_radam.loss_scale import WholeBatchLossMixin
 from hf_radam.optimizer import RAdam
 from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, parse_optim_args, unknown_name
 
@@ -80,7 +81,7 @@ class RAdamArgumentsMixin(_Arguments):
         return self
 
 
-class RAdamTrainerMixin(_Trainer):
+class RAdamTrainerMixin(WholeBatchLossMixin, _Trainer):
     """Builds the optimizer by name in any Trainer subclass; put it before that class.
 
     The name is the keyword `optim`, or else `args.optim`. Registered optimizers get their learning rate, betas, eps and
@@ -88,8 +89,12 @@ class RAdamTrainerMixin(_Trainer):
     defaults, then `optim_args`; the later wins. Any other name is left to Transformers. A `create_optimizer` of the
     subclass itself (layer-wise learning rates, say) does not run for registered names.
 
+    With a registered optimizer, the loss of a batch that is split over processes or accumulation steps is the mean over
+    the whole batch for any model (see `hf_radam.loss_scale`), and DeepSpeed takes the optimizer as it is.
+
     Raises:
-        ValueError: an unknown name, or `optim` together with `optimizers` or `optimizer_cls_and_kwargs`.
+        ValueError: an unknown name, `optim` together with `optimizers` or `optimizer_cls_and_kwargs`, or a DeepSpeed
+            configuration that would put another optimizer in its place.
 
     Example:
         >>> class MyTrainer(RAdamTrainerMixin, Trainer):
@@ -115,12 +120,22 @@ class RAdamTrainerMixin(_Trainer):
             self.args.optim = OptimizerNames(optim) if spec is None else optim
         # First, so that what the callback adds to the logs reaches the reports and the progress bar.
         self.callback_handler.callbacks.insert(0, RectificationCallback())
+        self.callback_handler.callbacks.insert(1, LostStateCallback())
+        if self.is_deepspeed_enabled and self._registered():
+            keep_in_deepspeed(self.args.optim, self.accelerator.state.deepspeed_plugin.hf_ds_config.config)
+
+    def _registered(self) -> OptimizerSpec | None:
+        """What `args.optim` names, unless that is one of Transformers' own or the caller brought an optimizer."""
+        own = self.optimizer_cls_and_kwargs is not None or (self.optimizer is not None and self._built is None)
+        return None if own else _find(_name(self.args.optim))
+
+    def _weighs_loss(self) -> bool:
+        return self._registered() is not None
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build the optimizer, unless there is one; see the class."""
-        self._built = None
-        spec = _find(_name(self.args.optim))
-        if self.optimizer is not None or self.optimizer_cls_and_kwargs is not None or spec is None:
+        spec = self._registered()
+        if self.optimizer is not None or spec is None:
             return super().create_optimizer() if model is None else super().create_optimizer(model)
         options = self._options(spec)
         weight_decay = options.pop("weight_decay")
@@ -186,6 +201,56 @@ class RAdamTrainerMixin(_Trainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
 
+def keep_in_deepspeed(name: str, config: dict[str, Any]) -> None:
+    """Have DeepSpeed use the optimizer that it is given.
+
+    Args:
+        name: the optimizer's, for the error.
+        config: the DeepSpeed configuration; with optimizer offload Accelerate would replace any optimizer by
+            `DeepSpeedCPUAdam`, unless `zero_force_ds_cpu_optimizer` is false, which is filled in here.
+
+    Raises:
+        ValueError: the configuration asks for another optimizer.
+
+    Example:
+        >>> config = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
+        >>> keep_in_deepspeed("radam", config)
+        >>> config["zero_force_ds_cpu_optimizer"]
+        False
+    """
+    if "optimizer" in config:
+        raise ValueError(
+            f"the DeepSpeed config has a section 'optimizer' ({config['optimizer'].get('type')}), and optim asks for "
+            f"{name!r}, which would never be built; delete that section, or pass optim='adamw_torch' to use it"
+        )
+    if config.setdefault("zero_force_ds_cpu_optimizer", False):
+        raise ValueError(
+            f"the DeepSpeed config sets zero_force_ds_cpu_optimizer, which replaces {name!r} by DeepSpeedCPUAdam; "
+            "delete that line or set it to false"
+        )
+
+
+class LostStateCallback(TrainerCallback):
+    """Warns where a training goes on from a checkpoint that held no optimizer state: its start-up begins anew."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        """Look once the checkpoint is loaded."""
+        if state.global_step and optimizer is not None and not _unwrap(optimizer).state:
+            warnings.warn(
+                f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: moments "
+                "and step count begin at zero; resume from a checkpoint saved without save_only_model=True",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def _unwrap(optimizer: Any) -> Any:
+    """The optimizer inside what Accelerate and DeepSpeed wrap around it, once or more."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
 class RectificationCallback(TrainerCallback):
     """Adds `rectification` (r_t of the last step, 0 while there is none) and `rho` (rho_t) to RAdam's training logs.
 
@@ -199,10 +264,9 @@ class RectificationCallback(TrainerCallback):
         """Write both numbers beside the loss, for the reports and for `state.log_history`."""
         if logs is None or "loss" not in logs:
             return
-        while not isinstance(optimizer, (RAdam, torch.optim.RAdam)):
-            if not hasattr(optimizer, "optimizer"):  # Accelerate and DeepSpeed wrap it, once or more
-                return
-            optimizer = optimizer.optimizer
+        optimizer = _unwrap(optimizer)
+        if not isinstance(optimizer, (RAdam, torch.optim.RAdam)):
+            return
         for group in optimizer.param_groups:
             steps = [optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)]
             step, beta2 = int(max(steps, default=0)), group["betas"][1]
