@@ -2,8 +2,8 @@
 
 Transformers passes the number of labels in the whole batch to the model and expects the sum of losses over it. A model
 that takes the number and ignores it (BERT's classifier, Marian, T5) returns the mean over its own part instead, and its
-loss comes out too large by the number of processes times that of accumulation steps. Adam does not notice. The SGD steps
-of RAdam's start-up, and gradient clipping, do.
+loss comes out too large by the number of processes times that of accumulation steps. Adam does not notice; the SGD
+steps of RAdam's start-up, and gradient clipping, do.
 """
 
 from __future__ import annotations

@@ -237,8 +237,8 @@ class LostStateCallback(TrainerCallback):
         """Look once the checkpoint is loaded."""
         if state.global_step and optimizer is not None and not _unwrap(optimizer).state:
             warnings.warn(
-                f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: moments "
-                "and step count begin at zero; resume from a checkpoint saved without save_only_model=True",
+                f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: "
+                "moments and step count begin at zero; resume from a checkpoint saved without save_only_model=True",
                 UserWarning,
                 stacklevel=2,
             )

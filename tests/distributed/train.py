@@ -1,0 +1,115 @@
+"""What a user writes: a script with RAdamTrainer, launched on any number of processes under any engine.
+
+    accelerate launch --config_file CONFIG train.py CASES.json OUT.pt
+
+Runs all cases one after the other, and saves for each where its parameters were after every step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import on_cpu
+import torch
+from accelerate import PartialState
+from models import LAYERS, MODELS, Examples
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, set_seed
+
+from hf_radam import RAdam, RAdamTrainer, RAdamTrainingArguments
+
+BATCH = 8  # examples of one update, over all processes and accumulation steps
+
+
+class Trajectory(TrainerCallback):
+    """All parameters after every step, whole."""
+
+    def __init__(self) -> None:
+        self.points: list[Tensor] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.points.append(torch.cat([whole(p).flatten() for p in model.parameters() if p.requires_grad]))
+
+
+def whole(p: Any) -> Tensor:
+    if hasattr(p, "full_tensor"):
+        return p.detach().full_tensor().float().cpu().clone()
+    gathered = contextlib.nullcontext()
+    if hasattr(p, "ds_id"):  # ZeRO-3
+        import deepspeed
+
+        gathered = deepspeed.zero.GatheredParameters([p])
+    with gathered:
+        return p.detach().float().cpu().clone()
+
+
+def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
+    """Train one case; returns the trajectory and under what it ran."""
+    os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = LAYERS.get(case["model"], "LlamaDecoderLayer")
+    os.environ.update(case.get("environment", {}))
+    accumulation = case.get("accumulation", 1)
+    args = RAdamTrainingArguments(
+        **{
+            "output_dir": case["output_dir"],
+            "optim": case.get("optim", "radam"),
+            "per_device_train_batch_size": BATCH // processes // accumulation,
+            "gradient_accumulation_steps": accumulation,
+            "max_steps": 12,
+            "learning_rate": 0.05,
+            "weight_decay": 0.1,
+            "max_grad_norm": 0.0,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "use_cpu": not torch.accelerator.is_available(),
+            "dataloader_pin_memory": False,
+            "disable_tqdm": True,
+            **case.get("arguments", {}),
+        }
+    )
+    set_seed(0)
+    trajectory = Trajectory()
+    trainer_class = Trainer if case.get("plain_trainer") else RAdamTrainer
+    trainer = trainer_class(
+        MODELS[case["model"]](),
+        args,
+        train_dataset=Examples(case["model"]),
+        callbacks=[trajectory],
+        optimizer_cls_and_kwargs=(RAdam, {"lr": args.learning_rate}) if case.get("plain_trainer") else None,
+    )
+    trainer.train(resume_from_checkpoint=case.get("resume"))
+    engine = {
+        "is_fsdp2": trainer.accelerator.is_fsdp2,
+        "distributed_type": str(trainer.accelerator.distributed_type.value),
+        "world_size": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
+    }
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {**engine, "trajectory": torch.stack(trajectory.points), "losses": losses}
+
+
+def main() -> None:
+    """Run the cases."""
+    on_cpu.patch()
+    cases, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    results = {}
+    for name, case in cases.items():
+        state = PartialState(cpu=not torch.accelerator.is_available())
+        for path in case.get("remove", []):  # the negative controls
+            if state.is_main_process:
+                shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
+        state.wait_for_everyone()
+        results[name] = run(case, state.num_processes)
+        if state.is_main_process:
+            torch.save(results, out)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
