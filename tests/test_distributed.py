@@ -170,10 +170,7 @@ def test_resume(name: str, reference: dict[str, Tensor], tmp_path: Path) -> None
         assert len(results[key]["trajectory"]) == 30 - int(key.rpartition("_")[2])
 
     for number, other in enumerate(others):
-        lost = {
-            **resumed["from_12"],
-            "remove": [str(path) for path in _optimizer_files("straight_12/checkpoint-12", name)],
-        }
+        lost = {**resumed["from_12"], "remove": [f"straight_12/checkpoint-12/{_state_file(name)}"]}
         elsewhere = train(other.launcher, {**resumed, "lost": lost}, tmp_path, f"elsewhere_{number}")
         for key in resumed:
             assert_follows(elsewhere[key], straight["trajectory"], other, "other_world")
@@ -181,8 +178,5 @@ def test_resume(name: str, reference: dict[str, Tensor], tmp_path: Path) -> None
         assert "goes on at step 12, but the checkpoint has no optimizer state" in " ".join(elsewhere["output"].split())
 
 
-def _optimizer_files(checkpoint: str, name: str) -> list[Path]:
-    return [
-        Path(checkpoint)
-        / ("optimizer_0" if "sharded" in name else "optimizer.bin" if "full" in name else "optimizer.pt")
-    ]
+def _state_file(name: str) -> str:
+    return "optimizer_0" if "sharded" in name else "optimizer.bin" if "full" in name else "optimizer.pt"

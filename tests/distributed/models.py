@@ -45,8 +45,8 @@ def llama(**changes: Any) -> PreTrainedModel:
     """Divides by `num_items_in_batch`."""
     options: dict[str, Any] = {
         "vocab_size": VOCAB, "hidden_size": 20, "intermediate_size": 13, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16, "tie_word_embeddings": False, "bos_token_id": 1,
-        "eos_token_id": 2, "pad_token_id": 0,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16, "tie_word_embeddings": False,
+        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
     }  # fmt: skip
     return LlamaForCausalLM(LlamaConfig(**{**options, **changes}))
 
