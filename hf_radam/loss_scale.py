@@ -55,14 +55,15 @@ class WholeBatchLossMixin(_Trainer):
         model.eval()  # no dropout: both losses must be of the same function
         try:
             with torch.no_grad(), self.compute_loss_context_manager():
-                losses = [
+                losses: list[Any] = [
                     super(WholeBatchLossMixin, self).compute_loss(model, dict(inputs), False, num_items_in_batch * n)
                     for n in (1, 2)
                 ]
         finally:
             model.train(training)
         # Summed over processes, so that all come to the same answer.
-        once, twice = self.accelerator.reduce(torch.stack([loss.detach().float() for loss in losses]), "sum").tolist()
+        both: Any = self.accelerator.reduce(torch.stack([loss.float() for loss in losses]), "sum")
+        once, twice = both.tolist()
         if not once or once != once:
             return None
         return abs(twice - once) < 1e-3 * abs(once)

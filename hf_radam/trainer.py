@@ -122,7 +122,8 @@ class RAdamTrainerMixin(WholeBatchLossMixin, _Trainer):
         self.callback_handler.callbacks.insert(0, RectificationCallback())
         self.callback_handler.callbacks.insert(1, LostStateCallback())
         if self.is_deepspeed_enabled and self._registered():
-            keep_in_deepspeed(self.args.optim, self.accelerator.state.deepspeed_plugin.hf_ds_config.config)
+            plugin: Any = self.accelerator.state.deepspeed_plugin
+            keep_in_deepspeed(self.args.optim, plugin.hf_ds_config.config)
 
     def _registered(self) -> OptimizerSpec | None:
         """What `args.optim` names, unless that is one of Transformers' own or the caller brought an optimizer."""

@@ -72,7 +72,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[
     """The recorded trajectories: 12 steps of each model, and 30 of "long"; once for all workers of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     folder = base if worker_id == "master" else base.parent
-    cases = {model: {"model": model, "output_dir": "reference", "optim": "radam_torch"} for model in MODELS + FURTHER}
+    cases: dict[str, Any] = {
+        model: {"model": model, "output_dir": "reference", "optim": "radam_torch"} for model in MODELS + FURTHER
+    }
     cases["long"] = {**cases["marian"], "arguments": {"max_steps": 30}}
     with FileLock(folder / "reference.lock"):
         if not (folder / "reference.pt").is_file():

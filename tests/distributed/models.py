@@ -24,7 +24,8 @@ def bert() -> PreTrainedModel:
     return BertForSequenceClassification(
         BertConfig(
             vocab_size=VOCAB, hidden_size=18, num_hidden_layers=2, num_attention_heads=2, intermediate_size=13,
-            max_position_embeddings=16, num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+            max_position_embeddings=16, id2label={0: "a", 1: "b", 2: "c"}, hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
         )
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ def whole(p: Any) -> Tensor:
         return p.detach().full_tensor().float().cpu().clone()
     gathered = contextlib.nullcontext()
     if hasattr(p, "ds_id"):  # ZeRO-3
-        import deepspeed
+        import deepspeed  # pyright: ignore[reportMissingImports]
 
         gathered = deepspeed.zero.GatheredParameters([p])
     with gathered:
