@@ -2,13 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: compare test style readme
+.PHONY: compare test test-slow style readme
 
 compare: .venv/.installed
 	$(BIN)/python scripts/compare.py
 
 test: .venv/.installed
 	$(BIN)/python -m pytest --numprocesses 2
+
+# Four processes, two-dimensional meshes, DeepSpeed (whose first run compiles for minutes).
+test-slow: .venv/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt setuptools wheel ninja py-cpuinfo
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation deepspeed
+	DS_ACCELERATOR=$${DS_ACCELERATOR:-cpu} $(BIN)/python -m pytest -m slow
 
 style: .venv/.installed
 	$(BIN)/ruff check .

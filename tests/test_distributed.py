@@ -7,26 +7,13 @@ judges.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import torch
-from filelock import FileLock
-from launching import accelerate, torchrun, train
+from launching import FURTHER, MODELS, Engine, accelerate, assert_follows, residual, torchrun, train
 from torch import Tensor
 
-MODELS = ("bert", "marian", "llama")
-FURTHER = ("llama_tied", "llama_half_frozen", "llama_lora")
 LONG = {"max_steps": 30, "save_strategy": "steps"}
-
-
-class Engine(NamedTuple):
-    """A way to launch a training, and what it must report of itself, so that no test passes by running another."""
-
-    launcher: list[str]
-    world_size: int
-    distributed_type: str
-    is_fsdp2: bool = False
 
 
 def fsdp2(processes: int) -> Engine:
@@ -40,48 +27,10 @@ def ddp(processes: int) -> Engine:
 ENGINES = {"ddp": ddp(2), "torchrun": Engine(torchrun(2), 2, "MULTI_CPU"), "fsdp2": fsdp2(2)}
 SLOW_ENGINES = {"ddp_4": ddp(4), "fsdp2_4": fsdp2(4)}
 
-# Largest and mean residual of all parameters, over all steps; they have moved by 1e-2 to 3e-2.
-TOLERANCES = {
-    # float32 sums in another order: a rounding of 6e-8 in parameters near 1 (norm weights), 1e-9 in those near 0.01.
-    "engine": (5e-7, 1e-9),
-    # The same over 30 steps, of which some start from a state that was saved under another split.
-    "other_world": (1e-6, 2e-9),
-    "same_world": (0.0, 0.0),
-}
 # Where Transformers' own Trainer ends for models that ignore num_items_in_batch: start-up steps of twice the size.
 TRAP = 1e-3
 # What the loss of the optimizer state does to the parameters.
 CONTROL = 1e-4
-
-
-def residual(results: dict[str, Any], trajectory: Tensor) -> tuple[float, float]:
-    """Largest and mean difference; a resumed training is compared with the steps that it took."""
-    difference = (results["trajectory"] - trajectory[-len(results["trajectory"]) :]).abs()
-    return difference.max().item(), difference.mean().item()
-
-
-def assert_follows(results: dict[str, Any], trajectory: Tensor, engine: Engine, tolerance: str) -> None:
-    assert (results["world_size"], results["distributed_type"], results["is_fsdp2"]) == engine[1:]
-    largest, mean = residual(results, trajectory)
-    assert largest <= TOLERANCES[tolerance][0]
-    assert mean <= TOLERANCES[tolerance][1]
-
-
-@pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Tensor]:
-    """The recorded trajectories: 12 steps of each model, and 30 of "long"; once for all workers of pytest-xdist."""
-    base = tmp_path_factory.getbasetemp()
-    folder = base if worker_id == "master" else base.parent
-    cases: dict[str, Any] = {
-        model: {"model": model, "output_dir": "reference", "optim": "radam_torch"} for model in MODELS + FURTHER
-    }
-    cases["long"] = {**cases["marian"], "arguments": {"max_steps": 30}}
-    with FileLock(folder / "reference.lock"):
-        if not (folder / "reference.pt").is_file():
-            train([torchrun(1)[0]], cases, folder, "reference")
-    return {
-        name: found["trajectory"] for name, found in torch.load(folder / "reference.pt", weights_only=False).items()
-    }
 
 
 def every_model(engine: Engine) -> dict[str, Any]:

@@ -37,6 +37,12 @@ class Trajectory(TrainerCallback):
         self.points.append(torch.cat([whole(p).flatten() for p in model.parameters() if p.requires_grad]))
 
 
+def innermost(optimizer: Any) -> Any:
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
 def whole(p: Any) -> Tensor:
     if hasattr(p, "full_tensor"):
         return p.detach().full_tensor().float().cpu().clone()
@@ -87,6 +93,10 @@ def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
     engine = {
         "is_fsdp2": trainer.accelerator.is_fsdp2,
         "distributed_type": str(trainer.accelerator.distributed_type.value),
+        "optimizer": type(innermost(trainer.optimizer)).__name__,
+        "deepspeed": trainer.accelerator.deepspeed_config["zero_optimization"]
+        if trainer.is_deepspeed_enabled
+        else None,
         "world_size": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
     }
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
