@@ -20,8 +20,12 @@ PATTERN = "*_optim_states.pt"
 _REMEDY = "convert it with DeepSpeed's ds_to_universal.py, or resume the run and save it under FSDP2 or DDP"
 
 
-def read_deepspeed(folder: Path) -> OptimizerCheckpoint:
+def read_deepspeed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint:
     """Read the optimizer of a `global_stepN` folder of ZeRO-1, 2 or 3.
+
+    Args:
+        folder: holds the files of all ranks.
+        moments: if False, the moments are on the meta device, so nothing large is read.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the layout is one that is not read.
@@ -60,6 +64,8 @@ def read_deepspeed(folder: Path) -> OptimizerCheckpoint:
             pieces = [dict(base["state"].get(index, {})) for base in bases]
             for piece in pieces:
                 piece.setdefault("step", group.get("step"))  # DeepSpeed's own optimizers count in the group
+                if not moments:
+                    piece.update({key: piece[key].to("meta") for key in _flat_keys([piece])})
             paddings = first.get("param_alignment_paddings")
             split = (
                 _split_parameters(pieces, shapes[index])

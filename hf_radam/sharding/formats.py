@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hf_radam.sharding import deepspeed
 from hf_radam.sharding.checkpoint import CheckpointError, OptimizerCheckpoint, load_file
+from hf_radam.sharding.deepspeed import PATTERN, read_deepspeed
 from hf_radam.sharding.distributed import METADATA, read_distributed
 
 # Accelerate's names (save_fsdp_optimizer, save_accelerator_state), and Trainer's for one process and DDP.
@@ -21,10 +21,10 @@ def find(path: Path) -> Path:
     """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; give a checkpoint's folder")
-    if path.is_file() or (path / METADATA).is_file() or list(path.glob(deepspeed.PATTERN)):
+    if path.is_file() or (path / METADATA).is_file() or list(path.glob(PATTERN)):
         return path
     found = [path / name for name in (SHARDED, WHOLE, OF_TRAINER) if (path / name).exists()]
-    steps = sorted(folder for folder in path.glob("global_step*") if list(folder.glob(deepspeed.PATTERN)))
+    steps = sorted(folder for folder in path.glob("global_step*") if list(folder.glob(PATTERN)))
     latest = path / "latest"  # where DeepSpeed writes the name of the newest
     if len(steps) > 1 and latest.is_file():
         steps = [step for step in steps if step.name == latest.read_text().strip()]
@@ -35,9 +35,7 @@ def find(path: Path) -> Path:
         raise CheckpointError(f"{path} holds {' and '.join(entry.name for entry in found)}; give the path of one")
     inside = sorted(folder.name for folder in path.glob("checkpoint-*") if folder.is_dir())
     hint = f"give one of its checkpoints ({inside[-1]})" if inside else "give a checkpoint's folder or file"
-    raise CheckpointError(
-        f"{path} holds no optimizer state ({SHARDED}/, {WHOLE}, {OF_TRAINER} or {deepspeed.PATTERN}); {hint}"
-    )
+    raise CheckpointError(f"{path} holds no optimizer state ({SHARDED}/, {WHOLE}, {OF_TRAINER} or {PATTERN}); {hint}")
 
 
 def read_checkpoint(path: str | Path, *, moments: bool = True) -> OptimizerCheckpoint:
@@ -57,7 +55,7 @@ def read_checkpoint(path: str | Path, *, moments: bool = True) -> OptimizerCheck
     return (
         read_distributed(found, moments=moments)
         if (found / METADATA).is_file() or found.name == SHARDED
-        else (deepspeed.read_deepspeed(found))
+        else (read_deepspeed(found, moments=moments))
     )
 
 

@@ -98,11 +98,9 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
     optimizer = _unwrap(model, optimizer)
     new = not optimizer.state
     if new and any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
-        raise ValueError(
-            "the state of a new optimizer cannot be made while there are gradients; call zero_grad() first"
-        )
+        raise ValueError("a new optimizer cannot be loaded while there are gradients; call zero_grad() first")
     try:
-        own = get_optimizer_state_dict(model, optimizer)  # makes state, by a step at a learning rate of 0
+        own: Any = get_optimizer_state_dict(model, optimizer)  # makes state, by a step at a learning rate of 0
         path, groups, absent = _on_first_process(lambda: _plan(own, Path(directory)))
         for name in absent:  # as after steps without a gradient
             for value in own["state"][name].values():
@@ -113,7 +111,7 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
                 dcp.load(
                     {"optimizer": {"state": to_read}}, storage_reader=dcp.FileSystemReader(path), planner=PlainValues()
                 )
-            set_optimizer_state_dict(model, optimizer, {"state": own["state"], "param_groups": groups})
+            set_optimizer_state_dict(model, optimizer, {**own, "param_groups": groups})
         else:
             _load_whole(model, optimizer, path, own["state"], groups)
     except BaseException:
@@ -131,9 +129,8 @@ def _load_whole(model: nn.Module, optimizer: Optimizer, path: Path, own: dict[st
             for name, of in own.items()
         }
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=dist.is_initialized())
-    set_optimizer_state_dict(
-        model, optimizer, {"state": state, "param_groups": groups} if state else {}, options=options
-    )
+    whole: Any = {"state": state, "param_groups": groups} if _rank() == 0 else {}
+    set_optimizer_state_dict(model, optimizer, whole, options=options)
 
 
 def _plan(own: dict[str, Any], directory: Path) -> tuple[Path, list[dict[str, Any]], list[str]]:
@@ -188,8 +185,8 @@ def _unwrap(model: nn.Module, optimizer: Any) -> Optimizer:
         optimizer = optimizer.optimizer
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
-            f"{type(optimizer).__name__} is no torch.optim.Optimizer; under DeepSpeed, the engine's save_checkpoint and "
-            "load_checkpoint do this"
+            f"{type(optimizer).__name__} is no torch.optim.Optimizer; under DeepSpeed use the engine's save_checkpoint "
+            "and load_checkpoint"
         )
     of_model = set(model.parameters())
     if any(p not in of_model for group in optimizer.param_groups for p in group["params"]):
