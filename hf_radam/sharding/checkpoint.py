@@ -60,7 +60,7 @@ def load_file(path: Path, *, inert: str | None = None) -> Any:
                 f"{path} holds objects that are not read for safety ({sorted(set(foreign) - set(known))[0]}); "
                 "only tensors and plain values are"
             )
-        stubs = [(type(name.rpartition(".")[2], (Inert,), {}), name) for name in known]
+        stubs: list[Any] = [(type(name.rpartition(".")[2], (Inert,), {}), name) for name in known]
         with torch.serialization.safe_globals(stubs):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except CheckpointError:

@@ -20,6 +20,9 @@ PATTERN = "*_optim_states.pt"
 _REMEDY = "convert it with DeepSpeed's ds_to_universal.py, or resume the run and save it under FSDP2 or DDP"
 
 
+State = dict[str, dict[str, Any]]
+
+
 def read_deepspeed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint:
     """Read the optimizer of a `global_stepN` folder of ZeRO-1, 2 or 3.
 
@@ -31,77 +34,70 @@ def read_deepspeed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint
         CheckpointError: a file is missing or damaged, or the layout is one that is not read.
     """
     shards = sorted(folder.glob(PATTERN), key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
-    optimizers = [_section(path, "optimizer_state_dict", inert="deepspeed") for path in shards]
-    first = optimizers[0]
-    stage = _stage(first, shards[0])
-    count = first.get("partition_count")
-    processes = max(count) if isinstance(count, list) else count
     if any("_mp_rank_00_" not in path.name or "expp_rank" in path.name for path in shards):
-        raise CheckpointError(
-            f"{folder} is split by tensor or expert parallelism as well, which is not read; {_REMEDY}"
-        )
-    if len(shards) != processes:
-        raise CheckpointError(f"{folder} has {len(shards)} of {processes} shards ({PATTERN}); copy the checkpoint anew")
-    model = folder / ("zero_pp_rank_0_mp_rank_00_model_states.pt" if stage == 3 else "mp_rank_00_model_states.pt")
-    if not model.is_file():
-        raise CheckpointError(f"{model} is missing, which holds the names of the parameters; copy the checkpoint anew")
-    shapes: list[dict[str, torch.Size]] = _section(model, "param_shapes", inert="deepspeed")
-    key = "optimizer_state_dict" if stage == 3 else "base_optimizer_state"
-    bases = [optimizer.get(key) for optimizer in optimizers]
-    zero = load_file(shards[0], inert="deepspeed").get("ds_config", {}).get("zero_optimization", {})
-    if (
-        not all(isinstance(base, dict) for base in bases)  # elastic checkpoints hold a list
-        or first.get("ds_zero_partition_groups") is not None
-        or (isinstance(count, list) and len(set(count)) > 1)  # experts
-        or zero.get("round_robin_gradients")  # shuffles the parameters
-    ):
-        raise CheckpointError(f"{folder} has a layout of ZeRO-{stage} that is not read; {_REMEDY}")
-    groups: list[dict[str, Any]] = []
-    state: dict[str | int, dict[str, Any]] = {}
-    for group in bases[0]["param_groups"]:
-        names: list[str] = []
-        for index in group["params"]:  # one flat parameter; ZeRO-3 cuts large groups in several
-            pieces = [dict(base["state"].get(index, {})) for base in bases]
-            for piece in pieces:
-                piece.setdefault("step", group.get("step"))  # DeepSpeed's own optimizers count in the group
-                if not moments:
-                    piece.update({key: piece[key].to("meta") for key in _flat_keys([piece])})
-            paddings = first.get("param_alignment_paddings")
-            split = (
-                _split_parameters(pieces, shapes[index])
-                if stage == 3
-                else _split_group(pieces, shapes[index], paddings[index] if paddings else [0] * len(shapes[index]))
-            )
-            state.update(split)
-            names.extend(shapes[index])
-        groups.append({**{key: value for key, value in group.items() if key != "step"}, "params": names})
+        raise CheckpointError(f"{folder} is split by tensor or expert parallelism as well: not read; {_REMEDY}")
+    files = [load_file(path, inert="deepspeed") for path in shards]
+    try:
+        stage, ranks = _stage_and_ranks(files[0])
+        if len(shards) != ranks:
+            raise CheckpointError(f"{folder} has {len(shards)} of {ranks} shards ({PATTERN}); copy the checkpoint anew")
+        model = folder / ("zero_pp_rank_0_mp_rank_00_model_states.pt" if stage == 3 else "mp_rank_00_model_states.pt")
+        if not model.is_file():
+            raise CheckpointError(f"{model} is missing, which names the parameters; copy the checkpoint anew")
+        shapes: list[dict[str, torch.Size]] = load_file(model, inert="deepspeed")["param_shapes"]
+        groups, state = _join([file["optimizer_state_dict"] for file in files], shapes, stage, moments)
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} has a layout that is not read ({error!r}); {_REMEDY}") from error
     return OptimizerCheckpoint(
-        format=f"DeepSpeed ZeRO-{stage}", files=shards, processes=processes, groups=groups, state=state
+        format=f"DeepSpeed ZeRO-{stage}", files=shards, processes=ranks, groups=groups, state=state
     )
 
 
-def _section(path: Path, key: str, inert: str) -> Any:
-    content = load_file(path, inert=inert)
-    if not isinstance(content, dict) or not content.get(key):
-        raise CheckpointError(f"{path} holds no {key}, so it is no checkpoint of ZeRO; {_REMEDY}")
-    return content[key]
-
-
-def _stage(optimizer: dict[str, Any], path: Path) -> int:
-    stage = optimizer.get("zero_stage")
+def _stage_and_ranks(file: dict[str, Any]) -> tuple[int, int]:
+    optimizer = file["optimizer_state_dict"]
+    stage = optimizer["zero_stage"]
     stage = getattr(stage, "args", (stage,))[0]  # an enumeration
-    if stage not in (1, 2, 3):
-        raise CheckpointError(f"{path} was not written by ZeRO-1, 2 or 3 (zero_stage is {stage}); {_REMEDY}")
-    return stage
+    count = optimizer["partition_count"]  # ZeRO-1/2: of each group
+    counts = set(count) if isinstance(count, list) else {count}
+    shuffled = file.get("ds_config", {}).get("zero_optimization", {}).get("round_robin_gradients")
+    if stage not in (1, 2, 3) or len(counts) > 1 or shuffled or optimizer.get("ds_zero_partition_groups") is not None:
+        raise CheckpointError(
+            f"this checkpoint of ZeRO-{stage} deals parameters out in an order of its own (round_robin_gradients, "
+            f"experts, or groups of ranks), which is not read; {_REMEDY}"
+        )
+    return stage, counts.pop()
 
 
-State = dict[str, dict[str, Any]]
+def _join(
+    optimizers: list[dict[str, Any]], shapes: list[dict[str, torch.Size]], stage: int, moments: bool
+) -> tuple[list[dict[str, Any]], dict[str | int, dict[str, Any]]]:
+    """The groups, and the state by parameter, of the ranks' flat state."""
+    bases = [optimizer["optimizer_state_dict" if stage == 3 else "base_optimizer_state"] for optimizer in optimizers]
+    paddings = optimizers[0].get("param_alignment_paddings")
+    groups: list[dict[str, Any]] = []
+    state: dict[str | int, dict[str, Any]] = {}
+    for group in bases[0]["param_groups"]:
+        for index in group["params"]:  # one flat parameter; ZeRO-3 cuts large groups in several
+            pieces = [dict(base["state"][index]) for base in bases]
+            if not moments:
+                for piece in pieces:
+                    piece.update({key: piece[key].to("meta") for key in _flat_keys(piece)})
+            if stage == 3:
+                split = _split_parameters(pieces, shapes[index])
+            else:
+                split = _split_group(pieces, shapes[index], paddings[index] if paddings else [0] * len(shapes[index]))
+            # DeepSpeed's own optimizers count in the group.
+            step = torch.tensor(float(pieces[0].get("step", group.get("step"))), dtype=torch.float32)
+            state.update({name: {"step": step.clone(), **split[name]} for name in split})
+        options = {key: value for key, value in group.items() if key != "step"}
+        groups.append({**options, "params": [name for index in group["params"] for name in shapes[index]]})
+    return groups, state
 
 
 def _split_group(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size], paddings: list[int]) -> State:
     """ZeRO-1/2: the ranks' pieces in a row are the parameters in a row, the end padded."""
-    state: State = {name: {"step": _step(pieces[0])} for name in shapes}
-    for key in _flat_keys(pieces):
+    state: State = {name: {} for name in shapes}
+    for key in _flat_keys(pieces[0]):
         row, offset = torch.cat([piece[key] for piece in pieces]), 0
         for (name, shape), padding in zip(shapes.items(), paddings, strict=True):
             state[name][key] = row[offset : offset + shape.numel()].reshape(shape).clone()
@@ -113,8 +109,8 @@ def _split_group(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size], pa
 
 def _split_parameters(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size]) -> State:
     """ZeRO-3: every parameter is cut in equal pieces, the last padded; a rank has its pieces in a row."""
-    state: State = {name: {"step": _step(pieces[0])} for name in shapes}
-    for key in _flat_keys(pieces):
+    state: State = {name: {} for name in shapes}
+    for key in _flat_keys(pieces[0]):
         offset = 0
         for name, shape in shapes.items():
             length = math.ceil(shape.numel() / len(pieces))
@@ -125,18 +121,10 @@ def _split_parameters(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size
     return state
 
 
-def _flat_keys(pieces: list[dict[str, Any]]) -> list[str]:
-    return [key for key, value in pieces[0].items() if isinstance(value, Tensor) and value.dim() == 1]
-
-
-def _step(piece: dict[str, Any]) -> Tensor:
-    if piece["step"] is None:
-        raise CheckpointError("the optimizer had not taken a step when this was saved; there is nothing to carry over")
-    return torch.tensor(float(piece["step"]), dtype=torch.float32)
+def _flat_keys(piece: dict[str, Any]) -> list[str]:
+    return [key for key, value in piece.items() if isinstance(value, Tensor) and value.dim() == 1]
 
 
 def _check_length(used: int, there: int) -> None:
     if used != there:
-        raise CheckpointError(
-            f"the flat state does not have the length of its parameters ({there}, not {used}); {_REMEDY}"
-        )
+        raise CheckpointError(f"the flat state is not as long as its parameters ({there}, not {used}); {_REMEDY}")
