@@ -65,9 +65,9 @@ def load_file(path: Path, *, inert: str | None = None) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except CheckpointError:
         raise
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path} is damaged or no file of torch.save ({first_line(error)}); copy it anew"
+            f"{path} cannot be read as a file of torch.save ({first_line(error)}); copy the checkpoint anew"
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint import DefaultLoadPlanner, FileSystemReader
 from torch.distributed.checkpoint._traverse import set_element
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
@@ -43,8 +44,8 @@ def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoi
     to_read = {key: value for key, value in values.items() if value is None or not value.is_meta}
     try:
         _load_state_dict(to_read, FileSystemReader(folder), no_dist=True, planner=PlainValues())
-    except Exception as error:  # whatever a damaged file makes the readers raise
-        raise CheckpointError(f"{folder} cannot be read ({first_line(error)}); copy it anew") from error
+    except CheckpointException as error:
+        raise unreadable(folder, error) from error
     nested: dict[str, Any] = {}
     for key, value in {**values, **to_read}.items():
         set_element(nested, paths[key], value)
@@ -63,6 +64,12 @@ def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoi
         groups=optimizer["param_groups"],
         state=optimizer.get("state", {}),
     )
+
+
+def unreadable(folder: Path, error: CheckpointException) -> CheckpointError:
+    """What to raise for an error of torch.distributed.checkpoint, which is no Exception and has many lines."""
+    cause = type(next(iter(error.failures.values()))[0]).__name__
+    return CheckpointError(f"{folder} has a shard that cannot be read ({cause}); copy the checkpoint anew")
 
 
 class PlainValues(DefaultLoadPlanner):

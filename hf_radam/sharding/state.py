@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -22,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 
 from hf_radam.sharding.checkpoint import CheckpointError, OptimizerCheckpoint
-from hf_radam.sharding.distributed import PlainValues
+from hf_radam.sharding.distributed import PlainValues, unreadable
 from hf_radam.sharding.formats import SHARDED, WHOLE, find, read_checkpoint
 
 _T = TypeVar("_T")
@@ -107,17 +108,25 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
                 value.zero_()
         if path.is_dir():
             to_read = {name: state for name, state in own["state"].items() if name not in absent}
-            with _one_process_is_fine():
-                dcp.load(
-                    {"optimizer": {"state": to_read}}, storage_reader=dcp.FileSystemReader(path), planner=PlainValues()
-                )
+            _read_shards({"optimizer": {"state": to_read}}, path)
             set_optimizer_state_dict(model, optimizer, {**own, "param_groups": groups})
         else:
             _load_whole(model, optimizer, path, own["state"], groups)
+        for group, options in zip(optimizer.param_groups, groups, strict=True):  # a tuple may have become a list
+            group.update({key: value for key, value in options.items() if key != "params" and key in group})
     except BaseException:
         if new:
             optimizer.state.clear()
         raise
+
+
+def _read_shards(state: dict[str, Any], folder: Path) -> None:
+    """Read what every process needs into its tensors."""
+    with _one_process_is_fine():
+        try:
+            dcp.load(state, storage_reader=dcp.FileSystemReader(folder), planner=PlainValues())
+        except CheckpointException as error:
+            raise unreadable(folder, error) from error
 
 
 def _load_whole(model: nn.Module, optimizer: Optimizer, path: Path, own: dict[str, Any], groups: list[Any]) -> None:
