@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
+from accelerate import Accelerator
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -443,7 +443,8 @@ def test_misuse() -> None:
 
 def test_wrapped_by_accelerate() -> None:
     model, optimizer = trained()
-    save_optimizer(model, AcceleratedOptimizer(optimizer), "saved")
+    accelerator = Accelerator(cpu=True)
+    save_optimizer(model, accelerator.prepare_optimizer(optimizer), "saved")
     new = make_optimizer(model)
-    load_optimizer(model, AcceleratedOptimizer(new), "saved")
+    load_optimizer(model, accelerator.prepare_optimizer(new), "saved")
     assert steps_of(new) == {SAVED_AT}
