@@ -436,6 +436,9 @@ def test_misuse() -> None:
     torch.save(optimizer.state_dict(), "optimizer.pt")
     with pytest.raises(CheckpointError, match="numbers its parameters"):
         load_optimizer(model, new, "optimizer.pt")
+    torch.save({"state": {}, "param_groups": [{"params": ["first.weight"]}]}, "optimizer.bin")
+    with pytest.raises(CheckpointError, match="saved before the first step"):
+        load_optimizer(model, new, "optimizer.bin")
     with pytest.raises(CheckpointError, match="is DeepSpeed's"):
         load_optimizer(model, new, DEEPSPEED / "zero2")
     assert not new.state

@@ -154,6 +154,8 @@ def _plan(own: dict[str, Any], directory: Path) -> tuple[Path, list[dict[str, An
         raise CheckpointError(
             f"{path} is DeepSpeed's; run python -m hf_radam.sharding consolidate, or resume by DeepSpeed"
         )
+    if not saved.state:
+        raise CheckpointError(f"{path} has groups but no state: it was saved before the first step; start anew")
     groups = [_options(group, saved, path) for group in own["param_groups"]]
     known = {name for group in groups for name in group["params"]}
     if missing := [name for group in saved.groups for name in group["params"] if name not in known]:
