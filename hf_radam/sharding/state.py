@@ -51,6 +51,7 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         >>> optimizer = torch.optim.RAdam(model.parameters())
         >>> model(torch.ones(1, 2)).sum().backward()
         >>> optimizer.step()
+        >>> optimizer.zero_grad()
         >>> save_optimizer(model, optimizer, "saved")
         >>> load_optimizer(model, torch.optim.RAdam(model.parameters()), "saved")
     """
