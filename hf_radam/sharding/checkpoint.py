@@ -1,0 +1,86 @@
+"""What every format of optimizer checkpoint is read into, and how a file is read without running what is in it."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is none, is incomplete, or does not fit; the message is one line for the user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerCheckpoint:
+    """The state of an optimizer, whatever it was saved by."""
+
+    format: str
+    """What wrote it, in words."""
+    files: list[Path]
+    """The files that hold state."""
+    processes: int | None
+    """How many processes wrote it, where that is known."""
+    groups: list[dict[str, Any]]
+    """The parameter groups in order; `params` lists names, or numbers where the format has no names."""
+    state: dict[str | int, dict[str, Any]]
+    """State by parameter. A parameter that never had a gradient may be missing."""
+
+    def numbered(self) -> dict[str, Any]:
+        """The `state_dict` of one process: parameters are numbered in the order of the groups.
+
+        That is the order in which `torch.optim` numbers them, so an optimizer with the same groups can load it.
+        """
+        names = [name for group in self.groups for name in group["params"]]
+        number = {name: index for index, name in enumerate(names)}
+        return {
+            "state": {number[name]: self.state[name] for name in names if name in self.state},
+            "param_groups": [{**group, "params": [number[name] for name in group["params"]]} for group in self.groups],
+        }
+
+
+def load_file(path: Path, *, inert: str | None = None) -> Any:
+    """Read a file of `torch.save` lazily (memory-mapped), on the CPU, running none of its code.
+
+    Args:
+        path: the file.
+        inert: classes of this package may occur; they become `Inert`, so the package need not be installed.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds anything but tensors and plain values.
+    """
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        known = [name for name in foreign if inert is not None and name.startswith(f"{inert}.")]
+        if len(known) < len(foreign):
+            raise CheckpointError(
+                f"{path} holds objects that are not read for safety ({sorted(set(foreign) - set(known))[0]}); "
+                "only tensors and plain values are"
+            )
+        stubs: list[Any] = [(type(name.rpartition(".")[2], (Inert,), {}), name) for name in known]
+        with torch.serialization.safe_globals(stubs):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a file of torch.save ({first_line(error)}); copy the checkpoint anew"
+        ) from error
+
+
+class Inert:
+    """Stands for an object of another package: it keeps what it was made of, and does nothing."""
+
+    def __init__(self, *args: Any) -> None:
+        self.args = args
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where there is none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
