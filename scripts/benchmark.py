@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py step                                       # BERT-base and LoRA shapes
     python scripts/benchmark.py step --shapes decoder-1b --device cuda --json runs/step.json
+    python scripts/benchmark.py sharded --processes 2                      # DTensor parameters; benchmark_sharded.py
 
 `step` prints, for RAdam of this and other packages and for AdamW:
 
@@ -257,6 +258,13 @@ def step(options: argparse.Namespace) -> None:
             raise UserError(f"cannot write {options.json}: {error.strerror}; the tables above are complete") from error
 
 
+def sharded(options: argparse.Namespace) -> None:
+    """The subcommand `sharded`."""
+    import benchmark_sharded  # which imports from here
+
+    benchmark_sharded.sharded(options)
+
+
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong."""
 
@@ -285,6 +293,13 @@ def main(argv: list[str] | None = None) -> int:
     add("--steps", type=positive, default=5, help="timed steps of an optimizer in a round")
     add("--rounds", type=positive, default=7, help="times that each optimizer has its turn")
     add("--threads", type=positive, help="on a CPU; PyTorch's choice if not given")
+    add("--json", type=Path, help="file for the same numbers")
+    command = commands.add_parser("sharded", help="time of one step of sharded parameters")
+    command.set_defaults(run=sharded)
+    add = command.add_argument
+    add("--processes", type=positive, default=2)
+    add("--steps", type=positive, default=10, help="timed steps of an optimizer in a round")
+    add("--rounds", type=positive, default=7, help="times that each optimizer has its turn")
     add("--json", type=Path, help="file for the same numbers")
     options = parser.parse_args(argv)
     try:

@@ -50,12 +50,17 @@ def torchrun(processes: int) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
 
 
-def train(launcher: list[str], cases: Mapping[str, Any], folder: Path, name: str = "job") -> dict[str, Any]:
-    """Run `distributed/train.py` on cases; returns its results, and under "output" what it wrote to the terminal."""
+def train(
+    launcher: list[str], cases: Mapping[str, Any], folder: Path, name: str = "job", results: bool = True
+) -> dict[str, Any]:
+    """Run `distributed/train.py` on cases; returns its results, and under "output" what it wrote to the terminal.
+
+    Of several machines only the first has `results`.
+    """
     description, out = folder / f"{name}.json", folder / f"{name}.pt"
     description.write_text(json.dumps(cases))
     output = run([*launcher, str(WORKERS / "train.py"), str(description), str(out)], cwd=folder)
-    return {**torch.load(out, weights_only=False), "output": output}
+    return {**(torch.load(out, weights_only=False) if results else {}), "output": output}
 
 
 def run(command: list[str], cwd: Path, timeout: int = 300) -> str:

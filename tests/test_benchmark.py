@@ -54,3 +54,18 @@ def test_a_decoder_is_refused_on_a_cpu() -> None:
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert "decoder-1b" in result.stderr
+
+
+def test_sharded_compares_the_optimizers_that_take_sharded_parameters(tmp_path: Path) -> None:
+    path = tmp_path / "sharded.json"
+    result = run("sharded", "--processes", "2", "--steps", "1", "--rounds", "1", "--json", str(path))
+    assert result.returncode == 0, result.stderr
+    [benchmark] = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
+    assert benchmark["processes"] == 2
+    rows = {row["optimizer"]: row for row in benchmark["rows"]}
+    assert set(rows) == ALWAYS_THERE
+    assert rows[BASELINE]["ratio"] == 1
+    assert min(row["seconds"] for row in rows.values()) > 0
+    assert [line.split(" | ")[0].removeprefix("| ") for line in result.stdout.splitlines() if line.startswith("| ")][
+        1:
+    ] == list(rows)

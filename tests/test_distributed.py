@@ -6,6 +6,8 @@ judges.
 
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,19 @@ def test_the_trap_is_there_without_our_trainer(reference: dict[str, Tensor], tmp
         assert two[model]["world_size"] == 2
         largest, _ = residual(two[model], one[model]["trajectory"])
         assert (largest > TRAP) == (model != "llama")
+
+
+def test_several_machines(reference: dict[str, Tensor], tmp_path: Path) -> None:
+    """Two launchers that meet over the network, as on two machines with a GPU each."""
+    cases = {"bert": {"model": "bert", "output_dir": "out"}}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = ["--num_machines", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", str(port)]
+    launchers = [[*accelerate("multi_node"), *meeting, "--machine_rank", str(rank)] for rank in (0, 1)]
+    with ThreadPoolExecutor() as machines:
+        first, _ = machines.map(lambda i: train(launchers[i], cases, tmp_path, f"machine_{i}", results=not i), (0, 1))
+    assert_follows(first["bert"], reference["bert"], ddp(2), "engine")
 
 
 # Where checkpoints come from, and on how many processes they are taken up again.
