@@ -45,5 +45,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="adam_eps", optimizer="adam_eps"),
         Recipe(name="radam", optimizer="radam"),
         Recipe(name="radam_no_sgd", optimizer="radam_no_sgd"),
+        # Table 3 of the paper: how much the first steps of SGD and the wait for rectification matter.
+        Recipe(name="adam_1_4", optimizer="radam_early_adam", optim_args={"adam_steps": [1, 4]}),
+        Recipe(name="sgd_1_4_adam_5_8", optimizer="radam_early_adam", optim_args={"adam_steps": [5, 8]}),
     )
 }

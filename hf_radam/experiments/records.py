@@ -50,6 +50,8 @@ class Record:
     """Versions, commit, hardware, processes, threads."""
     metric: str = "bleu"
     """The key of `final` that is the task's own metric, a name of `metrics.METRICS`."""
+    gradients: Mapping[str, Any] | None = None
+    """Histograms of log10|g|; see `gradients.collect`. None in records of earlier versions."""
 
     @property
     def recipe(self) -> str:

@@ -20,6 +20,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 from transformers.trainer_utils import SchedulerType
 
 from hf_radam.experiments.config import Run, UserError
+from hf_radam.experiments.gradients import GradientHistograms, collect
 from hf_radam.experiments.recipes import UNTUNED_WARMUP
 from hf_radam.experiments.records import Record, environment, peak_memory, reset_peak_memory
 from hf_radam.experiments.tasks.translation import TranslationTask
@@ -135,6 +136,7 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
         config=run.config(),
         diverged=broken or not final["loss"] <= evaluations["loss"][0],
         curves=curves,
+        gradients=collect(history),
         evaluations=evaluations,
         final=final,
         facts=task.facts,
@@ -173,7 +175,7 @@ def _trainer(run: Run, task: TranslationTask, folder: Path, processes: int) -> C
         processing_class=task.tokenizer,
         preprocess_logits_for_metrics=task.preprocess_logits_for_metrics,
         compute_metrics=task.compute_metrics,
-        callbacks=[StepRecorder()],
+        callbacks=[StepRecorder(), GradientHistograms()],
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
