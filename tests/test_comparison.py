@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from comparisons import COMPARE, ROOT, TINY, environment, run, write_config
 
-from hf_radam.experiments import statistics
 from hf_radam.experiments.config import Comparison, UserError, load_comparison
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report import write_report
@@ -505,15 +504,6 @@ def test_report_refuses_other_folders(tmp_path: Path) -> None:
     (tmp_path / "records" / "x.json").write_text("{}")
     with pytest.raises(UserError, match=r"x\.json is no record"):
         write_report(tmp_path)
-
-
-def test_estimate() -> None:
-    one, two, three = (statistics.estimate([1.0, 3.0, 5.0][:n]) for n in (1, 2, 3))
-    assert (one.mean, one.std, one.interval) == (1.0, None, None)
-    assert (two.mean, two.interval) == (2.0, None)
-    # t(0.975, 2) = 4.303; half-width 4.303 * 2 / sqrt(3)
-    assert three.interval == pytest.approx((3 - 4.968, 3 + 4.968), abs=1e-3)
-    assert statistics.estimate([1.0, None]).mean is None
 
 
 @pytest.mark.skipif(
