@@ -80,6 +80,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
             f"failed: {METRICS[first.metric].label} not better than that of always predicting the majority class, "
             f"{first.facts['majority_class']:.{METRICS[first.metric].digits}f}."
         )
+    notes += [f"{record.recipe}, seed {record.seed}: {note}" for record in records for note in record.notes]
     return notes + [f"{line}." for line in sorted({_environment(record.environment) for record in records})]
 
 
@@ -134,13 +135,13 @@ def _batch(record: Record) -> str:
 
 
 def _about_loss(record: Record) -> str:
-    entropy = record.facts.get("unigram_entropy")
-    if entropy is None:
-        return "eval loss: in nats, without label smoothing."
-    return (
-        "eval loss: nats a token, without label smoothing. Always predicting the token frequencies of the training "
-        f"target costs about {entropy:.2f} (constant prediction)."
-    )
+    text = f"eval loss: {record.loss_unit}, without label smoothing."
+    if "unigram_entropy" in record.facts:
+        text += (
+            " Always predicting the token frequencies of the training target costs about "
+            f"{record.facts['unigram_entropy']:.2f} (constant prediction)."
+        )
+    return text
 
 
 def _environment(environment: Mapping[str, Any]) -> str:

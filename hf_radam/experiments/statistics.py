@@ -48,7 +48,7 @@ class Row:
     headline: str
     """What recipes are judged by; see `headline`."""
     loss: Estimate
-    """Final evaluation loss, nats, without label smoothing."""
+    """Final evaluation loss, without label smoothing; `Record.loss_unit` says in what."""
     metrics: dict[str, Estimate]
     """Other final numbers, such as token_accuracy and bleu."""
     difference: Estimate | None
@@ -87,7 +87,7 @@ def estimate(values: Sequence[float | None]) -> Estimate:
     interval = None
     if len(finite) >= SEEDS_FOR_INTERVAL:
         resampled = stats.bootstrap(
-            (finite,), np.mean, method="percentile", n_resamples=RESAMPLES, random_state=np.random.default_rng(0)
+            (finite,), np.mean, method="percentile", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
         )
         low, high = resampled.confidence_interval
         interval = (float(low), float(high))
@@ -114,7 +114,7 @@ def sign_flip_p(differences: Sequence[float | None]) -> float | None:
         permutation_type="samples",
         vectorized=True,
         n_resamples=2**EXACT_PAIRS,
-        random_state=np.random.default_rng(0),
+        rng=np.random.default_rng(0),
     )
     return float(test.pvalue)
 

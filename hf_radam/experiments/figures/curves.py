@@ -34,7 +34,7 @@ def training_loss(records: Sequence[Record]) -> Figure:
         steps, losses = _stack(group, lambda record: (record.curves["step"], record.curves["loss"]))
         _band(whole, steps, _smooth(losses), recipe, colors[recipe])
         _band(early, steps, losses, recipe, colors[recipe])  # as it was: smoothing would blur what this panel shows
-    whole.set(title="Training loss", xlabel="update", ylabel="nats, as trained")
+    whole.set(title="Training loss", xlabel="update", ylabel=f"{records[0].loss_unit}, as trained")
     last = max(record.curves["step"][-1] or 1 for record in records)
     early.set(title="The first updates", xlabel="update (logarithmic)", xscale="log", xlim=(1, max(10, last / 5)))
     limit_to_finite(whole)
@@ -62,7 +62,7 @@ def evaluation(records: Sequence[Record], target_loss: float | None) -> Figure:
     if target_loss is not None:
         loss.axhline(target_loss, color="#bbbbbb", linestyle="--", linewidth=1)
         name_line(loss, "target", target_loss)
-    loss.set(title="Evaluation loss", ylabel="nats")
+    loss.set(title="Evaluation loss", ylabel=records[0].loss_unit)
     limit_to_finite(loss)
     if metrics and METRICS[metrics[0]].higher_is_better:
         panels[0][1].set_ylim(min(0, panels[0][1].get_ylim()[0]), None)

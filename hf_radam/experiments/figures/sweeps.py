@@ -143,7 +143,7 @@ def _loss_and_metric(records: Sequence[Record]) -> tuple[Figure, dict[str, Axes]
     metric = records[0].metric
     figure, (loss, quality) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     mark_constant_prediction(loss, records, name=False)
-    loss.set(title="Final evaluation loss", ylabel="nats")
+    loss.set(title="Final evaluation loss", ylabel=records[0].loss_unit)
     quality.set(title=f"Final {METRICS[metric].label}", yscale="linear" if METRICS[metric].higher_is_better else "log")
     return figure, {"loss": loss, metric: quality}
 
