@@ -56,7 +56,8 @@ def evaluation(records: Sequence[Record], target_loss: float | None) -> Figure:
                 group, lambda record, name=name: (record.evaluations["step"], record.evaluations[name])
             )
             _band(axes, steps, values, recipe, colors[recipe])
-        axes.set(title=METRICS[name].label, xlabel="update")
+        label = METRICS[name].label
+        axes.set(title=label[0].upper() + label[1:], xlabel="update")
     loss = panels[0][0]
     mark_constant_prediction(loss, records)
     if target_loss is not None:
