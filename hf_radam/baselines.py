@@ -162,10 +162,10 @@ class EarlyAdam(RAdam):
         *,
         adam_steps: tuple[int, int] = (1, 4),
     ) -> None:
-        first, last = adam_steps
-        if not (isinstance(first, int) and isinstance(last, int) and 1 <= first <= last):
+        whole = len(adam_steps) == 2 and all(isinstance(step, int) for step in adam_steps)
+        if not (whole and 1 <= adam_steps[0] <= adam_steps[1]):
             raise ValueError(f"adam_steps must be the first and the last step, 1 <= first <= last, got {adam_steps}")
-        self.adam_steps = (first, last)
+        self.adam_steps = tuple(adam_steps)
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def test_early_adam_against_a_hand_written_loop(adam_steps: tuple[int, int]) -> 
 
 
 def test_bad_adam_steps_and_copies() -> None:
-    for adam_steps in ((0, 4), (5, 4), (1.0, 4)):
+    for adam_steps in ((0, 4), (5, 4), (1.0, 4), (1, 2, 3)):
         with pytest.raises(ValueError, match="adam_steps must be the first and the last step"):
             EarlyAdam(parameters(), adam_steps=adam_steps)  # pyright: ignore[reportArgumentType]
     assert pickle.loads(pickle.dumps(EarlyAdam(parameters(), adam_steps=(5, 8)))).adam_steps == (5, 8)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from hf_radam.experiments.records import Record
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; a recipe keeps its colour in every figure.
+# Okabe and Ito's colours first, which people with any colour vision tell apart. A recipe keeps its colour everywhere.
 COLORS = {
     "radam": "#D55E00",
     "adam": "#000000",
@@ -27,8 +27,11 @@ COLORS = {
     "adam_2k": "#CC79A7",
     "adam_eps": "#999999",
     "radam_no_sgd": "#E69F00",
+    "schedule_free_radam": "#17BECF",
+    "adam_1_4": "#7F3C8D",
+    "sgd_1_4_adam_5_8": "#8C564B",
 }
-FURTHER_COLORS = ("#F0E442", "#7F3C8D", "#8C564B", "#17BECF", "#BCBD22", "#AA0A3C", "#005AC8", "#8A9A5B")
+FURTHER_COLORS = ("#F0E442", "#BCBD22", "#AA0A3C", "#005AC8", "#8A9A5B")
 GREY = "#666666"
 STYLE = {
     "font.size": 10,
