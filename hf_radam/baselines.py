@@ -1,4 +1,4 @@
-"""What the comparison needs and torch lacks: Adam-2k."""
+"""What the comparison needs and torch lacks: Adam-2k, and RAdam with a stretch of plain Adam."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
+
+from hf_radam.optimizer import RAdam
+from hf_radam.update import Bucket, Update
 
 
 class Adam2k(AdamW):
@@ -112,6 +115,68 @@ class Adam2k(AdamW):
             [state["exp_avg_sq"] for _, _, state in active],
             [],
             [state["step"] for _, _, state in active],
+            foreach=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=float(group["lr"]),
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+class EarlyAdam(RAdam):
+    """RAdam that takes plain Adam steps for a while: the ablation of Table 3 (Liu et al., arXiv 1908.03265).
+
+    `adam_steps=(1, 4)` puts unrectified Adam in the place of RAdam's first steps of SGD; `(5, 8)` leaves those and has
+    Adam follow them before its variance is tractable. The moments go on through all phases. In Trainer's log
+    `rectification` stays that of RAdam, also where these steps are not rectified.
+
+    Args:
+        params: parameters or parameter groups.
+        lr: learning rate, >= 0.
+        betas: decays of the first and the second moment, each in [0, 1).
+        eps: added to the denominator, >= 0.
+        weight_decay: coefficient of the decoupled decay, >= 0.
+        adam_steps: first and last step (counted from 1) that are Adam's.
+
+    Raises:
+        ValueError: adam_steps that are not 1 <= first <= last, or what RAdam refuses.
+        TypeError: a sparse gradient, at `step()`.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.zeros(1))
+        >>> weight.grad = torch.full((1,), 1e-3)
+        >>> EarlyAdam([weight], lr=0.1).step(); round(weight.item(), 4)  # SGD would have moved by 1e-4
+        -0.1
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        adam_steps: tuple[int, int] = (1, 4),
+    ) -> None:
+        whole = len(adam_steps) == 2 and all(isinstance(step, int) for step in adam_steps)
+        if not (whole and 1 <= adam_steps[0] <= adam_steps[1]):
+            raise ValueError(f"adam_steps must be the first and the last step, 1 <= first <= last, got {adam_steps}")
+        self.adam_steps = tuple(adam_steps)
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "adam_steps": self.adam_steps}
+
+    def _update_bucket(self, group: dict[str, Any], bucket: Bucket, update: Update) -> None:
+        first, last = self.adam_steps
+        if not first <= int(bucket.steps[0]) + 1 <= last:
+            return super()._update_bucket(group, bucket, update)
+        return adamw(
+            *bucket,
             foreach=True,
             amsgrad=False,
             beta1=group["betas"][0],

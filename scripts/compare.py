@@ -2,6 +2,7 @@
 
     python scripts/compare.py                                   # the default: scripts/configs/grammar.yaml
     python scripts/compare.py my.yaml --seeds 0 1 2 --output_dir runs/mine
+    python scripts/compare.py my.yaml --parallel_runs 4                     # four runs at a time, each on its own GPU
     accelerate launch --config_file scripts/accelerate_configs/ddp.yaml scripts/compare.py my.yaml
 
 Killed and started again, the same command does what is missing.
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(_parser().parse_args(argv))
     path = options.pop("comparison")
     output_dir = options.pop("output_dir")
+    parallel_runs = options.pop("parallel_runs")
     data_names = {f.name for f in fields(TranslationData)}
     given = {name: value for name, value in options.items() if value is not None}
     overrides: dict[str, Any] = {name: value for name, value in given.items() if name not in data_names}
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         comparison = load_comparison(path, overrides)
         folder = output_dir or Path("runs") / path.stem
-        sweep(comparison, folder)
+        sweep(comparison, folder, parallel_runs)
         if PartialState().is_main_process:
             print(write_report(folder))
     except (UserError, OSError) as error:
@@ -60,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("comparison", nargs="?", type=Path, default=DEFAULT, help="YAML file")
     add("--output_dir", type=Path, help="results folder; runs/NAME-OF-THE-FILE if not given")
+    add("--parallel_runs", type=int, default=1, help="runs at a time, each on its own GPU or cores")
     of_comparison = parser.add_argument_group("override the file").add_argument
     of_comparison("--name", help="title of the report")
     of_comparison("--recipes", nargs="+", help="run only these recipes, of the file or built in")

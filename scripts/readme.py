@@ -32,7 +32,7 @@ def render(readme: str, reports: Mapping[str, str]) -> str:
     def block(match: re.Match[str]) -> str:
         path = match["path"]
         if match["kind"] == "table":
-            body = "\n".join(line for line in reports[path].splitlines() if line.startswith("|")) + "\n"
+            body = next(part for part in reports[path].split("\n\n") if part.startswith("|")) + "\n"  # the first
         else:
             measured = json.loads((ROOT / path).read_text(encoding="utf-8"))
             body = "\n".join(benchmark_table(b, measured["environment"]) for b in measured["benchmarks"])

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from comparisons import COMPARE, ROOT, TINY, environment, run, write_config
 
-from hf_radam.experiments import statistics
 from hf_radam.experiments.config import Comparison, UserError, load_comparison
+from hf_radam.experiments.gradients import BINS
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report import write_report
 from hf_radam.experiments.sweep import sweep
@@ -36,6 +36,9 @@ ALL_RECIPES = [
     "adam_eps",
     "radam",
     "radam_no_sgd",
+    "adam_1_4",
+    "sgd_1_4_adam_5_8",
+    "schedule_free_radam",
     {"name": "adafactor", "optimizer": "adafactor"},
 ]
 
@@ -55,7 +58,8 @@ def by_recipe(folder: Path, seed: int = 0) -> dict[str, Record]:
 
 
 def without_clock(record: Record) -> dict[str, Any]:
-    curves = {name: values for name, values in record.curves.items() if name != "seconds"}
+    curves: dict[str, Any] = {name: values for name, values in record.curves.items() if name != "seconds"}
+    curves["gradients"] = record.gradients
     return {"curves": curves, "evaluations": record.evaluations, "final": record.final, "diverged": record.diverged}
 
 
@@ -73,6 +77,9 @@ def test_records_hold_what_happened(all_recipes: Path) -> None:
         assert record.final["loss"] == record.evaluations["loss"][-1]
         assert not record.diverged
         assert record.seconds_per_step > 0
+        assert record.gradients is not None
+        assert record.gradients["step"] == [1, 2, 3, 4, 5, 6, 8, 10]
+        assert all(len(counts) == BINS and sum(counts) > 1000 for counts in record.gradients["counts"])
         assert record.peak_memory > 10**8
         assert record.environment["processes"] == 1
         assert record.environment["versions"]["torch"]
@@ -87,6 +94,7 @@ def test_recipes_do_what_they_say(all_recipes: Path) -> None:
     for name, factors in {
         "adam": decay,
         "radam": decay,
+        "schedule_free_radam": [1.0] * 12,
         "adam_warmup": [step / 3 if step < 3 else (12 - step) / 9 for step in range(12)],
         "adam_untuned_linear": [untuned_linear(step + 1, 0.9) * decay[step] for step in range(12)],
         "adam_untuned_exponential": [untuned_exponential(step + 1, 0.9) * decay[step] for step in range(12)],
@@ -98,6 +106,10 @@ def test_recipes_do_what_they_say(all_recipes: Path) -> None:
     assert records["adam_eps"].optimizer["eps"] == 1e-4
     assert records["radam"].optimizer["class"] == "hf_radam.optimizer.RAdam"
     assert records["adafactor"].optimizer["class"].endswith("Adafactor")
+    assert records["schedule_free_radam"].optimizer["class"].endswith("RAdamScheduleFree")
+    assert not records["schedule_free_radam"].optimizer["train_mode"]  # what was tested is the averaged weights
+    losses = {name: records[name].curves["loss"] for name in ("radam", "adam_1_4", "sgd_1_4_adam_5_8")}
+    assert losses["radam"][:5] == losses["sgd_1_4_adam_5_8"][:5] != losses["adam_1_4"][:5]
     still = records["adam_2k"].evaluations["loss"]
     assert still[0] == still[1] != still[2]
 
@@ -334,6 +346,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "wrong type": ({"batch_size": "many"}, [], "batch_size must be a whole number, got 'many'"),
     "zero steps": ({}, ["--max_steps", "0"], "max_steps must be >= 1, got 0"),
     "negative lr": ({}, ["--learning_rates", "-0.001"], "learning_rates must be positive, got -0.001"),
+    "no runs at a time": ({}, ["--parallel_runs", "0"], "parallel_runs must be >= 1"),
     "no seeds": ({"seeds": []}, [], "seeds must be a list of at least one"),
     "untuned warmup": ({"recipes": ["adam_warmup"]}, [], "warmup_steps must be positive with linear warmup"),
     "recipe that is a path": (
@@ -448,16 +461,17 @@ def test_a_changed_recipe_needs_another_name(tmp_path: Path) -> None:
         sweep(of(2), tmp_path / "r")
 
 
-def test_killed_before_the_record_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["radam", "schedule_free_radam"])
+def test_killed_before_the_record_is_written(tmp_path: Path, recipe: str) -> None:
     """All updates are done and the translation too: the same record, and not one update more."""
-    comparison = load_comparison(write_config(tmp_path, recipes=["radam"], save_steps=6))
+    comparison = load_comparison(write_config(tmp_path, recipes=[recipe], save_steps=6))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Record, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             sweep(comparison, tmp_path / "killed")
     sweep(comparison, tmp_path / "killed")
     sweep(comparison, tmp_path / "straight")
-    killed, straight = (without_clock(by_recipe(tmp_path / name)["radam"]) for name in ("killed", "straight"))
+    killed, straight = (without_clock(by_recipe(tmp_path / name)[recipe]) for name in ("killed", "straight"))
     assert killed == straight
     assert killed["curves"]["step"] == list(range(1, 13))
 
@@ -505,15 +519,6 @@ def test_report_refuses_other_folders(tmp_path: Path) -> None:
     (tmp_path / "records" / "x.json").write_text("{}")
     with pytest.raises(UserError, match=r"x\.json is no record"):
         write_report(tmp_path)
-
-
-def test_estimate() -> None:
-    one, two, three = (statistics.estimate([1.0, 3.0, 5.0][:n]) for n in (1, 2, 3))
-    assert (one.mean, one.std, one.interval) == (1.0, None, None)
-    assert (two.mean, two.interval) == (2.0, None)
-    # t(0.975, 2) = 4.303; half-width 4.303 * 2 / sqrt(3)
-    assert three.interval == pytest.approx((3 - 4.968, 3 + 4.968), abs=1e-3)
-    assert statistics.estimate([1.0, None]).mean is None
 
 
 @pytest.mark.skipif(

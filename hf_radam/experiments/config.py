@@ -136,6 +136,9 @@ class Run:
     learning_rate: float
     seed: int
 
+    def __str__(self) -> str:
+        return f"{self.recipe.name}, lr {self.learning_rate:g}, seed {self.seed}"
+
     def config(self) -> dict[str, Any]:
         """Everything that decides the result."""
         recipe = _plain(dataclasses.asdict(self.recipe))

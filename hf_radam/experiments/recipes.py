@@ -32,6 +32,13 @@ class Recipe:
     warmup_steps: int = 0
     """Length of the linear warmup, in steps."""
 
+    def training(self) -> dict[str, Any]:
+        """Training arguments that the optimizer asks for, whatever the comparison says.
+
+        Schedule-free optimizers average the weights in the place of a schedule (Defazio et al., arXiv 2405.15682).
+        """
+        return {"lr_scheduler_type": "constant"} if self.optimizer.startswith("schedule_free_") else {}
+
 
 # The recipes of the paper (section 5.3) and of its critics (Ma & Yarats, arXiv 1910.04209), without what must be tuned.
 RECIPES: dict[str, Recipe] = {
@@ -45,5 +52,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="adam_eps", optimizer="adam_eps"),
         Recipe(name="radam", optimizer="radam"),
         Recipe(name="radam_no_sgd", optimizer="radam_no_sgd"),
+        Recipe(name="schedule_free_radam", optimizer="schedule_free_radam"),
+        # Table 3 of the paper: how much the first steps of SGD and the wait for rectification matter.
+        Recipe(name="adam_1_4", optimizer="radam_early_adam", optim_args={"adam_steps": [1, 4]}),
+        Recipe(name="sgd_1_4_adam_5_8", optimizer="radam_early_adam", optim_args={"adam_steps": [5, 8]}),
     )
 }

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Record:
     """The last evaluation, and the task's metric."""
     facts: Mapping[str, float]
     """Numbers about the data, such as unigram_entropy (nats a token)."""
+    gradients: Mapping[str, Any] | None = None
+    """Histograms of log10|g|; see `gradients.collect`. None in records of earlier versions."""
     optimizer: Mapping[str, Any]
     """Class and options of the optimizer at the end, read from the optimizer itself."""
     seconds_per_step: float
@@ -50,6 +52,10 @@ class Record:
     """Versions, commit, hardware, processes, threads."""
     metric: str = "bleu"
     """The key of `final` that is the task's own metric, a name of `metrics.METRICS`."""
+    loss_unit: str = "nats a token"
+    """What the evaluation loss is counted in."""
+    notes: list[str] = field(default_factory=list)
+    """What went wrong without ending the run, such as a checkpoint for which the disk had no room."""
 
     @property
     def recipe(self) -> str:
@@ -79,7 +85,8 @@ class Record:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content or f.default is MISSING})
+            optional = {f.name for f in fields(cls) if not (f.default is MISSING and f.default_factory is MISSING)}
+            return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content or f.name not in optional})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is no record of a run ({error!r}); move it out of the folder") from error
 

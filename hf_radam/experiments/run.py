@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import shutil
 import statistics
 import time
@@ -20,6 +21,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 from transformers.trainer_utils import SchedulerType
 
 from hf_radam.experiments.config import Run, UserError
+from hf_radam.experiments.gradients import GradientHistograms, collect
 from hf_radam.experiments.recipes import UNTUNED_WARMUP
 from hf_radam.experiments.records import Record, environment, peak_memory, reset_peak_memory
 from hf_radam.experiments.tasks.translation import TranslationTask
@@ -72,13 +74,15 @@ class StepRecorder(TrainerCallback):
         """Start the clock."""
         self.started = time.perf_counter()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
         """Stop the clock, when the device has done its work."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self.started
         if state.global_step >= state.max_steps:
             control.should_save = False  # a run that went on from its last step would take one more
+        if control.should_save and optimizer is not None:
+            optimizer.eval()  # of schedule-free ones the averaged weights are saved; training goes on from both alike
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Write the time beside the loss."""
@@ -135,6 +139,7 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
         config=run.config(),
         diverged=broken or not final["loss"] <= evaluations["loss"][0],
         curves=curves,
+        gradients=collect(history),
         evaluations=evaluations,
         final=final,
         facts=task.facts,
@@ -173,11 +178,12 @@ def _trainer(run: Run, task: TranslationTask, folder: Path, processes: int) -> C
         processing_class=task.tokenizer,
         preprocess_logits_for_metrics=task.preprocess_logits_for_metrics,
         compute_metrics=task.compute_metrics,
-        callbacks=[StepRecorder()],
+        callbacks=[StepRecorder(), GradientHistograms()],
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    trainer.add_callback(QuietProgress)
+    if multiprocessing.parent_process() is None:  # runs at the same time share one bar
+        trainer.add_callback(QuietProgress)
     return trainer
 
 
@@ -197,6 +203,7 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTr
         "dataloader_pin_memory": torch.accelerator.is_available(),
         "use_cpu": not torch.accelerator.is_available(),
         **comparison.training,
+        **recipe.training(),
         "output_dir": str(folder),
         "run_name": f"{comparison.name}/{recipe.name}/seed-{run.seed}",
         "seed": run.seed,

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
-from hf_radam.experiments.config import Comparison, UserError
+from hf_radam.experiments.config import Comparison, Run, UserError
+from hf_radam.experiments.parallel import in_parallel
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, write_atomically
 from hf_radam.experiments.run import check, train_and_record, training_arguments
 from hf_radam.experiments.tasks.translation import TranslationTask
 
 
-def sweep(comparison: Comparison, folder: Path) -> None:
+def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
     """Train whatever has no record yet, and write one record a run under `folder/records`.
 
     Killed at any moment and started again, it goes on where it was.
@@ -28,14 +31,19 @@ def sweep(comparison: Comparison, folder: Path) -> None:
         comparison: what to run.
         folder: results; made if missing. More recipes, learning rates or seeds may be added to it later, but not runs
             of another comparison.
+        parallel_runs: how many runs at a time, each in a process of its own, on its own GPU or cores. Records are those
+            of a sequential job, up to rounding if `comparison.threads` is not set: they then have fewer threads.
 
     Raises:
-        UserError: bad input, or the folder belongs to another comparison; no result has been changed then.
+        UserError: bad input, or the folder belongs to another comparison; no result has been changed then. Also for
+            a run that failed in a process of its own.
     """
-    # Where there is no accelerator several processes find each other only if told to use the CPU.
-    state = PartialState(cpu=not torch.accelerator.is_available())
-    if comparison.threads is not None:
-        torch.set_num_threads(comparison.threads)
+    state = _process_state(comparison)
+    if parallel_runs < 1 or (parallel_runs > 1 and state.num_processes > 1):
+        raise UserError(
+            f"parallel_runs must be >= 1, and 1 where a launcher gives each run several processes, got {parallel_runs} "
+            f"with {state.num_processes} process(es)"
+        )
     runs = comparison.runs()
     records = {run.id: folder / "records" / f"{run.id}.json" for run in runs}
     finished = {id for id, path in records.items() if path.is_file()}
@@ -55,22 +63,57 @@ def sweep(comparison: Comparison, folder: Path) -> None:
     for run in {run.recipe.name: run for run in runs if run.id not in finished}.values():
         check(run, task, folder / "runs" / run.id)
 
-    bar = tqdm(total=len(runs), initial=len(finished), unit="run", disable=not state.is_main_process)
-    for number, run in enumerate(runs, start=1):
-        bar.set_description(
-            f"run {number} of {len(runs)}: {run.recipe.name}, lr {run.learning_rate:g}, seed {run.seed}"
-        )
-        run_folder = folder / "runs" / run.id
-        if run.id not in finished:
-            record = train_and_record(run, task, run_folder)
-            if record is not None:
-                record.save(records[run.id])
-            bar.update()
-        if state.is_main_process:
-            for checkpoint in run_folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
-    bar.close()
+    if state.is_main_process:
+        for run in runs:  # killed between its record and the end of its checkpoints
+            if run.id in finished:
+                _remove_checkpoints(folder / "runs" / run.id)
+    missing = [run for run in runs if run.id not in finished]
+    with tqdm(total=len(runs), initial=len(finished), unit="run", disable=not state.is_main_process) as bar:
+        if parallel_runs > 1:
+            bar.set_description(f"{min(parallel_runs, len(missing))} runs at a time")
+            for run in in_parallel(partial(_finish_alone, folder), missing, parallel_runs):
+                bar.set_postfix_str(f"done: {run}")
+                bar.update()
+        else:
+            for run in missing:
+                bar.set_description(f"run {bar.n + 1} of {len(runs)}: {run}")
+                _finish(run, task, folder)
+                bar.update()
     state.wait_for_everyone()
+
+
+def _process_state(comparison: Comparison) -> PartialState:
+    # Where there is no accelerator several processes find each other only if told to use the CPU.
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    if comparison.threads is not None:
+        torch.set_num_threads(comparison.threads)
+    return state
+
+
+def _finish(run: Run, task: TranslationTask, folder: Path) -> None:
+    """Train a run, write its record, and drop its checkpoints."""
+    record = train_and_record(run, task, folder / "runs" / run.id)
+    if record is not None:
+        record.save(folder / "records" / f"{run.id}.json")
+        _remove_checkpoints(folder / "runs" / run.id)
+
+
+_tasks: dict[Path, TranslationTask] = {}
+
+
+def _finish_alone(folder: Path, run: Run) -> None:
+    """`_finish` in a process of its own, which reads the data before its first run."""
+    if folder not in _tasks:
+        logging.disable_progress_bar()  # those of writing files; the parent has a bar for all
+        _process_state(run.comparison)
+        _tasks[folder] = TranslationTask(run.comparison)
+        _tasks[folder].prepare(cache_dir=folder)
+    _finish(run, _tasks[folder], folder)
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
 
 
 def _check_folder(comparison: Comparison, folder: Path) -> None:

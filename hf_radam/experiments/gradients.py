@@ -1,0 +1,74 @@
+"""Histograms of absolute gradients over the first updates (Figures 2 and 3 of the paper), recorded while training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+# Range of log10|g|, and the number of bins in it.
+LOW, HIGH, BINS = -12.0, 4.0, 64
+# Recorded updates in each factor of ten: few enough to cost nothing, even on a logarithmic axis.
+PER_DECADE = 10
+_KEY = "gradient_histogram"
+
+
+def is_recorded(update: int) -> bool:
+    """Whether an update (counted from 1) is recorded: all of the first, then ever fewer.
+
+    Example:
+        >>> [update for update in range(1, 101) if is_recorded(update)]
+        [1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40, 50, 63, 79, 100]
+    """
+    exponent = round(PER_DECADE * math.log10(update))
+    return round(10 ** (exponent / PER_DECADE)) == update
+
+
+def histogram(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Count the entries of all tensors by log10|g|.
+
+    Returns:
+        float32 counts, shape (BINS,), on the tensors' device, which is not waited for. What is outside of the range,
+        zeros among it, or no number is not counted.
+
+    Example:
+        >>> int(histogram([torch.tensor([1e-3, -1e-3, 0.0])]).max())
+        2
+    """
+    counts = [torch.histc(g.detach().abs().float().log10_(), BINS, LOW, HIGH) for g in gradients]
+    return torch.stack(counts).sum(0)
+
+
+class GradientHistograms(TrainerCallback):
+    """Puts histograms of the gradients, as the optimizer is given them, into `state.log_history`.
+
+    They are those of the whole batch: accumulated, averaged over processes, and clipped.
+    """
+
+    def __init__(self) -> None:
+        self._counts: torch.Tensor | None = None
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Count, on the device."""
+        if is_recorded(state.global_step + 1):
+            self._counts = histogram([p.grad for p in model.parameters() if p.grad is not None])
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Write the counts beside the loss, where checkpoints keep them."""
+        if self._counts is not None and logs is not None and "loss" in logs:
+            state.log_history[-1][_KEY] = [int(count) for count in self._counts.tolist()]
+            self._counts = None
+
+
+def collect(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The histograms of a run, from Trainer's log.
+
+    Returns:
+        `low` and `high`, the range of log10|g|; `step`, the recorded updates; `counts`, for each of them one number a
+        bin. Of two entries for one step (after a resume) the later counts.
+    """
+    rows = {entry["step"]: entry[_KEY] for entry in history if _KEY in entry}
+    return {"low": LOW, "high": HIGH, "step": list(rows), "counts": list(rows.values())}
