@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from filelock import FileLock
-from launching import FURTHER, MODELS, torchrun, train
+from launching import FURTHER, MODELS, OPTIONS, torchrun, train
 from torch import Tensor
 
 
@@ -22,13 +22,15 @@ def _in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Tensor]:
-    """The recorded trajectories: 12 steps of each model, and 30 of "long"; once for all workers of pytest-xdist."""
+    """The recorded trajectories, all in float32; once for all workers of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     folder = base if worker_id == "master" else base.parent
     cases: dict[str, Any] = {
         model: {"model": model, "output_dir": "reference", "optim": "radam_torch"} for model in MODELS + FURTHER
     }
     cases["long"] = {**cases["marian"], "arguments": {"max_steps": 30}}
+    cases["clipped"] = {**cases["bert"], "arguments": OPTIONS["clipped"][1]}
+    cases["bf16"] = cases["llama"]
     with FileLock(folder / "reference.lock"):
         if not (folder / "reference.pt").is_file():
             train([torchrun(1)[0]], cases, folder, "reference")

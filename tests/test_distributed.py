@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import FURTHER, MODELS, Engine, accelerate, assert_follows, residual, torchrun, train
+from launching import (
+    FURTHER,
+    MODELS,
+    OPTIONS,
+    TOLERANCES,
+    Engine,
+    accelerate,
+    assert_follows,
+    residual,
+    torchrun,
+    train,
+)
 from torch import Tensor
 
 LONG = {"max_steps": 30, "save_strategy": "steps"}
@@ -39,6 +50,7 @@ def every_model(engine: Engine) -> dict[str, Any]:
     cases: dict[str, Any] = {model: {"model": model, "output_dir": "out"} for model in (*MODELS, *FURTHER)}
     if 8 // engine.world_size > 1:
         cases |= {f"{model}/accumulated": {**cases[model], "accumulation": 2} for model in MODELS}
+    cases |= {name: {"model": m, "output_dir": "out", "arguments": changes} for name, (m, changes) in OPTIONS.items()}
     if engine.is_fsdp2:
         efficient = {"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
         cases["llama/ram_efficient"] = {**cases["llama"], "environment": efficient}
@@ -56,7 +68,11 @@ def every_model(engine: Engine) -> dict[str, Any]:
 def test_follows_the_reference(engine: Engine, reference: dict[str, Tensor], tmp_path: Path) -> None:
     results = train(engine.launcher, every_model(engine), tmp_path)
     for name in every_model(engine):
-        assert_follows(results[name], reference[name.partition("/")[0]], engine, "engine")
+        tolerance = "bf16" if name == "bf16" else "engine"
+        assert_follows(results[name], reference[name.partition("/")[0]], engine, tolerance)
+    # The controls: both options do something.
+    for name, (model, _) in OPTIONS.items():
+        assert residual(results[name], reference[model])[0] > 10 * TOLERANCES["engine"][0]
 
 
 def test_accumulation_in_one_process_follows_the_reference(reference: dict[str, Tensor], tmp_path: Path) -> None:
