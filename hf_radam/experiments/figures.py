@@ -81,7 +81,7 @@ def training_loss(records: Sequence[Record]) -> Figure:
         steps, losses = _stack(group, lambda record: (record.curves["step"], record.curves["loss"]))
         _band(whole, steps, _smooth(losses), recipe, colors[recipe])
         _band(early, steps, losses, recipe, colors[recipe])  # as it was: smoothing would blur what this panel shows
-    whole.set(title="Training loss", xlabel="update", ylabel="nats a token, as trained")
+    whole.set(title="Training loss", xlabel="update", ylabel=f"{records[0].loss_unit}, as trained")
     last = max(record.curves["step"][-1] or 1 for record in records)
     early.set(title="The first updates", xlabel="update (logarithmic)", xscale="log", xlim=(1, max(10, last / 5)))
     _limit_to_finite(whole)
@@ -90,24 +90,26 @@ def training_loss(records: Sequence[Record]) -> Figure:
 
 
 def evaluation(records: Sequence[Record], target_loss: float | None) -> Figure:
-    """Evaluation loss and token accuracy of each recipe."""
+    """Evaluation loss of each recipe, and its token accuracy or the task's metric."""
     figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     colors = _colors(records)
+    beside = "token_accuracy" if "token_accuracy" in records[0].evaluations else records[0].metric
     for recipe, group in _by_recipe(records).items():
-        for axes, name in ((loss, "loss"), (accuracy, "token_accuracy")):
+        for axes, name in ((loss, "loss"), (accuracy, beside)):
             steps, values = _stack(
                 group, lambda record, name=name: (record.evaluations["step"], record.evaluations[name])
             )
             _band(axes, steps, values, recipe, colors[recipe])
-    entropy = records[0].facts["unigram_entropy"]
-    loss.axhline(entropy, color="#666666", linestyle=":", linewidth=1.2)
-    _name_line(loss, "constant prediction", entropy)
+    entropy = records[0].facts.get("unigram_entropy")
+    if entropy is not None:
+        loss.axhline(entropy, color="#666666", linestyle=":", linewidth=1.2)
+        _name_line(loss, "constant prediction", entropy)
     if target_loss is not None:
         loss.axhline(target_loss, color="#bbbbbb", linestyle="--", linewidth=1)
         _name_line(loss, "target", target_loss)
-    loss.set(title="Evaluation loss", xlabel="update", ylabel="nats a token")
+    loss.set(title="Evaluation loss", xlabel="update", ylabel=records[0].loss_unit)
     _limit_to_finite(loss)
-    accuracy.set(title="Token accuracy", xlabel="update", ylim=(0, 1))
+    accuracy.set(title=METRICS[beside].label.capitalize(), xlabel="update", ylim=(0, 1))
     _legend(figure, loss)
     return figure
 
@@ -147,10 +149,10 @@ def over_learning_rates(records: Sequence[Record], metric: str) -> Figure:
                 axes, [r for r, mean in zip(rates, means, strict=True) if not np.isfinite(mean)], colors[recipe]
             )
             axes.errorbar(rates, means, spread, color=colors[recipe], label=recipe, marker="o", capsize=3)  # pyright: ignore[reportArgumentType]
-    loss.axhline(records[0].facts["unigram_entropy"], color="#666666", linestyle=":", linewidth=1.2)
-    loss.set(
-        title="Final evaluation loss", xlabel="peak learning rate", ylabel="nats a token", xscale="log", ylim=(0, None)
-    )
+    if "unigram_entropy" in records[0].facts:
+        loss.axhline(records[0].facts["unigram_entropy"], color="#666666", linestyle=":", linewidth=1.2)
+    label = records[0].loss_unit
+    loss.set(title="Final evaluation loss", xlabel="peak learning rate", ylabel=label, xscale="log", ylim=(0, None))
     quality.set(title=f"Final {METRICS[metric].label}", xlabel="peak learning rate", xscale="log", ylim=(0, None))
     _legend(figure, loss)
     return figure

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,15 @@ class Record:
     config: Mapping[str, Any]
     """Everything that decides the result, the recipe, learning rate and seed among it."""
     diverged: bool
-    """Whether the loss became infinite or NaN, or ended above that of the untrained model."""
+    """Whether the loss became infinite or NaN, or ended above that of the untrained model, in training as well."""
     curves: Mapping[str, list[float | None]]
-    """One entry an update: step, loss (as trained, in nats), learning_rate, rectification, rho, grad_norm, seconds."""
+    """One entry an update: step, loss (as trained), learning_rate, rectification, rho, grad_norm, seconds."""
     evaluations: Mapping[str, list[float | None]]
-    """One entry an evaluation: step, loss (nats a token, without label smoothing), token_accuracy, ..."""
+    """One entry an evaluation: step, loss (in `loss_unit`, without label smoothing), and names of `metrics.METRICS`."""
     final: Mapping[str, float | None]
     """The last evaluation, and the task's metric."""
     facts: Mapping[str, float]
-    """Numbers about the data, such as unigram_entropy (nats a token)."""
+    """Numbers about the data; see `tasks.Task.facts`."""
     optimizer: Mapping[str, Any]
     """Class and options of the optimizer at the end, read from the optimizer itself."""
     seconds_per_step: float
@@ -50,6 +51,10 @@ class Record:
     """Versions, commit, hardware, processes, threads."""
     metric: str = "bleu"
     """The key of `final` that is the task's own metric, a name of `metrics.METRICS`."""
+    loss_unit: str = "nats a token"
+    """What the evaluation loss is counted in."""
+    notes: list[str] = field(default_factory=list)
+    """What went wrong without ending the run, such as a checkpoint for which the disk had no room."""
 
     @property
     def recipe(self) -> str:
@@ -79,7 +84,8 @@ class Record:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content or f.default is MISSING})
+            optional = {f.name for f in fields(cls) if not (f.default is MISSING and f.default_factory is MISSING)}
+            return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content or f.name not in optional})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is no record of a run ({error!r}); move it out of the folder") from error
 
@@ -104,6 +110,15 @@ def write_atomically(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.tmp")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Whether a file could not be written for want of room: no space, quota, or limit of its size."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # Of safetensors, which quotes the system's number, and of torch.save, which quotes nothing.
+    quoted = [f"(os error {number})" for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+    return any(part in str(error) for part in (*quoted, "PytorchStreamWriter", "unexpected pos"))
 
 
 def environment(processes: int) -> dict[str, Any]:

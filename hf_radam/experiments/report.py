@@ -51,11 +51,18 @@ def _markdown(name: str, records: list[Record], table: str, drawn: list[str]) ->
     first = records[0]
     rates = ", ".join(f"{rate:g}" for rate in sorted({record.learning_rate for record in records}))
     seeds = sorted({record.seed for record in records})
+    constant = first.facts.get("unigram_entropy")
+    batch = f"{first.config['batch_size']} examples" if "batch_size" in first.config else (
+        f"{first.config['tokens_per_batch']} tokens")  # fmt: skip
     notes = [
-        "Loss: evaluation, nats a token, without label smoothing. Always predicting the token frequencies of the "
-        f"training target costs about {first.facts['unigram_entropy']:.2f} (constant prediction).",
-        f"Seeds {', '.join(map(str, seeds))}; {first.config['max_steps']} updates of {first.config['batch_size']} "
-        f"examples; learning rate {rates}.",
+        f"Loss: evaluation, {first.loss_unit}, without label smoothing."
+        + (
+            f" Always predicting the token frequencies of the training target costs about {constant:.2f} "
+            "(constant prediction)."
+            if constant is not None
+            else ""
+        ),
+        f"Seeds {', '.join(map(str, seeds))}; {first.config['max_steps']} updates of {batch}; learning rate {rates}.",
         "Short runs compare learning rates as much as optimizers: RAdam and warmup spend less of the schedule's area.",
         "± is the sample standard deviation over seeds; the interval is Student's t.",
         *(f"{line}." for line in sorted({_environment(record.environment) for record in records})),

@@ -7,44 +7,80 @@ import math
 import shutil
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
-from datasets import Dataset, concatenate_datasets
+from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
-from transformers.trainer_pt_utils import LabelSmoother
 from transformers.trainer_utils import SchedulerType
 
+from hf_radam.experiments.averaging import WeightAverage
+from hf_radam.experiments.batches import TokenBatches
 from hf_radam.experiments.config import Run, UserError
 from hf_radam.experiments.recipes import UNTUNED_WARMUP
-from hf_radam.experiments.records import Record, environment, peak_memory, reset_peak_memory
-from hf_radam.experiments.tasks.translation import TranslationTask
-from hf_radam.trainer import RAdamSeq2SeqTrainer, RAdamSeq2SeqTrainingArguments
+from hf_radam.experiments.records import Record, environment, is_full_disk, peak_memory, reset_peak_memory
+from hf_radam.experiments.tasks import Task
+from hf_radam.trainer import RAdamTrainer, RAdamTrainingArguments
 
 # Columns of the record, and what Trainer's log calls them.
 _CURVES = ("loss", "learning_rate", "rectification", "rho", "grad_norm", "seconds")
 _TRAINER_NOISE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
-class ComparisonTrainer(RAdamSeq2SeqTrainer):
-    """Our Trainer, with the untuned warmup rules on top of the scheduler."""
+class ComparisonTrainer(RAdamTrainer):
+    """Our Trainer, with the task's loss, batches by tokens, and the untuned warmup rules on top of the scheduler."""
 
-    def __init__(self, *args: Any, run: Run, **kwargs: Any) -> None:
-        self.run = run
-        super().__init__(*args, compute_loss_func=self.token_mean, **kwargs)
+    def __init__(self, *args: Any, run: Run, task: Task, **kwargs: Any) -> None:
+        self.run, self.task = run, task
+        self.notes: list[str] = []
+        """What went wrong without ending the run."""
+        super().__init__(*args, compute_loss_func=self.mean_loss, **kwargs)
 
-    def token_mean(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Mean loss over the tokens of the whole batch, label-smoothed as the arguments say.
+    def mean_loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Mean loss over the labels of the whole batch, label-smoothed as the arguments say.
 
         Models that ignore the number of items of the whole batch would have Transformers scale their loss, and with it
-        the SGD steps of RAdam's start-up, by the number of processes.
+        the SGD steps of RAdam's start-up, by the number of processes and of accumulated parts.
         """
-        mean = LabelSmoother(self.args.label_smoothing_factor)(outputs, labels)
+        mean = self.task.loss(outputs, labels, self.args.label_smoothing_factor)
         return mean if num_items_in_batch is None else mean * (labels != -100).sum() / num_items_in_batch
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of so many examples, or of so many tokens."""
+        tokens = self.run.comparison.tokens_per_batch
+        if tokens is None:
+            return super().get_train_dataloader()
+        assert self.task.lengths is not None
+        batches = TokenBatches(
+            self.task.lengths,
+            tokens,
+            steps=self.run.max_steps,
+            seed=self.run.seed,
+            processes=self.args.world_size,
+            process=self.args.process_index,
+            accumulation=self.args.gradient_accumulation_steps,
+        )
+        return DataLoader(
+            self.task.train_dataset,
+            batch_sampler=batches,
+            collate_fn=self._get_collator_with_removed_columns(self.data_collator),
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            generator=torch.Generator(),  # of the workers' seeds; the global one would move the dropout
+        )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As in Transformers; a full disk costs the checkpoint and not the run."""
+        step = self.state.global_step
+        with self.noting_a_full_disk(f"no checkpoint at update {step}", Path(self._get_output_dir(trial)), f"*-{step}"):
+            super()._save_checkpoint(model, trial)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The scheduler of the arguments, times the recipe's untuned warmup factor."""
@@ -60,6 +96,18 @@ class ComparisonTrainer(RAdamSeq2SeqTrainer):
             scheduler = LambdaLR(scheduler.optimizer, lambda step: factor(step + 1, beta2) * base(step))
             self.lr_scheduler: Any = scheduler
         return self.lr_scheduler
+
+    @contextmanager
+    def noting_a_full_disk(self, what: str, folder: Path, pattern: str) -> Iterator[None]:
+        """Go on where the disk is full: note it for the record, and delete what has been half written."""
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not is_full_disk(error):
+                raise
+            self.notes.append(f"{what}: the disk was full")
+            for path in folder.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 class StepRecorder(TrainerCallback):
@@ -96,7 +144,7 @@ class QuietProgress(ProgressCallback):
         """Log nothing: every update is logged, for the record."""
 
 
-def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | None:
+def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
     """Train one run, resuming from the last whole checkpoint under `folder`.
 
     Args:
@@ -109,13 +157,16 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
     """
     processes = PartialState().num_processes
     trainer = _trainer(run, task, folder, processes)
+    average = _average(run, folder)
+    if average is not None:
+        trainer.add_callback(average)
     reset_peak_memory()
     trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
 
     history = trainer.state.log_history
     curves = _columns(history, _CURVES, "loss", "")
     broken = any(not math.isfinite(loss) for loss in curves["loss"])
-    if not broken and not any(e.get("step") == run.comparison.max_steps and "eval_nll" in e for e in history):
+    if not broken and not any(e.get("step") == run.max_steps and "eval_nll" in e for e in history):
         trainer.evaluate()
     names = [key.removeprefix("eval_") for entry in history if "eval_nll" in entry for key in entry]
     noise = {"step", "epoch", "loss", *_TRAINER_NOISE}
@@ -124,16 +175,23 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
     evaluations = _columns(history, [n for n in dict.fromkeys(names) if n not in noise], "eval_nll", "eval_")
     evaluations["loss"] = evaluations.pop("nll")
     final = {key: values[-1] for key, values in evaluations.items() if key != "step"}
-    final = dict.fromkeys([*final, task.metric], math.nan) if broken else {**final, **_test(trainer, task, processes)}
-    trainer.save_model(str(folder / "model"))
+    if broken:
+        final = dict.fromkeys([*final, task.metric], math.nan)
+    else:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if average is not None:
+            average.apply(model)
+        final = {**final, **task.test(model, trainer.args.per_device_eval_batch_size)}
+    with trainer.noting_a_full_disk("the trained model was not kept", folder, "model"):
+        trainer.save_model(str(folder / "model"))
     if not trainer.is_world_process_zero():
         return None
-    (folder / "model" / "training_args.bin").unlink()  # a pickle, and it names folders of this machine
+    (folder / "model" / "training_args.bin").unlink(missing_ok=True)  # a pickle that names folders of this machine
     return Record(
         id=run.id,
         comparison=run.comparison.name,
         config=run.config(),
-        diverged=broken or not final["loss"] <= evaluations["loss"][0],
+        diverged=broken or _ended_above_its_start(curves["loss"], evaluations["loss"]),
         curves=curves,
         evaluations=evaluations,
         final=final,
@@ -143,10 +201,12 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
         peak_memory=peak_memory(),
         environment=environment(processes),
         metric=task.metric,
+        loss_unit=task.loss_unit,
+        notes=trainer.notes,
     )
 
 
-def check(run: Run, task: TranslationTask, folder: Path) -> None:
+def check(run: Run, task: Task, folder: Path) -> None:
     """Build everything that a run needs, and train nothing.
 
     Raises:
@@ -154,21 +214,23 @@ def check(run: Run, task: TranslationTask, folder: Path) -> None:
     """
     try:
         trainer = _trainer(run, task, folder, PartialState().num_processes)
-        trainer.create_optimizer_and_scheduler(run.comparison.max_steps)
+        trainer.create_optimizer_and_scheduler(run.max_steps)
+        trainer.get_train_dataloader()
     except (ValueError, TypeError, KeyError, ImportError) as error:
         raise UserError(f"recipe {run.recipe.name!r}: {' '.join(str(error).split())}") from error
 
 
-def _trainer(run: Run, task: TranslationTask, folder: Path, processes: int) -> ComparisonTrainer:
+def _trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTrainer:
     args = training_arguments(run, folder, processes)
     set_seed(run.seed)
     model = task.model()
     trainer = ComparisonTrainer(
         run=run,
+        task=task,
         model=model,
         args=args,
         train_dataset=task.train_dataset,
-        eval_dataset=_pad(task.eval_dataset, processes * args.per_device_eval_batch_size if processes > 1 else 1),
+        eval_dataset=Padded(task.eval_dataset, processes * args.per_device_eval_batch_size if processes > 1 else 1),
         data_collator=task.collator(model),
         processing_class=task.tokenizer,
         preprocess_logits_for_metrics=task.preprocess_logits_for_metrics,
@@ -181,16 +243,20 @@ def _trainer(run: Run, task: TranslationTask, folder: Path, processes: int) -> C
     return trainer
 
 
-def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTrainingArguments:
+def training_arguments(run: Run, folder: Path, processes: int) -> RAdamTrainingArguments:
     """The arguments of one run on that many processes.
 
     Raises:
         UserError: an unknown optimizer or option, a value that Transformers refuses, a batch that cannot be split.
     """
     comparison, recipe = run.comparison, run.recipe
-    per_device, rest = divmod(comparison.batch_size, processes)
+    parts = processes * comparison.gradient_accumulation_steps
+    per_device, rest = divmod(comparison.batch_size or parts, parts)
     if rest or not per_device:
-        raise UserError(f"batch_size {comparison.batch_size} must be a multiple of the {processes} processes")
+        raise UserError(
+            f"batch_size {comparison.batch_size} must be a multiple of the {processes} processes times "
+            f"{comparison.gradient_accumulation_steps} gradient_accumulation_steps"
+        )
     settings: dict[str, Any] = {
         "report_to": "none",
         "per_device_eval_batch_size": 64,
@@ -203,10 +269,11 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTr
         "data_seed": run.seed,
         "optim": recipe.optimizer,
         "optim_args": ",".join(f"{key}={value}" for key, value in recipe.optim_args.items()) or None,
-        "learning_rate": run.learning_rate,
-        "warmup_steps": recipe.warmup_steps,
-        "max_steps": comparison.max_steps,
+        "learning_rate": run.learning_rate * recipe.learning_rate_scale,
+        "warmup_steps": recipe.warmup_updates(run.max_steps),
+        "max_steps": run.max_steps,
         "per_device_train_batch_size": per_device,
+        "gradient_accumulation_steps": comparison.gradient_accumulation_steps,
         "logging_strategy": "steps",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
@@ -214,11 +281,11 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTr
         "eval_steps": comparison.eval_steps,
         "eval_on_start": True,
         "save_strategy": "steps",
-        "save_steps": comparison.save_steps or math.ceil(comparison.max_steps / 4),
+        "save_steps": comparison.save_steps or math.ceil(run.max_steps / 4),
         "save_total_limit": 1,
     }
     try:
-        args = RAdamSeq2SeqTrainingArguments(**settings)
+        args = RAdamTrainingArguments(**settings)
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"recipe {recipe.name!r}: {error}") from error
     if recipe.warmup_steps and args.lr_scheduler_type == SchedulerType.CONSTANT:
@@ -240,7 +307,20 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
 
 
 def _is_due(step: float, run: Run) -> bool:
-    return step % run.comparison.eval_steps == 0 or step == run.comparison.max_steps
+    return step % run.comparison.eval_steps == 0 or step == run.max_steps
+
+
+def _average(run: Run, folder: Path) -> WeightAverage | None:
+    comparison = run.comparison
+    if not comparison.average_checkpoints:
+        return None
+    return WeightAverage(comparison.average_checkpoints, comparison.save_steps, folder / "averages")
+
+
+def _ended_above_its_start(training: list[float], evaluation: list[float]) -> bool:
+    """Whether both losses rose; that of the evaluation alone also rises by overfitting."""
+    last = statistics.fmean(training[-max(1, len(training) // 10) :])
+    return not math.isfinite(evaluation[-1]) or (evaluation[-1] > evaluation[0] and last > training[0])
 
 
 def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str) -> dict[str, list[Any]]:
@@ -250,22 +330,26 @@ def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str
     return {"step": list(rows), **{name: [row.get(prefix + name) for row in rows.values()] for name in present}}
 
 
-def _pad(dataset: Dataset, multiple: int) -> Dataset:
-    """Add examples without labels, so that all processes evaluate equally many and none is evaluated twice."""
-    missing = -len(dataset) % multiple
-    nothing = {"input_ids": [dataset["input_ids"][0]] * missing, "labels": [[-100]] * missing}
-    return (
-        concatenate_datasets([dataset, Dataset.from_dict(nothing, features=dataset.features)]) if missing else dataset
-    )
+class Padded(Dataset[dict[str, Any]]):
+    """A dataset and examples without labels, so that all processes evaluate equally many and none is evaluated twice.
 
+    Args:
+        dataset: examples with `labels`, of each a number or a sequence.
+        multiple: of which the length becomes one.
+    """
 
-def _test(trainer: ComparisonTrainer, task: TranslationTask, processes: int) -> dict[str, float]:
-    """Translate the test sentences, each process its share, and score them together."""
-    index, total = PartialState().process_index, len(task.references)
-    share = slice(index * total // processes, (index + 1) * total // processes)
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    hypotheses = task.translate(model, trainer.args.per_device_eval_batch_size, share)
-    return task.score(gather_object(hypotheses) if processes > 1 else hypotheses)
+    def __init__(self, dataset: Any, multiple: int) -> None:
+        self.dataset, self.size = dataset, len(dataset) + -len(dataset) % multiple
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < len(self.dataset):
+            return self.dataset[index]
+        first = self.dataset[0]
+        labels = np.full_like(first["labels"], -100)
+        return {**first, "labels": labels if isinstance(first["labels"], np.ndarray) else labels.tolist()}
 
 
 def _describe_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:

@@ -111,7 +111,8 @@ def table(rows: Sequence[Row], target_loss: float | None, metric: str) -> str:
     """The rows as a Markdown table."""
     several_rates = len({row.learning_rate for row in rows}) > 1
     head = ["recipe", *(["lr"] if several_rates else []), "eval loss", "95 % interval", f"vs {BASELINE}"]
-    head += [METRICS[metric].label, METRICS["token_accuracy"].label]
+    shown = [name for name in (metric, "token_accuracy") if name in rows[0].metrics]
+    head += [METRICS[name].label for name in shown]
     head += [f"steps to {target_loss:g}"] if target_loss is not None else []
     head += ["diverged", "s/step"]
     lines = [head, ["---", *["---:"] * (len(head) - 1)]]
@@ -121,10 +122,7 @@ def table(rows: Sequence[Row], target_loss: float | None, metric: str) -> str:
         cells.append(
             "" if row.difference is None else _mean_std(row.difference, "+.3f") + _share(row.difference.n, row)
         )
-        cells += [
-            _mean_std(row.metrics[metric], f".{METRICS[metric].digits}f"),
-            _mean_std(row.metrics["token_accuracy"], ".3f"),
-        ]
+        cells += [_mean_std(row.metrics[name], f".{METRICS[name].digits}f") for name in shown]
         if row.steps_to_target is not None:
             reached = row.steps_to_target
             cells.append(f"{reached.mean:.0f}{_share(reached.n, row)}" if reached.n else "never")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from hf_radam.experiments.config import Comparison, UserError
-from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, write_atomically
 from hf_radam.experiments.run import check, train_and_record, training_arguments
-from hf_radam.experiments.tasks.translation import TranslationTask
+from hf_radam.experiments.tasks import task_class
 
 
 def sweep(comparison: Comparison, folder: Path) -> None:
@@ -45,7 +43,7 @@ def sweep(comparison: Comparison, folder: Path) -> None:
             Record.load(records[run.id])
         else:
             training_arguments(run, folder / "runs" / run.id, state.num_processes)
-    task = TranslationTask(comparison)
+    task = task_class(comparison.task)(comparison)
     _check_text(folder, task.fingerprint)
     state.wait_for_everyone()  # all processes have looked before one writes
     if state.is_main_process:
@@ -86,7 +84,7 @@ def _check_folder(comparison: Comparison, folder: Path) -> None:
         return  # a job that stopped before its first result binds nobody
     earlier = _read(description)
     shared = comparison.shared()
-    recipes = {recipe.name: _definition(recipe) for recipe in comparison.recipes}
+    recipes = {recipe.name: recipe.definition() for recipe in comparison.recipes}
     for now, before in (
         (shared, earlier["shared"]),
         (recipes, {n: r for n, r in earlier["recipes"].items() if n in recipes}),
@@ -115,13 +113,9 @@ def _claim_folder(comparison: Comparison, folder: Path, fingerprint: str) -> Non
         "shared": comparison.shared(),
         "data": fingerprint,
         "target_loss": comparison.target_loss,
-        "recipes": {**earlier, **{recipe.name: _definition(recipe) for recipe in comparison.recipes}},
+        "recipes": {**earlier, **{recipe.name: recipe.definition() for recipe in comparison.recipes}},
     }
     write_atomically(description, json.dumps(content, indent=2) + "\n")
-
-
-def _definition(recipe: Recipe) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(recipe)))
 
 
 def _read(description: Path) -> dict[str, Any]:
