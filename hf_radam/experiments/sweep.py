@@ -101,7 +101,7 @@ def _check_folder(comparison: Comparison, folder: Path) -> None:
 def _check_text(folder: Path, fingerprint: str) -> None:
     """Refuse a folder with results on another text."""
     if any((folder / "records").glob("*.json")) and _read(folder / "comparison.json")["data"] != fingerprint:
-        raise UserError(f"{folder} holds results on another text; give --output_dir a new folder")
+        raise UserError(f"{folder} holds results on another text or checkpoint; give --output_dir a new folder")
 
 
 def _claim_folder(comparison: Comparison, folder: Path, fingerprint: str) -> None:
