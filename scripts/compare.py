@@ -21,6 +21,7 @@ from accelerate import PartialState
 from transformers.utils import logging
 
 from hf_radam.experiments.config import UserError, load_comparison
+from hf_radam.experiments.records import is_full_disk
 from hf_radam.experiments.report import write_report
 from hf_radam.experiments.sweep import sweep
 from hf_radam.experiments.tasks import TASKS, task_class
@@ -47,8 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         if PartialState().is_main_process:
             print(write_report(folder))
     except (UserError, OSError) as error:
+        remedy = "; make room, and the same command goes on from here" if is_full_disk(error) else ""
         if int(os.environ.get("RANK", "0")) == 0:  # once, however many processes there are
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {error}{remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

@@ -18,7 +18,9 @@ import torch
 
 from hf_radam.experiments.config import UserError
 
-PACKAGES = ("hf_radam", "torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "numpy")
+PACKAGES = (
+    "hf_radam", "torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "scikit-learn", "numpy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

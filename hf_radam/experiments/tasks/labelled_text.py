@@ -78,7 +78,9 @@ class ClassificationData:
 
     def __post_init__(self) -> None:
         if bool(self.dataset_name) == bool(self.train_file):
-            raise UserError("data: give either dataset_name (a Hub dataset) or train_file (a local file)")
+            raise UserError(
+                'data: give either dataset_name (a Hub dataset) or train_file (a local file), and set the other to ""'
+            )
         if self.metric is not None and self.metric not in (*COUNTED, *REGRESSION):
             raise UserError(f"data: metric must be one of {', '.join((*COUNTED, *REGRESSION))}, got {self.metric!r}")
         for name in ("max_length", "max_train_samples", "max_eval_samples", "vocab_size"):

@@ -58,7 +58,7 @@ class LanguageModelingData:
 
     def __post_init__(self) -> None:
         if self.dataset_name and self.train_file:
-            raise UserError("data: dataset_name and train_file exclude each other; give one")
+            raise UserError("data: dataset_name and train_file exclude each other; set all but one to ''")
         if self.validation_file and not self.train_file:
             raise UserError("data: validation_file without train_file; give both")
         for name, least in (("vocab_size", 1), ("block_size", 2), ("max_train_samples", 1), ("max_eval_samples", 1)):

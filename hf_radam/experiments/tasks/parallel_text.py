@@ -55,7 +55,7 @@ class TranslationData:
     def __post_init__(self) -> None:
         origins = [name for name in ("dataset_name", "train_prefix", "train_file") if getattr(self, name)]
         if len(origins) > 1:
-            raise UserError(f"data: {' and '.join(origins)} exclude each other; give one")
+            raise UserError(f"data: {' and '.join(origins)} exclude each other; set all but one to ''")
         if not origins and any(
             getattr(self, f"{part}_{kind}") for part in ("validation", "test") for kind in ("prefix", "file")
         ):
