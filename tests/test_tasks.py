@@ -244,7 +244,7 @@ def test_the_average_is_that_of_the_last_checkpoints(files: Path) -> None:
         folder = files / f"{max_steps}-{averaged}"
         assert compare(write(files, TRANSLATION, **changes), *PARALLEL, "--output_dir", folder) == 0
         ends.append(load_file(next(folder.glob("runs/*/model/model.safetensors"))))
-        assert len(list(folder.glob("runs/*/averages/*"))) <= 1
+        assert not list(folder.glob("runs/*/averages"))
     *parts, average = ends
     for name, weight in average.items():
         assert torch.allclose(weight, torch.stack([part[name] for part in parts]).mean(0), rtol=1e-5, atol=1e-7)

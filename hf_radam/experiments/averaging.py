@@ -34,27 +34,29 @@ class WeightAverage(TrainerCallback):
         if self._position(state) >= 1:
             path = self._path(state.global_step)
             if not path.is_file():
-                raise UserError(f"{path} is missing; delete {self.folder} to train this run anew")
+                raise UserError(f"{path} is missing; delete {self.folder.parent} to train this run anew")
             self._mean = load_file(path, device=str(next(model.parameters()).device))
 
+    @torch.no_grad()
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Add the weights, and write the mean before the checkpoint that goes with it."""
+        """Add the weights where their turn is."""
         position = self._position(state)
-        if state.global_step % self.every or position < 1:
-            return
-        with torch.no_grad():
+        if state.global_step % self.every == 0 and position >= 1:
             for name, p in model.named_parameters():
                 mean = self._mean.setdefault(name, torch.zeros_like(p, dtype=torch.float32))
                 mean += (p - mean) / position
-        if PartialState().is_main_process and control.should_save:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(self._mean, self._path(state.global_step))
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def save(self, step: int) -> None:
+        """Write the mean, before the checkpoint that goes with it."""
+        if self._mean and PartialState().is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(self._mean, self._path(step))
+
+    def forget_before(self, step: int) -> None:
         """Drop what belongs to earlier checkpoints."""
         if PartialState().is_main_process:
             for path in self.folder.glob("mean-*.safetensors"):
-                if path != self._path(state.global_step):
+                if path != self._path(step):
                     path.unlink()
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
+from hf_radam.experiments.averaging import WeightAverage
 from hf_radam.experiments.batches import TokenBatches
 from hf_radam.experiments.config import Run, UserError
 from hf_radam.experiments.recipes import UNTUNED_WARMUP
@@ -27,6 +28,7 @@ class ComparisonTrainer(RAdamTrainer):
 
     def __init__(self, *args: Any, run: Run, task: Task, **kwargs: Any) -> None:
         self.run, self.task = run, task
+        self.average: WeightAverage | None = None
         self.notes: list[str] = []
         """What went wrong without ending the run."""
         super().__init__(*args, compute_loss_func=self.mean_loss, **kwargs)
@@ -68,7 +70,11 @@ class ComparisonTrainer(RAdamTrainer):
         """As in Transformers; a full disk costs the checkpoint and not the run."""
         step = self.state.global_step
         with self.noting_a_full_disk(f"no checkpoint at update {step}", Path(self._get_output_dir(trial)), f"*-{step}"):
+            if self.average is not None:
+                self.average.save(step)
             super()._save_checkpoint(model, trial)
+            if self.average is not None:
+                self.average.forget_before(step)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The scheduler of the arguments, times the recipe's untuned warmup factor."""

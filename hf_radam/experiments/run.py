@@ -74,9 +74,6 @@ def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
     """
     processes = PartialState().num_processes
     trainer = _trainer(run, task, folder, processes)
-    average = _average(run, folder)
-    if average is not None:
-        trainer.add_callback(average)
     reset_peak_memory()
     trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
 
@@ -96,8 +93,8 @@ def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
         final = dict.fromkeys([*final, task.metric], math.nan)
     else:
         model = trainer.accelerator.unwrap_model(trainer.model)
-        if average is not None:
-            average.apply(model)
+        if trainer.average is not None:
+            trainer.average.apply(model)
         final = {**final, **task.test(model, trainer.args.per_device_eval_batch_size)}
     with trainer.noting_a_full_disk("the trained model was not kept", folder, "model"):
         trainer.save_model(str(folder / "model"))
@@ -157,6 +154,11 @@ def _trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTr
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(QuietProgress)
+    if run.comparison.average_checkpoints:
+        trainer.average = WeightAverage(
+            run.comparison.average_checkpoints, run.comparison.save_steps, folder / "averages"
+        )
+        trainer.add_callback(trainer.average)
     return trainer
 
 
@@ -225,13 +227,6 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
 
 def _is_due(step: float, run: Run) -> bool:
     return step % run.comparison.eval_steps == 0 or step == run.max_steps
-
-
-def _average(run: Run, folder: Path) -> WeightAverage | None:
-    comparison = run.comparison
-    if not comparison.average_checkpoints:
-        return None
-    return WeightAverage(comparison.average_checkpoints, comparison.save_steps, folder / "averages")
 
 
 def _ended_above_its_start(training: list[float], evaluation: list[float]) -> bool:

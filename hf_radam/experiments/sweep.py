@@ -65,7 +65,7 @@ def sweep(comparison: Comparison, folder: Path) -> None:
                 record.save(records[run.id])
             bar.update()
         if state.is_main_process:
-            for checkpoint in run_folder.glob("checkpoint-*"):
+            for checkpoint in (*run_folder.glob("checkpoint-*"), *run_folder.glob("averages")):
                 shutil.rmtree(checkpoint)
     bar.close()
     state.wait_for_everyone()
