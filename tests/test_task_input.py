@@ -161,7 +161,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "secret labels": (CLASSIFICATION, ["--dataset_name", "hidden"], "hidden, validation[0]: label '-1' is none of 0"),
     "label no number": (
-        CLASSIFICATION, [*local("csv"), *LABELS, "--metric", "pearson"], "label 'yes' is no finite number",
+        CLASSIFICATION, [*local("csv"), *LABELS, "--metric", "pearson"], "label 'no' is no finite number",
     ),
     "label not finite": (
         CLASSIFICATION, ["--train_file", "no_number.csv", "--label_column", "share", "--metric", "pearson"],

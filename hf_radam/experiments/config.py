@@ -117,8 +117,8 @@ class Comparison:
         steps = self.max_steps if recipe.max_steps is None else recipe.max_steps
         if steps < 1:
             raise UserError(f"recipe {recipe.name!r}: max_steps must be >= 1, got {steps}")
-        if recipe.learning_rate_scale <= 0:
-            raise UserError(f"recipe {recipe.name!r}: learning_rate_scale must be positive")
+        if not 0 < recipe.learning_rate_scale < math.inf or not 0 <= recipe.warmup_steps < math.inf:
+            raise UserError(f"recipe {recipe.name!r}: learning_rate_scale must be positive, warmup_steps not negative")
         if recipe.warmup_updates(steps) >= steps:
             raise UserError(
                 f"recipe {recipe.name!r}: warmup_steps {recipe.warmup_steps:g} must be less than max_steps {steps}; "
