@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from accelerate import PartialState
 from transformers.utils import logging
 
 from hf_radam.experiments.config import UserError, load_comparison
+from hf_radam.experiments.records import is_full_disk
 from hf_radam.experiments.report import write_report
 from hf_radam.experiments.sweep import sweep
-from hf_radam.experiments.tasks.parallel_text import TranslationData
+from hf_radam.experiments.tasks import TASKS, task_class
 
 DEFAULT = Path(__file__).parent / "configs" / "grammar.yaml"
 
@@ -34,10 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     path = options.pop("comparison")
     output_dir = options.pop("output_dir")
     parallel_runs = options.pop("parallel_runs")
-    data_names = {f.name for f in fields(TranslationData)}
-    given = {name: value for name, value in options.items() if value is not None}
-    overrides: dict[str, Any] = {name: value for name, value in given.items() if name not in data_names}
-    overrides["data"] = {name: value for name, value in given.items() if name in data_names}
+    overrides: dict[str, Any] = {"data": {}, "model": {}}
+    data_names = _data_options()
+    for name, value in options.items():
+        if value is not None:
+            part = "data" if name in data_names else "model" if name == "name_or_path" else None
+            (overrides[part] if part else overrides)[name] = value
     logging.disable_progress_bar()  # those of writing files; the bars of training are others
     try:
         comparison = load_comparison(path, overrides)
@@ -46,8 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         if PartialState().is_main_process:
             print(write_report(folder))
     except (UserError, OSError) as error:
+        remedy = "; make room, and the same command goes on from here" if is_full_disk(error) else ""
         if int(os.environ.get("RANK", "0")) == 0:  # once, however many processes there are
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {error}{remedy}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
@@ -68,13 +73,24 @@ def _parser() -> argparse.ArgumentParser:
     of_comparison("--recipes", nargs="+", help="run only these recipes, of the file or built in")
     of_comparison("--learning_rates", nargs="+", type=float)
     of_comparison("--seeds", nargs="+", type=int)
-    for name in ("max_steps", "batch_size", "eval_steps", "save_steps", "threads"):
+    for name in ("max_steps", "batch_size", "eval_steps", "save_steps", "threads", "gradient_accumulation_steps"):
         of_comparison(f"--{name}", type=int)
     of_comparison("--target_loss", type=float)
-    of_data = parser.add_argument_group("the data").add_argument
-    for f in fields(TranslationData):
-        of_data(f"--{f.name}", type=int if "int" in str(f.type) else str)
+    of_comparison("--name_or_path", help="checkpoint that is fine-tuned: a name on the Hub, or a folder")
+    of_data = parser.add_argument_group("the data; each task takes some of these").add_argument
+    for name, (kind, tasks) in _data_options().items():
+        of_data(f"--{name}", type=kind, help=f"of {', '.join(tasks)}")
     return parser
+
+
+def _data_options() -> dict[str, tuple[Callable[[str], Any], list[str]]]:
+    """The options of the data of all tasks: their type, and the tasks that have them."""
+    options: dict[str, tuple[Callable[[str], Any], list[str]]] = {}
+    for task in TASKS:
+        for f in fields(task_class(task).Data):
+            kind = int if "int" in str(f.type) else str
+            options.setdefault(f.name, (kind, []))[1].append(task)
+    return options
 
 
 if __name__ == "__main__":

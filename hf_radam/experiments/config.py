@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from hf_radam.experiments.recipes import RECIPES, Recipe
+from hf_radam.experiments.tasks import TASKS
 from hf_radam.registry import unknown_name
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ _RESERVED = frozenset({
     "auto_find_batch_size", "logging_strategy", "logging_steps", "logging_nan_inf_filter", "eval_strategy",
     "eval_steps", "eval_on_start", "eval_delay", "save_strategy", "save_steps", "save_total_limit", "save_only_model",
     "load_best_model_at_end", "resume_from_checkpoint", "ignore_data_skip", "dataloader_drop_last",
-    "prediction_loss_only", "predict_with_generate",
+    "prediction_loss_only",
     "push_to_hub", "hub_model_id", "hub_token", "hub_revision", "deepspeed",
 })  # fmt: skip
 
@@ -42,8 +43,8 @@ class Comparison:
 
     name: str
     """Title of the report."""
-    task: Literal["translation"]
-    """What is trained; see `hf_radam.experiments.tasks`."""
+    task: str
+    """What is trained: a name of `hf_radam.experiments.tasks.TASKS`."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Options of the task's data."""
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -56,27 +57,39 @@ class Comparison:
     """Seeds of initial weights and data order."""
     max_steps: int
     """Updates of each run."""
-    batch_size: int
-    """Examples of one update, over all processes."""
+    batch_size: int | None = None
+    """Examples of one update, over all processes; this or `tokens_per_batch`."""
+    tokens_per_batch: int | None = None
+    """Tokens of one update, over all processes, counted as in `batches.TokenBatches`."""
     eval_steps: int
     """Updates between two evaluations."""
     save_steps: int = 0
     """Updates between two checkpoints, from which a broken run goes on; 0 for a quarter of `max_steps`."""
+    average_checkpoints: int = 0
+    """The final test is that of the mean of the weights at the last so many multiples of `save_steps`; 0 for none."""
     target_loss: float | None = None
     """Evaluation loss whose first reaching is reported as "steps to target"."""
     threads: int | None = None
     """CPU threads of each process; by default PyTorch's."""
+    gradient_accumulation_steps: int = 1
+    """Parts into which each process splits its share of a batch, to save memory; the results are the same."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of `RAdamSeq2SeqTrainingArguments`, the same for all recipes."""
+    """Further fields of `RAdamTrainingArguments`, the same for all recipes."""
 
     def __post_init__(self) -> None:
-        from hf_radam.trainer import RAdamSeq2SeqTrainingArguments  # slow to import, and not needed to read a record
+        from hf_radam.trainer import RAdamTrainingArguments  # slow to import, and not needed to read a record
 
-        for key in ("max_steps", "batch_size", "eval_steps"):
-            if getattr(self, key) < 1:
-                raise UserError(f"{key} must be >= 1, got {getattr(self, key)}")
-        if self.save_steps < 0:
-            raise UserError(f"save_steps must be >= 0, got {self.save_steps}; 0 is a quarter of max_steps")
+        if self.task not in TASKS:
+            raise UserError(f"task: {unknown_name('value', self.task, TASKS)}")
+        if (self.batch_size is None) == (self.tokens_per_batch is None):
+            raise UserError("give either batch_size or tokens_per_batch, the size of the batch of one update")
+        for key in ("max_steps", "batch_size", "tokens_per_batch", "eval_steps", "gradient_accumulation_steps"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise UserError(f"{key} must be >= 1, got {value}")
+        for key, zero in (("save_steps", "a quarter of max_steps"), ("average_checkpoints", "no averaging")):
+            if getattr(self, key) < 0:
+                raise UserError(f"{key} must be >= 0, got {getattr(self, key)}; 0 is {zero}")
         if self.target_loss is not None and not math.isfinite(self.target_loss):
             raise UserError(f"target_loss must be a finite number, got {self.target_loss}; leave it out for none")
         if self.threads is not None and self.threads < 1:
@@ -89,20 +102,34 @@ class Comparison:
             if not 0 <= seed < 2**32:
                 raise UserError(f"seeds must lie in [0, 2**32), got {seed}")
         for recipe in self.recipes:
-            if recipe.warmup_steps >= self.max_steps:
-                raise UserError(
-                    f"recipe {recipe.name!r}: warmup_steps {recipe.warmup_steps} must be less than max_steps "
-                    f"{self.max_steps}; the learning rate would never reach its peak"
-                )
+            self._check_length(recipe)
         for learning_rate in self.learning_rates:
             if not 0 < learning_rate < float("inf"):
                 raise UserError(f"learning_rates must be positive, got {learning_rate:g}")
-        valid = {f.name for f in dataclasses.fields(RAdamSeq2SeqTrainingArguments)} - _RESERVED
+        valid = {f.name for f in dataclasses.fields(RAdamTrainingArguments)} - _RESERVED
         for key in self.training:
             if key in _RESERVED:
                 raise UserError(f"training: {key!r} is set by the comparison itself; remove it")
             if key not in valid:
                 raise UserError(unknown_name("key in training:", str(key), sorted(valid)))
+
+    def _check_length(self, recipe: Recipe) -> None:
+        steps = self.max_steps if recipe.max_steps is None else recipe.max_steps
+        if steps < 1:
+            raise UserError(f"recipe {recipe.name!r}: max_steps must be >= 1, got {steps}")
+        if not 0 < recipe.learning_rate_scale < math.inf or not 0 <= recipe.warmup_steps < math.inf:
+            raise UserError(f"recipe {recipe.name!r}: learning_rate_scale must be positive, warmup_steps not negative")
+        if recipe.warmup_updates(steps) >= steps:
+            raise UserError(
+                f"recipe {recipe.name!r}: warmup_steps {recipe.warmup_steps:g} must be less than max_steps {steps}; "
+                "the learning rate would never reach its peak"
+            )
+        window = self.average_checkpoints * self.save_steps
+        if self.average_checkpoints and (not self.save_steps or steps % self.save_steps or steps < window):
+            raise UserError(
+                f"recipe {recipe.name!r}: average_checkpoints {self.average_checkpoints} needs save_steps of which "
+                f"max_steps {steps} is a multiple, at least {self.average_checkpoints} times; got {self.save_steps}"
+            )
 
     def runs(self) -> list[Run]:
         """All runs; seed by seed, so that a job that is cut short has compared all recipes."""
@@ -115,16 +142,28 @@ class Comparison:
 
     def shared(self) -> dict[str, Any]:
         """What all results in one folder have in common."""
-        differs = {"name", "recipes", "learning_rates", "seeds", "save_steps", "target_loss", "threads"}
+        differs = {
+            "name", "recipes", "learning_rates", "seeds", "save_steps", "target_loss", "threads",
+            "gradient_accumulation_steps",
+        }  # fmt: skip
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in differs}
-        # Of paths only the last part: results travel, and are told apart by a fingerprint of the text itself.
-        shared["data"] = {
-            key: Path(str(value)).name
-            if value and (key.endswith(("_prefix", "_file")) or Path(str(value)).is_dir())
-            else value
-            for key, value in self.data.items()
-        }
-        return _plain(shared)
+        # Fields that older results lack are there only where they are set.
+        for key in ("batch_size", "tokens_per_batch", "average_checkpoints"):
+            if not shared[key]:
+                del shared[key]
+        if self.average_checkpoints:
+            shared["save_steps"] = self.save_steps
+        return _plain({**shared, "data": _portable(self.data), "model": _portable(self.model)})
+
+
+def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of paths only the last part: results travel, and are told apart by a fingerprint of the text itself."""
+    return {
+        key: Path(str(value)).name
+        if value and (key.endswith(("_prefix", "_file")) or Path(str(value)).is_dir())
+        else value
+        for key, value in options.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -134,6 +173,7 @@ class Run:
     comparison: Comparison
     recipe: Recipe
     learning_rate: float
+    """That of the comparison, by which runs are compared; the recipe may scale it."""
     seed: int
 
     def __str__(self) -> str:
@@ -141,8 +181,13 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """Everything that decides the result."""
-        recipe = _plain(dataclasses.asdict(self.recipe))
-        return {**self.comparison.shared(), "recipe": recipe, "learning_rate": self.learning_rate, "seed": self.seed}
+        settings = {"recipe": self.recipe.definition(), "learning_rate": self.learning_rate, "seed": self.seed}
+        return {**self.comparison.shared(), **settings}
+
+    @property
+    def max_steps(self) -> int:
+        """Updates of this run."""
+        return self.recipe.max_steps or self.comparison.max_steps
 
     @property
     def id(self) -> str:
@@ -166,8 +211,8 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
     Args:
         path: a YAML file with the fields of `Comparison`; a recipe is a name of `RECIPES`, or a mapping that starts
             from one (`recipe: adam_warmup`) and sets fields of `Recipe`.
-        overrides: fields that replace those of the file; `data` is merged key by key, and names in `recipes` select
-            from the recipes of the file first.
+        overrides: fields that replace those of the file; `data` and `model` are merged key by key, and names in
+            `recipes` select from the recipes of the file first.
 
     Raises:
         UserError: no such file, no YAML, an unknown key or recipe, a value of the wrong type or range.
@@ -189,11 +234,12 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
             if name not in by_name and name not in RECIPES:
                 raise UserError(unknown_name("recipe", name, dict.fromkeys([*by_name, *RECIPES])))
         recipes = [by_name.get(name) or _recipe(name) for name in chosen]
-    data = content.get("data") or {}
-    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise UserError(f"{path}: data must be a mapping, got {data!r}")
-    data = {**data, **overrides.pop("data", {})}
-    content = {**content, **overrides, "recipes": recipes, "data": data}
+    for key in ("data", "model"):
+        of_file = content.get(key) or {}
+        if not isinstance(of_file, dict) or not all(isinstance(name, str) for name in of_file):
+            raise UserError(f"{path}: {key} must be a mapping, got {of_file!r}")
+        content = {**content, key: {**of_file, **overrides.pop(key, {})}}
+    content = {**content, **overrides, "recipes": recipes}
     return build(Comparison, content, where=str(path))
 
 
@@ -220,7 +266,7 @@ def _recipe(entry: Any) -> Recipe:
     if (recipe.warmup == "linear") != (recipe.warmup_steps > 0):
         raise UserError(
             f"recipe {recipe.name!r}: warmup_steps must be positive with linear warmup and 0 otherwise, got "
-            f"{recipe.warmup_steps}; set it in the comparison's file"
+            f"{recipe.warmup_steps:g}; set it in the comparison's file"
         )
     return recipe
 

@@ -20,4 +20,10 @@ METRICS: dict[str, Metric] = {
     "loss": Metric(label="eval loss", higher_is_better=False),
     "bleu": Metric(label="BLEU", digits=1),
     "token_accuracy": Metric(label="token accuracy"),
+    "perplexity": Metric(label="perplexity", digits=2, higher_is_better=False),
+    "accuracy": Metric(label="accuracy"),
+    "f1": Metric(label="F1"),
+    "matthews_correlation": Metric(label="Matthews correlation"),
+    "pearson": Metric(label="Pearson correlation"),
+    "spearman": Metric(label="Spearman correlation"),
 }

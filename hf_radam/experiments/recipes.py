@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from hf_radam.rectification import untuned_exponential, untuned_linear
@@ -29,8 +31,26 @@ class Recipe:
     """Options of the optimizer."""
     warmup: Warmup = "none"
     """Rule by which the learning rate rises."""
-    warmup_steps: int = 0
-    """Length of the linear warmup, in steps."""
+    warmup_steps: float = 0
+    """Length of the linear warmup: in updates, or below 1 as a share of the run's updates."""
+    max_steps: int | None = None
+    """Updates, where they are not those of the comparison."""
+    learning_rate_scale: float = 1.0
+    """Factor on the learning rates of the comparison."""
+
+    def warmup_updates(self, max_steps: int) -> int:
+        """Length of the linear warmup in a run of so many updates."""
+        return math.ceil(self.warmup_steps * max_steps) if self.warmup_steps < 1 else int(self.warmup_steps)
+
+    def definition(self) -> dict[str, Any]:
+        """As results keep it. Fields that older results lack are there only where they are set."""
+        fields = asdict(self)
+        if self.warmup_steps == int(self.warmup_steps):
+            fields["warmup_steps"] = int(self.warmup_steps)
+        for key, default in (("max_steps", None), ("learning_rate_scale", 1.0)):
+            if fields[key] == default:
+                del fields[key]
+        return json.loads(json.dumps(fields, default=str))
 
     def training(self) -> dict[str, Any]:
         """Training arguments that the optimizer asks for, whatever the comparison says.

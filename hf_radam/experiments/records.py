@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -17,7 +18,9 @@ import torch
 
 from hf_radam.experiments.config import UserError
 
-PACKAGES = ("hf_radam", "torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "numpy")
+PACKAGES = (
+    "hf_radam", "torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "scikit-learn", "numpy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +34,15 @@ class Record:
     config: Mapping[str, Any]
     """Everything that decides the result, the recipe, learning rate and seed among it."""
     diverged: bool
-    """Whether the loss became infinite or NaN, or ended above that of the untrained model."""
+    """Whether the loss became infinite or NaN, or ended above that of the untrained model, in training as well."""
     curves: Mapping[str, list[float | None]]
-    """One entry an update: step, loss (as trained, in nats), learning_rate, rectification, rho, grad_norm, seconds."""
+    """One entry an update: step, loss (as trained), learning_rate, rectification, rho, grad_norm, seconds."""
     evaluations: Mapping[str, list[float | None]]
-    """One entry an evaluation: step, loss (nats a token, without label smoothing), token_accuracy, ..."""
+    """One entry an evaluation: step, loss (in `loss_unit`, without label smoothing), and names of `metrics.METRICS`."""
     final: Mapping[str, float | None]
     """The last evaluation, and the task's metric."""
     facts: Mapping[str, float]
-    """Numbers about the data, such as unigram_entropy (nats a token)."""
+    """Numbers about the data; see `tasks.Task.facts`."""
     gradients: Mapping[str, Any] | None = None
     """Histograms of log10|g|; see `gradients.collect`. None in records of earlier versions."""
     optimizer: Mapping[str, Any]
@@ -111,6 +114,15 @@ def write_atomically(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.tmp")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Whether a file could not be written for want of room: no space, quota, or limit of its size."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # Of safetensors, which quotes the system's number, and of torch.save, which quotes nothing.
+    quoted = [f"(os error {number})" for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+    return any(part in str(error) for part in (*quoted, "PytorchStreamWriter", "unexpected pos"))
 
 
 def environment(processes: int) -> dict[str, Any]:

@@ -13,55 +13,20 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
-from datasets import Dataset, concatenate_datasets
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
-from transformers.trainer_pt_utils import LabelSmoother
 from transformers.trainer_utils import SchedulerType
 
+from hf_radam.experiments.averaging import WeightAverage
+from hf_radam.experiments.comparison_trainer import ComparisonTrainer, Padded
 from hf_radam.experiments.config import Run, UserError
 from hf_radam.experiments.gradients import GradientHistograms, collect
-from hf_radam.experiments.recipes import UNTUNED_WARMUP
 from hf_radam.experiments.records import Record, environment, peak_memory, reset_peak_memory
-from hf_radam.experiments.tasks.translation import TranslationTask
-from hf_radam.trainer import RAdamSeq2SeqTrainer, RAdamSeq2SeqTrainingArguments
+from hf_radam.experiments.tasks import Task
+from hf_radam.trainer import RAdamTrainingArguments
 
 # Columns of the record, and what Trainer's log calls them.
 _CURVES = ("loss", "learning_rate", "rectification", "rho", "grad_norm", "seconds")
 _TRAINER_NOISE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-
-
-class ComparisonTrainer(RAdamSeq2SeqTrainer):
-    """Our Trainer, with the untuned warmup rules on top of the scheduler."""
-
-    def __init__(self, *args: Any, run: Run, **kwargs: Any) -> None:
-        self.run = run
-        super().__init__(*args, compute_loss_func=self.token_mean, **kwargs)
-
-    def token_mean(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Mean loss over the tokens of the whole batch, label-smoothed as the arguments say.
-
-        Models that ignore the number of items of the whole batch would have Transformers scale their loss, and with it
-        the SGD steps of RAdam's start-up, by the number of processes.
-        """
-        mean = LabelSmoother(self.args.label_smoothing_factor)(outputs, labels)
-        return mean if num_items_in_batch is None else mean * (labels != -100).sum() / num_items_in_batch
-
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """The scheduler of the arguments, times the recipe's untuned warmup factor."""
-        scheduler = super().create_scheduler(num_training_steps, optimizer)
-        factor = UNTUNED_WARMUP.get(self.run.recipe.warmup)
-        if factor is not None:
-            if not isinstance(scheduler, LambdaLR) or "betas" not in scheduler.optimizer.param_groups[0]:
-                raise UserError(
-                    f"recipe {self.run.recipe.name!r}: untuned warmup needs an optimizer with betas and a schedule "
-                    "that is a function of the step, such as linear or cosine"
-                )
-            base, beta2 = scheduler.lr_lambdas[0], scheduler.optimizer.param_groups[0]["betas"][1]
-            scheduler = LambdaLR(scheduler.optimizer, lambda step: factor(step + 1, beta2) * base(step))
-            self.lr_scheduler: Any = scheduler
-        return self.lr_scheduler
 
 
 class StepRecorder(TrainerCallback):
@@ -100,7 +65,7 @@ class QuietProgress(ProgressCallback):
         """Log nothing: every update is logged, for the record."""
 
 
-def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | None:
+def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
     """Train one run, resuming from the last whole checkpoint under `folder`.
 
     Args:
@@ -119,7 +84,7 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
     history = trainer.state.log_history
     curves = _columns(history, _CURVES, "loss", "")
     broken = any(not math.isfinite(loss) for loss in curves["loss"])
-    if not broken and not any(e.get("step") == run.comparison.max_steps and "eval_nll" in e for e in history):
+    if not broken and not any(e.get("step") == run.max_steps and "eval_nll" in e for e in history):
         trainer.evaluate()
     names = [key.removeprefix("eval_") for entry in history if "eval_nll" in entry for key in entry]
     noise = {"step", "epoch", "loss", *_TRAINER_NOISE}
@@ -128,16 +93,23 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
     evaluations = _columns(history, [n for n in dict.fromkeys(names) if n not in noise], "eval_nll", "eval_")
     evaluations["loss"] = evaluations.pop("nll")
     final = {key: values[-1] for key, values in evaluations.items() if key != "step"}
-    final = dict.fromkeys([*final, task.metric], math.nan) if broken else {**final, **_test(trainer, task, processes)}
-    trainer.save_model(str(folder / "model"))
+    if broken:
+        final = dict.fromkeys([*final, task.metric], math.nan)
+    else:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if trainer.average is not None:
+            trainer.average.apply(model)
+        final = {**final, **task.test(model, trainer.args.per_device_eval_batch_size)}
+    with trainer.noting_a_full_disk("the trained model was not kept", folder, "model"):
+        trainer.save_model(str(folder / "model"))
     if not trainer.is_world_process_zero():
         return None
-    (folder / "model" / "training_args.bin").unlink()  # a pickle, and it names folders of this machine
+    (folder / "model" / "training_args.bin").unlink(missing_ok=True)  # a pickle that names folders of this machine
     return Record(
         id=run.id,
         comparison=run.comparison.name,
         config=run.config(),
-        diverged=broken or not final["loss"] <= evaluations["loss"][0],
+        diverged=broken or _ended_above_its_start(curves["loss"], evaluations["loss"]),
         curves=curves,
         gradients=collect(history),
         evaluations=evaluations,
@@ -148,10 +120,12 @@ def train_and_record(run: Run, task: TranslationTask, folder: Path) -> Record | 
         peak_memory=peak_memory(),
         environment=environment(processes),
         metric=task.metric,
+        loss_unit=task.loss_unit,
+        notes=trainer.notes,
     )
 
 
-def check(run: Run, task: TranslationTask, folder: Path) -> None:
+def check(run: Run, task: Task, folder: Path) -> None:
     """Build everything that a run needs, and train nothing.
 
     Raises:
@@ -159,21 +133,23 @@ def check(run: Run, task: TranslationTask, folder: Path) -> None:
     """
     try:
         trainer = _trainer(run, task, folder, PartialState().num_processes)
-        trainer.create_optimizer_and_scheduler(run.comparison.max_steps)
+        trainer.create_optimizer_and_scheduler(run.max_steps)
+        trainer.get_train_dataloader()
     except (ValueError, TypeError, KeyError, ImportError) as error:
         raise UserError(f"recipe {run.recipe.name!r}: {' '.join(str(error).split())}") from error
 
 
-def _trainer(run: Run, task: TranslationTask, folder: Path, processes: int) -> ComparisonTrainer:
+def _trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTrainer:
     args = training_arguments(run, folder, processes)
     set_seed(run.seed)
     model = task.model()
     trainer = ComparisonTrainer(
         run=run,
+        task=task,
         model=model,
         args=args,
         train_dataset=task.train_dataset,
-        eval_dataset=_pad(task.eval_dataset, processes * args.per_device_eval_batch_size if processes > 1 else 1),
+        eval_dataset=Padded(task.eval_dataset, processes * args.per_device_eval_batch_size if processes > 1 else 1),
         data_collator=task.collator(model),
         processing_class=task.tokenizer,
         preprocess_logits_for_metrics=task.preprocess_logits_for_metrics,
@@ -184,19 +160,28 @@ def _trainer(run: Run, task: TranslationTask, folder: Path, processes: int) -> C
         trainer.remove_callback(callback)
     if multiprocessing.parent_process() is None:  # runs at the same time share one bar
         trainer.add_callback(QuietProgress)
+    if run.comparison.average_checkpoints:
+        trainer.average = WeightAverage(
+            run.comparison.average_checkpoints, run.comparison.save_steps, folder / "averages"
+        )
+        trainer.add_callback(trainer.average)
     return trainer
 
 
-def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTrainingArguments:
+def training_arguments(run: Run, folder: Path, processes: int) -> RAdamTrainingArguments:
     """The arguments of one run on that many processes.
 
     Raises:
         UserError: an unknown optimizer or option, a value that Transformers refuses, a batch that cannot be split.
     """
     comparison, recipe = run.comparison, run.recipe
-    per_device, rest = divmod(comparison.batch_size, processes)
+    parts = processes * comparison.gradient_accumulation_steps
+    per_device, rest = divmod(comparison.batch_size or parts, parts)
     if rest or not per_device:
-        raise UserError(f"batch_size {comparison.batch_size} must be a multiple of the {processes} processes")
+        raise UserError(
+            f"batch_size {comparison.batch_size} must be a multiple of the {processes} processes times "
+            f"{comparison.gradient_accumulation_steps} gradient_accumulation_steps"
+        )
     settings: dict[str, Any] = {
         "report_to": "none",
         "per_device_eval_batch_size": 64,
@@ -210,10 +195,11 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTr
         "data_seed": run.seed,
         "optim": recipe.optimizer,
         "optim_args": ",".join(f"{key}={value}" for key, value in recipe.optim_args.items()) or None,
-        "learning_rate": run.learning_rate,
-        "warmup_steps": recipe.warmup_steps,
-        "max_steps": comparison.max_steps,
+        "learning_rate": run.learning_rate * recipe.learning_rate_scale,
+        "warmup_steps": recipe.warmup_updates(run.max_steps),
+        "max_steps": run.max_steps,
         "per_device_train_batch_size": per_device,
+        "gradient_accumulation_steps": comparison.gradient_accumulation_steps,
         "logging_strategy": "steps",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
@@ -221,11 +207,11 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTr
         "eval_steps": comparison.eval_steps,
         "eval_on_start": True,
         "save_strategy": "steps",
-        "save_steps": comparison.save_steps or math.ceil(comparison.max_steps / 4),
+        "save_steps": comparison.save_steps or math.ceil(run.max_steps / 4),
         "save_total_limit": 1,
     }
     try:
-        args = RAdamSeq2SeqTrainingArguments(**settings)
+        args = RAdamTrainingArguments(**settings)
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"recipe {recipe.name!r}: {error}") from error
     if recipe.warmup_steps and args.lr_scheduler_type == SchedulerType.CONSTANT:
@@ -247,7 +233,13 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
 
 
 def _is_due(step: float, run: Run) -> bool:
-    return step % run.comparison.eval_steps == 0 or step == run.comparison.max_steps
+    return step % run.comparison.eval_steps == 0 or step == run.max_steps
+
+
+def _ended_above_its_start(training: list[float], evaluation: list[float]) -> bool:
+    """Whether both losses rose; that of the evaluation alone also rises by overfitting."""
+    last = statistics.fmean(training[-max(1, len(training) // 10) :])
+    return not math.isfinite(evaluation[-1]) or (evaluation[-1] > evaluation[0] and last > training[0])
 
 
 def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str) -> dict[str, list[Any]]:
@@ -255,24 +247,6 @@ def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str
     rows = {entry["step"]: entry for entry in history if marker in entry}
     present = [name for name in names if any(prefix + name in row for row in rows.values())]
     return {"step": list(rows), **{name: [row.get(prefix + name) for row in rows.values()] for name in present}}
-
-
-def _pad(dataset: Dataset, multiple: int) -> Dataset:
-    """Add examples without labels, so that all processes evaluate equally many and none is evaluated twice."""
-    missing = -len(dataset) % multiple
-    nothing = {"input_ids": [dataset["input_ids"][0]] * missing, "labels": [[-100]] * missing}
-    return (
-        concatenate_datasets([dataset, Dataset.from_dict(nothing, features=dataset.features)]) if missing else dataset
-    )
-
-
-def _test(trainer: ComparisonTrainer, task: TranslationTask, processes: int) -> dict[str, float]:
-    """Translate the test sentences, each process its share, and score them together."""
-    index, total = PartialState().process_index, len(task.references)
-    share = slice(index * total // processes, (index + 1) * total // processes)
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    hypotheses = task.translate(model, trainer.args.per_device_eval_batch_size, share)
-    return task.score(gather_object(hypotheses) if processes > 1 else hypotheses)
 
 
 def _describe_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:

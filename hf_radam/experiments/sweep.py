@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from transformers.utils import logging
 
 from hf_radam.experiments.config import Comparison, Run, UserError
 from hf_radam.experiments.parallel import in_parallel
-from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, write_atomically
 from hf_radam.experiments.run import check, train_and_record, training_arguments
-from hf_radam.experiments.tasks.translation import TranslationTask
+from hf_radam.experiments.tasks import Task, task_class
 
 
 def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
@@ -53,7 +51,7 @@ def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
             Record.load(records[run.id])
         else:
             training_arguments(run, folder / "runs" / run.id, state.num_processes)
-    task = TranslationTask(comparison)
+    task = task_class(comparison.task)(comparison)
     _check_text(folder, task.fingerprint)
     state.wait_for_everyone()  # all processes have looked before one writes
     if state.is_main_process:
@@ -90,7 +88,7 @@ def _process_state(comparison: Comparison) -> PartialState:
     return state
 
 
-def _finish(run: Run, task: TranslationTask, folder: Path) -> None:
+def _finish(run: Run, task: Task, folder: Path) -> None:
     """Train a run, write its record, and drop its checkpoints."""
     record = train_and_record(run, task, folder / "runs" / run.id)
     if record is not None:
@@ -98,7 +96,7 @@ def _finish(run: Run, task: TranslationTask, folder: Path) -> None:
         _remove_checkpoints(folder / "runs" / run.id)
 
 
-_tasks: dict[Path, TranslationTask] = {}
+_tasks: dict[Path, Task] = {}
 
 
 def _finish_alone(folder: Path, run: Run) -> None:
@@ -106,13 +104,13 @@ def _finish_alone(folder: Path, run: Run) -> None:
     if folder not in _tasks:
         logging.disable_progress_bar()  # those of writing files; the parent has a bar for all
         _process_state(run.comparison)
-        _tasks[folder] = TranslationTask(run.comparison)
+        _tasks[folder] = task_class(run.comparison.task)(run.comparison)
         _tasks[folder].prepare(cache_dir=folder)
     _finish(run, _tasks[folder], folder)
 
 
 def _remove_checkpoints(folder: Path) -> None:
-    for checkpoint in folder.glob("checkpoint-*"):
+    for checkpoint in (*folder.glob("checkpoint-*"), *folder.glob("averages")):
         shutil.rmtree(checkpoint)
 
 
@@ -129,7 +127,7 @@ def _check_folder(comparison: Comparison, folder: Path) -> None:
         return  # a job that stopped before its first result binds nobody
     earlier = _read(description)
     shared = comparison.shared()
-    recipes = {recipe.name: _definition(recipe) for recipe in comparison.recipes}
+    recipes = {recipe.name: recipe.definition() for recipe in comparison.recipes}
     for now, before in (
         (shared, earlier["shared"]),
         (recipes, {n: r for n, r in earlier["recipes"].items() if n in recipes}),
@@ -146,7 +144,7 @@ def _check_folder(comparison: Comparison, folder: Path) -> None:
 def _check_text(folder: Path, fingerprint: str) -> None:
     """Refuse a folder with results on another text."""
     if any((folder / "records").glob("*.json")) and _read(folder / "comparison.json")["data"] != fingerprint:
-        raise UserError(f"{folder} holds results on another text; give --output_dir a new folder")
+        raise UserError(f"{folder} holds results on another text or checkpoint; give --output_dir a new folder")
 
 
 def _claim_folder(comparison: Comparison, folder: Path, fingerprint: str) -> None:
@@ -158,13 +156,9 @@ def _claim_folder(comparison: Comparison, folder: Path, fingerprint: str) -> Non
         "shared": comparison.shared(),
         "data": fingerprint,
         "target_loss": comparison.target_loss,
-        "recipes": {**earlier, **{recipe.name: _definition(recipe) for recipe in comparison.recipes}},
+        "recipes": {**earlier, **{recipe.name: recipe.definition() for recipe in comparison.recipes}},
     }
     write_atomically(description, json.dumps(content, indent=2) + "\n")
-
-
-def _definition(recipe: Recipe) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(recipe)))
 
 
 def _read(description: Path) -> dict[str, Any]:

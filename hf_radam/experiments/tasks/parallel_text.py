@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import load_dataset
-from datasets.exceptions import DatasetsError
-
 from hf_radam.experiments.config import UserError
 from hf_radam.experiments.grammar import sentence_pairs
+from hf_radam.experiments.tasks.text import load_splits, read_lines, require_column
 
 Pair = tuple[str, str]
 
@@ -59,7 +55,7 @@ class TranslationData:
     def __post_init__(self) -> None:
         origins = [name for name in ("dataset_name", "train_prefix", "train_file") if getattr(self, name)]
         if len(origins) > 1:
-            raise UserError(f"data: {' and '.join(origins)} exclude each other; give one")
+            raise UserError(f"data: {' and '.join(origins)} exclude each other; set all but one to ''")
         if not origins and any(
             getattr(self, f"{part}_{kind}") for part in ("validation", "test") for kind in ("prefix", "file")
         ):
@@ -109,17 +105,13 @@ def load_pairs(data: TranslationData, fresh: int) -> tuple[list[Pair], list[Pair
 
 
 def _from_hub(data: TranslationData) -> tuple[list[Pair], list[Pair], list[Pair]]:
-    try:
-        splits: Any = load_dataset(str(data.dataset_name), data.dataset_config_name, revision=data.dataset_revision)
-    except (OSError, ValueError, DatasetsError) as error:
-        raise UserError(f"cannot load dataset {data.dataset_name!r}: {' '.join(str(error).split())}") from error
-    if "train" not in splits:
-        raise UserError(f"dataset {data.dataset_name!r} has no split 'train', only {', '.join(splits)}")
+    name = f"dataset {data.dataset_name!r}"
+    splits = load_splits(str(data.dataset_name), data.dataset_config_name, data.dataset_revision, ["train"])
     parts: list[list[Pair]] = []
     for split in ("train", "validation", "test"):
         rows = splits.get(split)
-        if rows is not None and "translation" not in rows.column_names:
-            raise UserError(f"dataset {data.dataset_name!r} has no column 'translation', only {rows.column_names}")
+        if rows is not None:
+            require_column(rows, "translation", name)
         parts.append([_pair(row, data, f"{data.dataset_name}, {split}[{i}]") for i, row in enumerate(rows or [])])
     return parts[0], parts[1], parts[2]
 
@@ -128,7 +120,7 @@ def _from_files(data: TranslationData, part: str) -> list[Pair]:
     file, prefix = getattr(data, f"{part}_file"), getattr(data, f"{part}_prefix")
     if file:
         pairs = []
-        for number, line in enumerate(_read_lines(Path(file)), start=1):
+        for number, line in enumerate(read_lines(Path(file)), start=1):
             if not line:
                 continue
             try:
@@ -144,7 +136,7 @@ def _from_files(data: TranslationData, part: str) -> list[Pair]:
         plain, packed = Path(f"{prefix}.{language}"), Path(f"{prefix}.{language}.gz")
         if not plain.is_file() and not packed.is_file():
             raise UserError(f"neither {plain} nor {packed} exists; {part}_prefix names both sides of the text")
-        sides.append((plain if plain.is_file() else packed, _read_lines(plain if plain.is_file() else packed)))
+        sides.append((plain if plain.is_file() else packed, read_lines(plain if plain.is_file() else packed)))
     (source_path, sources), (target_path, targets) = sides
     if len(sources) != len(targets):
         raise UserError(
@@ -164,20 +156,3 @@ def _pair(row: Any, data: TranslationData, where: str) -> Pair:
             "set source_lang and target_lang to its languages"
         )
     return source.strip(), target.strip()
-
-
-def _read_lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"no such file: {path}")
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {path}: {error}; it must be UTF-8 text, packed by gzip if it ends in .gz"
-        ) from error
-    lines = text.split("\n")
-    lines = [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
-    if not any(lines):
-        raise UserError(f"{path} is empty")
-    return lines

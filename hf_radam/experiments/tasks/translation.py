@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import DataCollatorForSeq2Seq, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from datasets import Dataset, concatenate_datasets
+from transformers import DataCollatorForSeq2Seq, MarianConfig, MarianMTModel
+from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_radam.experiments.config import Comparison, UserError, build
 from hf_radam.experiments.tasks.parallel_text import Pair, TranslationData, load_pairs
+from hf_radam.experiments.tasks.text import SPECIAL_TOKENS, digest, own_tokenizer
+from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
 
-SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
+PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
+GRAMMAR_SENTENCE = 10  # tokens; about the mean length of a sentence of the built-in grammar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class TranslationModel:
 
 
 class TranslationTask:
-    """Data, model and metrics of one comparison.
+    """Data, model and metrics of one comparison; see `tasks.Task`.
 
     Args:
         comparison: its `data` and `model` hold fields of `TranslationData` and `TranslationModel`.
@@ -59,30 +60,41 @@ class TranslationTask:
         UserError: bad options; files that are missing, empty, unreadable or of different length; too little text.
     """
 
+    Data = TranslationData
+    Model = TranslationModel
     metric = "bleu"
-    """Name of the metric that tables show beside the loss; higher is better."""
+    loss_unit = "nats a token"
 
     def __init__(self, comparison: Comparison) -> None:
         self.data = build(TranslationData, comparison.data, where="data")
         self.architecture = build(TranslationModel, comparison.model, where="model")
-        train, validation, test = load_pairs(self.data, fresh=comparison.max_steps * comparison.batch_size)
-        self.fingerprint = _digest(train, validation, test)
-        # Whole batches: a last short one would be filled up with repeats where several processes share it.
-        train = train[: len(train) // comparison.batch_size * comparison.batch_size]
+        sentences = comparison.batch_size or (comparison.tokens_per_batch or 0) // GRAMMAR_SENTENCE
+        train, validation, test = load_pairs(self.data, fresh=comparison.max_steps * sentences)
+        self.fingerprint = digest(train, validation, test)
+        if comparison.batch_size:
+            # Whole batches: a last short one would be filled up with repeats where several processes share it.
+            train = train[: len(train) // comparison.batch_size * comparison.batch_size]
         if not train:
             raise UserError(f"data: fewer training pairs than batch_size {comparison.batch_size}; give more text")
-        self.references = [target for _, target in test]
+        self._references = [target for _, target in test]
         self._pairs = (train, validation, test)
 
     def prepare(self, cache_dir: Path) -> None:
         """Train the tokenizer, or read the one kept in `cache_dir`, and apply it."""
         train, validation, test = self._pairs
-        self.tokenizer = self._tokenizer(train, cache_dir)
+        texts = [side for pair in train for side in pair]
+        self.tokenizer = own_tokenizer(texts, digest(train), self.data.vocab_size, cache_dir)
         self.train_dataset = self._tokenize(train)
         self.eval_dataset = self._tokenize(validation)
-        self.test_dataset = self._tokenize(test)
-        self.facts = {"unigram_entropy": _unigram_entropy(self.train_dataset["labels"])}
-        """Numbers about the data: the loss (nats a token) of always predicting the target's token frequencies."""
+        self._sources = self._tokenize(test)["input_ids"][:]
+        self.lengths: list[int] = []
+        counts: Counter[int] = Counter()
+        for some in self.train_dataset.iter(PAIRS_AT_A_TIME):
+            columns: Any = some
+            pairs = zip(columns["input_ids"], columns["labels"], strict=True)
+            self.lengths += [max(len(source), len(target)) for source, target in pairs]
+            counts.update(token for target in columns["labels"] for token in target)
+        self.facts = {"unigram_entropy": entropy(counts.values())}
 
     def model(self) -> MarianMTModel:
         """A new model, initialised from the global random state."""
@@ -104,27 +116,34 @@ class TranslationTask:
         """Pads a batch to its longest sentence."""
         return DataCollatorForSeq2Seq(self.tokenizer, model=model)
 
-    @staticmethod
-    def preprocess_logits_for_metrics(logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        """Per sentence: summed negative log-likelihood in nats, correct tokens, tokens; shape (batch, 3)."""
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        mask = labels != -100
-        log_probs = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-        correct = (logits.argmax(-1) == labels) & mask
-        return torch.stack([-(log_probs * mask).sum(-1), correct.sum(-1).float(), mask.sum(-1).float()], dim=-1)
+    def loss(self, outputs: Any, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+        """Mean over the target's tokens."""
+        return LabelSmoother(label_smoothing)(outputs, labels)
 
-    @staticmethod
-    def compute_metrics(prediction: Any) -> dict[str, float]:
-        """Averages over tokens; the loss is without label smoothing."""
-        nll, correct, tokens = prediction.predictions.astype("float64").sum(0)
-        return {"nll": float(nll / tokens), "token_accuracy": float(correct / tokens)}
+    def preprocess_logits_for_metrics(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        """Sums over each sentence; see `token_sums`."""
+        return token_sums(logits[0] if isinstance(logits, tuple) else logits, labels)
+
+    def compute_metrics(self, prediction: Any) -> dict[str, float]:
+        """Averages over tokens."""
+        return token_means(prediction.predictions)
+
+    def test(self, model: Any, batch_size: int) -> dict[str, float]:
+        """BLEU of the test sentences; each process translates its share."""
+        import sacrebleu
+
+        state, total = PartialState(), len(self._references)
+        share = slice(state.process_index * total // state.num_processes,
+                      (state.process_index + 1) * total // state.num_processes)  # fmt: skip
+        hypotheses = self._translate(model, batch_size, share)
+        hypotheses = gather_object(hypotheses) if state.num_processes > 1 else hypotheses
+        return {"bleu": sacrebleu.corpus_bleu(hypotheses, [self._references]).score}
 
     @torch.no_grad()
-    def translate(self, model: Any, batch_size: int, part: slice) -> list[str]:
-        """Translate a part of the test sentences."""
+    def _translate(self, model: Any, batch_size: int, part: slice) -> list[str]:
         model.eval()
         hypotheses: list[str] = []
-        sources = [{"input_ids": ids} for ids in self.test_dataset["input_ids"][part]]
+        sources = [{"input_ids": ids} for ids in self._sources[part]]
         for start in range(0, len(sources), batch_size):
             batch = self.tokenizer.pad(sources[start : start + batch_size], return_tensors="pt").to(model.device)
             tokens = model.generate(
@@ -133,51 +152,12 @@ class TranslationTask:
             hypotheses += self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return hypotheses
 
-    def score(self, hypotheses: list[str]) -> dict[str, float]:
-        """Corpus BLEU of translations of all test sentences."""
-        import sacrebleu
-
-        return {"bleu": sacrebleu.corpus_bleu(hypotheses, [self.references]).score}
-
-    def _tokenizer(self, train: list[Pair], cache_dir: Path) -> PreTrainedTokenizerFast:
-        """A BPE tokenizer with one vocabulary for both languages, trained once and kept."""
-        path = cache_dir / f"tokenizer-{_digest(train)[:8]}-{self.data.vocab_size}.json"
-        if not path.is_file():
-            tokenizer = _train_tokenizer((side for pair in train for side in pair), self.data.vocab_size)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".tmp")
-            tokenizer.save(str(unfinished))
-            unfinished.replace(path)
-        pad, eos, unk = SPECIAL_TOKENS
-        return PreTrainedTokenizerFast(tokenizer_file=str(path), pad_token=pad, eos_token=eos, unk_token=unk)
-
     def _tokenize(self, pairs: list[Pair]) -> Dataset:
         def encode(texts: list[str]) -> list[list[int]]:
             return self.tokenizer(texts, truncation=True, max_length=self.data.max_length)["input_ids"]  # pyright: ignore[reportReturnType]
 
-        sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
-        return Dataset.from_dict({"input_ids": encode(sources), "labels": encode(targets)})
-
-
-def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[2]))
-    tokenizer.normalizer = normalizers.NFKC()  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])  # pyright: ignore[reportAttributeAccessIssue]
-    tokenizer.decoder = decoders.Metaspace()  # pyright: ignore[reportAttributeAccessIssue]
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    eos = SPECIAL_TOKENS[1]
-    tokenizer.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
-        single=f"$A {eos}", special_tokens=[(eos, tokenizer.token_to_id(eos))]
-    )
-    return tokenizer
-
-
-def _digest(*parts: list[Pair]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _unigram_entropy(labels: Iterable[list[int]]) -> float:
-    counts = Counter(token for sentence in labels for token in sentence)
-    total = sum(counts.values())
-    return -sum(count / total * math.log(count / total) for count in counts.values())
+        parts: list[Dataset] = []
+        for start in range(0, len(pairs), PAIRS_AT_A_TIME):
+            sources, targets = zip(*pairs[start : start + PAIRS_AT_A_TIME], strict=True)
+            parts.append(Dataset.from_dict({"input_ids": encode([*sources]), "labels": encode([*targets])}))
+        return concatenate_datasets(parts)

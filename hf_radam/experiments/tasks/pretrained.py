@@ -1,0 +1,126 @@
+"""The model of a task: a checkpoint, or an architecture of Transformers trained from scratch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer
+from transformers.utils import logging
+
+from hf_radam.experiments.config import UserError
+from hf_radam.experiments.tasks.text import SPECIAL_TOKENS
+from hf_radam.registry import unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """A checkpoint to fine-tune (`name_or_path`), or an architecture to train from scratch (`model_type`)."""
+
+    name_or_path: str | None = None
+    """Name on the Hub, or folder."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub."""
+    model_type: str | None = None
+    """Architecture, such as bert or gpt2."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the architecture's configuration that differ from its defaults, or from the checkpoint's."""
+
+    def __post_init__(self) -> None:
+        if (self.name_or_path is None) == (self.model_type is None):
+            raise UserError("model: give either name_or_path (a checkpoint) or model_type (trained from scratch)")
+        if self.model_type is not None:
+            if self.model_type not in CONFIG_MAPPING:
+                raise UserError(f"model: {unknown_name('model_type', self.model_type, CONFIG_MAPPING)}")
+            default = CONFIG_MAPPING[self.model_type]()
+            for key in self.config:
+                if not hasattr(default, key):
+                    raise UserError(f"model: {unknown_name('key in config:', key, default.to_dict())}")
+
+    def fingerprint(self) -> str:
+        """Digest of the weights in a local folder, of which results keep no more than its name; else empty."""
+        if self.name_or_path is None or not Path(self.name_or_path).is_dir():
+            return ""
+        digest = hashlib.sha256()
+        for path in sorted(Path(self.name_or_path).glob("*.*")):
+            if path.suffix in (".safetensors", ".bin") or path.name == "config.json":
+                digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def tokenizer(self, name: str | None = None) -> Any:
+        """The checkpoint's tokenizer, or that of `name`.
+
+        Raises:
+            UserError: there is none.
+        """
+        name = name or str(self.name_or_path)
+        try:
+            return AutoTokenizer.from_pretrained(name, revision=self.revision if name == self.name_or_path else None)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"no tokenizer in {name!r}: {_first_line(error)}") from error
+
+    def build(self, auto_class: Any, purpose: str, tokenizer: Any, **settings: Any) -> Any:
+        """The model: the checkpoint's weights, or new ones from the global random state.
+
+        Args:
+            auto_class: such as `AutoModelForCausalLM`.
+            purpose: what it is for, in messages.
+            tokenizer: gives the vocabulary of a model from scratch.
+            settings: further fields of the configuration.
+
+        Raises:
+            UserError: no such checkpoint, one of another architecture, or weights that do not fit.
+        """
+        config = self._config(tokenizer, {**self.config, **settings})
+        if type(config) not in auto_class._model_mapping:
+            raise UserError(
+                f"model: {self.name_or_path or self.model_type} is a {config.model_type} model, which Transformers has "
+                f"no {purpose} for; choose another checkpoint or model_type"
+            )
+        if self.name_or_path is None:
+            return auto_class.from_config(config)
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # of a new head it says so at length
+        try:
+            model, report = auto_class.from_pretrained(
+                self.name_or_path,
+                config=config,
+                revision=self.revision,
+                dtype=torch.float32,  # else that of the checkpoint, half precision perhaps
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"model: cannot load {self.name_or_path}: {_first_line(error)}") from error
+        finally:
+            logging.set_verbosity(verbosity)
+        body = {name for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}.")}
+        missing = body & set(report["missing_keys"])
+        if len(missing) > len(body) / 2:
+            raise UserError(
+                f"model: the weights in {self.name_or_path} are not those of a {config.model_type} model: "
+                f"{len(missing)} of {len(body)} are missing, {min(missing)} among them; give another checkpoint"
+            )
+        return model
+
+    def _config(self, tokenizer: Any, settings: dict[str, Any]) -> Any:
+        if self.model_type is not None:
+            pad, eos = (SPECIAL_TOKENS.index(token) for token in ("<pad>", "</s>"))
+            of_text = {
+                "vocab_size": len(tokenizer),
+                "pad_token_id": pad if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+                "eos_token_id": eos if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
+                "bos_token_id": tokenizer.bos_token_id,
+            }
+            return AutoConfig.for_model(self.model_type, **{**of_text, **settings})
+        try:
+            return AutoConfig.from_pretrained(str(self.name_or_path), revision=self.revision, **settings)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"model: no checkpoint {self.name_or_path!r}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
