@@ -31,6 +31,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[
     cases["long"] = {**cases["marian"], "arguments": {"max_steps": 30}}
     cases["clipped"] = {**cases["bert"], "arguments": OPTIONS["clipped"][1]}
     cases["bf16"] = cases["llama"]
+    cases["loop"] = {"model": "bert", "loop": True, "optim": "radam_torch"}
     with FileLock(folder / "reference.lock"):
         if not (folder / "reference.pt").is_file():
             train([torchrun(1)[0]], cases, folder, "reference")

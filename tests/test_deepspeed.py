@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,22 @@ def test_follows_the_reference_and_resumes(name: str, reference: dict[str, Tenso
     assert_follows(results["straight"], reference["long"], engine, "other_world")
     for case in resumed:
         assert_follows(results[case], results["straight"]["trajectory"], engine, "same_world")
+
+
+@pytest.mark.slow
+@needs_deepspeed
+def test_a_config_file_with_an_optimizer_is_refused_at_the_start(tmp_path: Path) -> None:
+    config = {"optimizer": {"type": "AdamW"}, "zero_optimization": {"stage": 2}}
+    config |= dict.fromkeys(("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), "auto")
+    (tmp_path / "ds.json").write_text(json.dumps(config))
+    (tmp_path / "accelerate.yaml").write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_processes: 2\nnum_machines: 1\n"
+        "machine_rank: 0\nuse_cpu: false\ndeepspeed_config: {deepspeed_config_file: ds.json}\n"
+    )
+    launcher = accelerate("ddp")
+    launcher[launcher.index("--config_file") + 1] = str(tmp_path / "accelerate.yaml")
+    with pytest.raises(AssertionError, match="delete that section, or pass optim='adamw_torch' to use it"):
+        train(launcher, {"bert": {"model": "bert", "output_dir": "out"}}, tmp_path)
 
 
 def test_the_optimizer_is_kept() -> None:

@@ -17,12 +17,13 @@ from typing import Any
 
 import on_cpu
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from models import LAYERS, MODELS, Examples
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, set_seed
 
-from hf_radam import RAdam, RAdamTrainer, RAdamTrainingArguments
+from hf_radam import RAdam, RAdamTrainer, RAdamTrainingArguments, get_optimizer
 
 BATCH = 8  # examples of one update, over all processes and accumulation steps
 
@@ -35,6 +36,15 @@ class Trajectory(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self.points.append(torch.cat([whole(p).flatten() for p in model.parameters() if p.requires_grad]))
+
+
+def engine(accelerator: Accelerator) -> dict[str, Any]:
+    """What really runs."""
+    return {
+        "is_fsdp2": accelerator.is_fsdp2,
+        "distributed_type": str(accelerator.distributed_type.value),
+        "world_size": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
+    }
 
 
 def innermost(optimizer: Any) -> Any:
@@ -90,17 +100,35 @@ def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
         optimizer_cls_and_kwargs=(RAdam, {"lr": args.learning_rate}) if case.get("plain_trainer") else None,
     )
     trainer.train(resume_from_checkpoint=case.get("resume"))
-    engine = {
-        "is_fsdp2": trainer.accelerator.is_fsdp2,
-        "distributed_type": str(trainer.accelerator.distributed_type.value),
+    found = {
         "optimizer": type(innermost(trainer.optimizer)).__name__,
-        "deepspeed": trainer.accelerator.deepspeed_config["zero_optimization"]
-        if trainer.is_deepspeed_enabled
-        else None,
-        "world_size": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
+        "deepspeed": trainer.is_deepspeed_enabled and trainer.accelerator.deepspeed_config["zero_optimization"],
     }
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {**engine, "trajectory": torch.stack(trajectory.points), "losses": losses}
+    return {**engine(trainer.accelerator), **found, "trajectory": torch.stack(trajectory.points), "losses": losses}
+
+
+def loop(case: dict[str, Any], processes: int) -> dict[str, Any]:
+    """The same without a Trainer: Accelerate's prepare, accumulation and clipping, in a loop of one's own."""
+    os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = LAYERS[case["model"]]
+    accumulation = case.get("accumulation", 1)
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), gradient_accumulation_steps=accumulation)
+    set_seed(0)
+    model = MODELS[case["model"]]()
+    optimizer = get_optimizer(case.get("optim", "radam"))(model.parameters(), lr=0.05, weight_decay=0.1)
+    batches = DataLoader(Examples(case["model"]), BATCH // processes // accumulation)  # pyright: ignore[reportArgumentType]
+    model, optimizer, batches = accelerator.prepare(model, optimizer, batches)
+    trajectory = Trajectory()
+    for batch in batches:
+        with accelerator.accumulate(model):
+            accelerator.backward(model(**batch).loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+            optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            trajectory.on_step_end(None, None, None, model=model)
+    return {**engine(accelerator), "trajectory": torch.stack(trajectory.points)}
 
 
 def main() -> None:
@@ -114,7 +142,7 @@ def main() -> None:
             if state.is_main_process:
                 shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
         state.wait_for_everyone()
-        results[name] = run(case, state.num_processes)
+        results[name] = (loop if case.get("loop") else run)(case, state.num_processes)
         if state.is_main_process:
             torch.save(results, out)
     if torch.distributed.is_initialized():
