@@ -4,8 +4,8 @@
         hub.fail("POST /api/repos/create", status=503, times=2)
         # run a client with HF_ENDPOINT=hub.endpoint and HF_TOKEN=hub.token
 
-Everything is kept in memory, but for what Xet stores, which lies under the given folder. The server believes nothing: sizes
-and digests of uploads are checked.
+Everything is kept in memory, but for what Xet stores, which lies under the given folder. The server believes nothing:
+digests of uploads are checked.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import yaml
 
 # What the Hub keeps as LFS objects, as far as the tests have such files.
 LFS_ENDINGS = (".safetensors", ".png")
+FILES = r"(?P<prefix>/datasets)?/(?P<id>[^/]+/[^/]+)"
 REPO = r"/(?P<kind>models|datasets)/(?P<id>[^/]+/[^/]+)"
 
 
@@ -141,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_HEAD = do_GET
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
     def _answer(self) -> None:
@@ -193,10 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
             r"POST /api/collections": self._make_collection,
             r"POST /api/collections/(?P<slug>.+)/items": self._collect,
             r"GET /api/collections/(?P<slug>.+)": self._collection,
-            r"POST (?P<prefix>/datasets)?/(?P<id>[^/]+/[^/]+)\.git/info/lfs/objects/batch": self._lfs_batch,
+            rf"POST {FILES}\.git/info/lfs/objects/batch": self._lfs_batch,
             r"PUT /objects/(?P<oid>\w+)": self._lfs_put,
             r"POST /objects/(?P<oid>\w+)": self._lfs_verify,
-            r"(GET|HEAD) (?P<prefix>/datasets)?/(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)": self._resolve,
+            rf"(GET|HEAD) {FILES}/resolve/(?P<revision>[^/]+)/(?P<path>.+)": self._resolve,
         }
         for pattern, handler in routes.items():
             if match := re.fullmatch(pattern, f"{self.command} {path}"):

@@ -15,12 +15,12 @@ from hf_radam.experiments.records import write_atomically
 from hf_radam.experiments.report import write_report
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.card import Figure, Page, render
-from hf_radam.publishing.pictures import darken
+from hf_radam.publishing.pictures import darken, width
 from hf_radam.publishing.privacy import is_pickle
 from hf_radam.publishing.results import Results
 from hf_radam.publishing.tables import as_csv, as_json_lines, tables
 
-# Files of a model folder that are of use to nobody else; training_args.bin is a pickle that names this machine's folders.
+# Files of a model folder that are of use to nobody else. training_args.bin is a pickle that names local folders.
 _STAY_HOME = frozenset({"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json", "README.md"})
 
 
@@ -91,7 +91,8 @@ def report_page(folder: Path, output_dir: Path, title: str) -> Page:
     text = write_report(folder, output_dir).read_text(encoding="utf-8")
     images = re.findall(r"^!\[(.*)\]\((.*)\)$", text, re.MULTILINE)
     body = re.sub(r"\A# .*\n|^!\[.*\]\(.*\)$", "", text, flags=re.MULTILINE)
-    return Page(title=title, report=body.strip(), figures=[Figure(title=alt, light=path) for alt, path in images])
+    figures = [Figure(title=alt, light=path, width=width(output_dir / path)) for alt, path in images]
+    return Page(title=title, report=body.strip(), figures=figures)
 
 
 def write_card(results: Results, output_dir: Path, page: Page, template: str) -> Path:

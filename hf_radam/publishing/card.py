@@ -17,7 +17,7 @@ from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.statistics import BASELINE, Estimate, Row
 from hf_radam.publishing import reproduce
-from hf_radam.publishing.finding import SEEDS_FOR_SIGNIFICANCE, finding
+from hf_radam.publishing.finding import finding
 from hf_radam.publishing.results import Results
 from hf_radam.publishing.tables import Table, features
 
@@ -38,6 +38,8 @@ class Figure:
     """Alternative text."""
     light: str
     """Path of the PNG, relative to the card."""
+    width: int
+    """In CSS pixels."""
     dark: str | None = None
     """Path of its variant for dark pages, if there is one."""
 
@@ -219,31 +221,28 @@ def _usage(results: Results, page: Page) -> str:
 
 
 def _limitations(results: Results) -> list[str]:
-    shared, seeds, rates = results.comparison["shared"], results.seeds, results.learning_rates
+    shared, rates = results.comparison["shared"], results.learning_rates
     recipes = results.comparison["recipes"].values()
     limits = [
-        f"One task and one model, {shared['max_steps']:,} updates. RAdam and warmup spend less of a schedule's area than "
-        "Adam, the more so the shorter the run: short runs compare learning rates as much as optimizers.",
+        f"One task and one model, {shared['max_steps']:,} updates. RAdam and warmup spend less of a schedule's area "
+        "than Adam, the more so the shorter the run: short runs compare learning rates as much as optimizers.",
     ]
     if len(rates) == 1:
         limits.append(
-            f"One learning rate, {rates[0]:g}, for all recipes: a rate that suits one may be too high or too low for another."
-        )
-    if len(seeds) < SEEDS_FOR_SIGNIFICANCE:
-        limits.append(
-            f"Fewer than {SEEDS_FOR_SIGNIFICANCE} seeds ({len(seeds)}): nothing here is statistically significant."
+            f"One learning rate, {rates[0]:g}, for all recipes: a rate that suits one may be too high or too low for "
+            "another."
         )
     if not any(recipe["warmup"].startswith("untuned") for recipe in recipes):
         limits.append(
-            "No untuned warmup among the recipes, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found about equal "
-            "to RAdam."
+            "No untuned warmup among the recipes, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found about "
+            "equal to RAdam."
         )
     lengths = sorted({recipe["warmup_steps"] for recipe in recipes if recipe["warmup"] == "linear"})
     if lengths:
         tried = ", ".join(map(str, lengths))
         limits.append(
-            f"Warmup of {tried} updates was given, not searched for in these runs: tuned elsewhere or not, it is a choice "
-            "that RAdam does not need."
+            f"The length of the linear warmup, {tried} updates, was given and not searched for in these runs; RAdam "
+            "needs no such choice."
             if len(lengths) == 1
             else f"Warmup was tried at these lengths only: {tried} updates."
         )

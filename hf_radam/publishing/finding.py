@@ -25,7 +25,7 @@ def finding(results: Results) -> str:
             _against_adam(radam, rows.get("adam"), results.records[0].facts.get("unigram_entropy")),
             _untuned([row for name, row in rows.items() if name.startswith("adam_untuned")]),
         ]
-    sentences += [_diverged(results), _certainty(results, radam)]
+    sentences += [_reach(results), _diverged(results), _certainty(results, radam)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -85,8 +85,8 @@ def _against_adam(radam: Row, adam: Row | None, constant: float | None) -> str:
         return "Adam without warmup diverged."
     if constant is not None and radam.loss.mean < constant * (1 - LEVEL) < adam.loss.mean:
         return (
-            f"Adam without warmup stays at {_number(adam.loss)}, no better than constant prediction ({constant:.2f}), so "
-            "rectification does train where plain Adam does not."
+            f"Adam without warmup stays at {_number(adam.loss)}, no better than constant prediction "
+            f"({constant:.2f}), so rectification does train where plain Adam does not."
         )
     if _are_level(radam, adam):
         return f"Adam without warmup ends level with RAdam ({_number(adam.loss)}): rectification changes little here."
@@ -101,6 +101,18 @@ def _untuned(untuned: Sequence[Row]) -> str:
         return "Untuned warmup diverged." if untuned else ""
     best = min(known, key=lambda row: row.loss.mean or 0.0)
     return f"Untuned warmup, which has nothing to tune either (`{best.recipe}`), ends at {_number(best.loss)}."
+
+
+def _reach(results: Results) -> str:
+    """Robustness to the learning rate: at how many of the tried rates every seed reached the target."""
+    rates, target = len(results.learning_rates), results.comparison["target_loss"]
+    if rates == 1 or target is None:
+        return ""
+    reached = dict.fromkeys((row.recipe for row in results.rows), 0)
+    for row in results.rows:
+        reached[row.recipe] += row.steps_to_target is not None and row.steps_to_target.n == len(row.seeds)
+    counts = ", ".join(f"`{recipe}` at {count}" for recipe, count in reached.items())
+    return f"Of the {rates} learning rates, all seeds reached a loss of {target:g} with {counts}."
 
 
 def _diverged(results: Results) -> str:

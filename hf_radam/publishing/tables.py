@@ -42,7 +42,7 @@ def as_json_lines(table: Table) -> str:
 
 
 def features(table: Table) -> list[dict[str, str]]:
-    """The columns and their types as a dataset card declares them; without this, types would be guessed from the top."""
+    """The columns and their types, as a dataset card declares them; otherwise readers guess from the first rows."""
     return [{"name": name, "dtype": _dtype([row[name] for row in table])} for name in table[0]]
 
 
