@@ -188,7 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
             rf"POST /api{REPO}/commit/(?P<revision>.+)": self._commit,
             rf"POST /api{REPO}/branch/(?P<revision>.+)": self._branch,
             rf"POST /api{REPO}/discussions": self._pull_request,
-            rf"GET /api{REPO}/tree/(?P<revision>[^/]+)": self._tree,
+            rf"GET /api{REPO}/discussions/(?P<number>\d+)": self._discussion,
+            rf"GET /api{REPO}/tree/(?P<revision>.+)": self._tree,
             rf"GET /api{REPO}/revision/(?P<revision>.+)": self._info,
             rf"GET /api{REPO}": self._info,
             r"POST /api/collections": self._make_collection,
@@ -281,7 +282,14 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self._repo(about)
         number = 1 + sum(name.startswith("refs/pr/") for name in repo.branches)
         repo.branches[f"refs/pr/{number}"] = list(repo.branches["main"])
-        self._send(200, {"pullRequest": {"number": number}, "num": number})
+        self._send(200, {"num": number})
+
+    def _discussion(self, about: dict[str, str], *_: Any) -> None:
+        self._send(200, {
+            "num": int(about["number"]), "title": "", "author": {"name": "me"}, "status": "draft", "events": [],
+            "createdAt": "2026-01-01T00:00:00.000Z", "repo": {"name": about["id"], "type": about["kind"][:-1]},
+            "isPullRequest": True, "changes": {"base": "refs/heads/main"}, "filesWithConflicts": [],
+        })  # fmt: skip
 
     # ------------------------------------------------------------------ uploads
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from comparisons import ROOT
 from datasets import load_dataset
 from hub_server import _metadata_errors
-from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from published import write_results
 
@@ -24,7 +25,12 @@ from hf_radam.publishing.privacy import refuse_leaks
 from hf_radam.publishing.results import Results
 
 TEMPLATE = (ROOT / "model_cards" / "template.md").read_text(encoding="utf-8")
-FOUR = {"adam": [3.9, 3.9], "adam_warmup": [0.2, 0.2], "adam_untuned_linear": [0.3, 0.3], "radam": [0.5, 0.6]}
+FOUR: dict[str, Any] = {
+    "adam": [3.9, 3.9],
+    "adam_warmup": [0.2, 0.2],
+    "adam_untuned_linear": [0.3, 0.3],
+    "radam": [0.5, 0.6],
+}
 
 # name: losses of the recipes, and what the finding must and must not say
 FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
@@ -93,6 +99,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_results(tmp_path_factory.mktemp("results") / "results", FOUR)
 
 
+def metadata(card: str) -> dict[str, Any]:
+    return yaml.safe_load(card.split("\n---\n", 1)[0])
+
+
 def test_a_model_repo(results: Path, tmp_path: Path) -> None:
     card = build(results, tmp_path / "hub", Choice(repo_id="me/invented", recipe="radam"), TEMPLATE)
     files = {path.relative_to(card.parent).as_posix() for path in card.parent.rglob("*") if path.is_file()}
@@ -110,7 +120,7 @@ def test_a_model_repo(results: Path, tmp_path: Path) -> None:
     assert not any(path.endswith(".bin") for path in files)
     text = card.read_text(encoding="utf-8")
     assert _metadata_errors(text, "model") == []
-    data = ModelCard(text).data
+    data: Any = ModelCard(text).data
     assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "translation")
     metrics = [(result.metric_type, result.metric_args["recipe"], result.metric_value) for result in data.eval_results]
     assert len(metrics) == 4 * 3
@@ -138,7 +148,7 @@ def test_no_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--no_weights"):
         build(bare, tmp_path / "hub", Choice(repo_id="me/invented"), TEMPLATE)
     card = build(bare, tmp_path / "hub", Choice(repo_id="me/invented", with_weights=False), TEMPLATE).read_text()
-    assert ModelCard(card).data.library_name == "hf_radam"
+    assert metadata(card)["library_name"] == "hf_radam"
     assert "from_pretrained" not in card
 
 
@@ -146,11 +156,8 @@ def test_a_dataset_repo(results: Path, tmp_path: Path) -> None:
     choice = Choice(repo_id="me/invented", repo_type="dataset")
     card = build(results, tmp_path / "hub", choice, TEMPLATE)
     assert _metadata_errors(card.read_text(), "dataset") == []
-    assert [config["config_name"] for config in DatasetCard.load(card).data.configs] == [
-        "runs",
-        "evaluations",
-        "updates",
-    ]
+    configs = metadata(card.read_text())["configs"]
+    assert [config["config_name"] for config in configs] == ["runs", "evaluations", "updates"]
     cache = str(tmp_path / "cache")
     runs: Any = load_dataset(str(card.parent), split="train", cache_dir=cache)
     assert len(runs) == 8
@@ -193,7 +200,7 @@ def test_names_are_taken_literally(tmp_path: Path) -> None:
         card = build(folder, tmp_path / "hub", choice, TEMPLATE).read_text(encoding="utf-8")
         assert _metadata_errors(card, repo_type) == []
         if repo_type == "dataset":
-            assert DatasetCard(card).data.pretty_name == " ".join(HOSTILE.split())
+            assert metadata(card)["pretty_name"] == " ".join(HOSTILE.split())
         body = card.split("\n---\n", 1)[1]
         html = MarkdownIt("commonmark").enable("table").render(body)
         assert "<script>" not in html
@@ -270,7 +277,7 @@ def test_our_cards_are_those_of_the_records(name: str, tmp_path: Path) -> None:
     """Stale? `make cards` renders them anew."""
     folder = ROOT / "model_cards" / name
     results = Results.load(folder)
-    card = write_card(results, tmp_path, report_page(results, folder, tmp_path, name), TEMPLATE)
+    card = write_card(results, tmp_path, report_page(results, folder / "table.md", name), TEMPLATE)
     for written in (card, tmp_path / "comparison.yaml"):
         assert (folder / written.name).read_text(encoding="utf-8") == written.read_text(encoding="utf-8")
     assert _metadata_errors(card.read_text(), "model") == []

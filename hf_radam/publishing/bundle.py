@@ -62,8 +62,9 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
     unfinished.mkdir(parents=True)
     if weights is not None:
         _copy_weights(folder / "runs" / weights.id / "model", unfinished)
-    page = report_page(results, folder, unfinished, choice.repo_id.rpartition("/")[2])
-    (unfinished / "table.md").unlink()  # the card holds it
+    table = write_report(folder, unfinished)
+    page = report_page(results, table, choice.repo_id.rpartition("/")[2])
+    table.unlink()  # the card holds it
     page = replace(
         page,
         repo_id=choice.repo_id,
@@ -86,12 +87,12 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
     return output_dir / "README.md"
 
 
-def report_page(results: Results, folder: Path, output_dir: Path, title: str) -> Page:
-    """Write the report of a results folder, and take from it what a card shows."""
-    text = write_report(folder, output_dir).read_text(encoding="utf-8")
+def report_page(results: Results, table: Path, title: str) -> Page:
+    """What a card shows of a report, the table.md of `write_report` with the figures beside it."""
+    text = table.read_text(encoding="utf-8")
     images = re.findall(r"^!\[(.*)\]\((.*)\)$", text, re.MULTILINE)
     body = re.sub(r"^!\[.*\]\(.*\)$", "", text.removeprefix(f"# {results.comparison['name']}"), flags=re.MULTILINE)
-    figures = [Figure(title=alt, light=path, width=width(output_dir / path)) for alt, path in images]
+    figures = [Figure(title=alt, light=path, width=width(table.parent / path)) for alt, path in images]
     return Page(title=title, report=body.strip(), figures=figures)
 
 

@@ -146,10 +146,8 @@ def _explained(target: Target) -> Iterator[None]:
         raise NetworkError(f"{constants.ENDPOINT} answered with something else than JSON; {_AGAIN} later") from error
     except ValueError as error:
         raise UserError(f"the Hub refuses this: {_line(error)}") from error
-    except RuntimeError as error:  # of hf_xet, or of a thread that uploads
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise _of_status(error.__cause__, target) from error
-        raise NetworkError(f"the upload broke off ({_line(error)}); {_AGAIN}") from error
+    except (RuntimeError, ConnectionError, TimeoutError) as error:  # of hf_xet, or of the threads that upload
+        raise NetworkError(f"the upload broke off ({_line(error.__cause__ or error)}); {_AGAIN}") from error
 
 
 def _of_status(error: HfHubHTTPError, target: Target) -> Exception:
