@@ -32,10 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(_parser().parse_args(argv))
     path = options.pop("comparison")
     output_dir = options.pop("output_dir")
+    report_to = options.pop("report_to")
     data_names = {f.name for f in fields(TranslationData)}
     given = {name: value for name, value in options.items() if value is not None}
     overrides: dict[str, Any] = {name: value for name, value in given.items() if name not in data_names}
     overrides["data"] = {name: value for name, value in given.items() if name in data_names}
+    overrides["training"] = {} if report_to is None else {"report_to": report_to}
     logging.disable_progress_bar()  # those of writing files; the bars of training are others
     try:
         comparison = load_comparison(path, overrides)
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("max_steps", "batch_size", "eval_steps", "save_steps", "threads"):
         of_comparison(f"--{name}", type=int)
     of_comparison("--target_loss", type=float)
+    of_comparison("--report_to", nargs="+", help="trackers: tensorboard, trackio, wandb, ...; none if not given")
     of_data = parser.add_argument_group("the data").add_argument
     for f in fields(TranslationData):
         of_data(f"--{f.name}", type=int if "int" in str(f.type) else str)

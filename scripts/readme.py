@@ -52,7 +52,8 @@ def main() -> None:
         path = write_report(folder)
         reports[str(folder.relative_to(ROOT))] = path.read_text(encoding="utf-8")
         results = Results.load(folder)
-        write_card(results, folder, report_page(results, path, folder.name), template)
+        page = report_page(results, path, folder.name, f"model_cards/{folder.name}/comparison.yaml")
+        write_card(results, folder, page, template)
     readme = ROOT / "README.md"
     write_atomically(readme, render(readme.read_text(encoding="utf-8"), reports))
 

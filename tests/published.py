@@ -16,7 +16,6 @@ from hf_radam.experiments.records import Record, write_atomically
 
 WARMUP = Recipe(name="adam_warmup", optimizer="adam", warmup="linear", warmup_steps=5)
 ENTROPY = 3.8
-STEPS = [1, 2, 3, 4]
 
 
 def comparison(recipes: list[str], rates: tuple[float, ...], seeds: int, **changes: Any) -> Comparison:
@@ -63,13 +62,16 @@ def write_results(
 
 def record(run: Any, loss: float | None) -> Record:
     accuracy = None if loss is None else 1 / (1 + loss)
-    rectified = {"rectification": [0.0, 0.0, 0.1, 0.2]} if run.recipe.name == "radam" else {}
+    curves: dict[str, list[float | None]] = {
+        "step": [1, 2, 3, 4], "loss": [4.0, 3.5, 3.0, loss], "learning_rate": [1e-3] * 4,
+        **({"rectification": [0.0, 0.0, 0.1, 0.2]} if run.recipe.name == "radam" else {}),
+    }  # fmt: skip
     return Record(
         id=run.id,
         comparison=run.comparison.name,
         config=run.config(),
         diverged=loss is None,
-        curves={"step": STEPS, "loss": [4.0, 3.5, 3.0, loss], "learning_rate": [1e-3] * 4, **rectified},
+        curves=curves,
         evaluations={"step": [0, 20, 40], "loss": [5.0, 4.0, loss], "token_accuracy": [0.0, 0.1, accuracy]},
         final={"loss": loss, "token_accuracy": accuracy, "bleu": None if loss is None else 100 * (accuracy or 0.0)},
         facts={"unigram_entropy": ENTROPY},

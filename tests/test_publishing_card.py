@@ -277,7 +277,8 @@ def test_our_cards_are_those_of_the_records(name: str, tmp_path: Path) -> None:
     """Stale? `make cards` renders them anew."""
     folder = ROOT / "model_cards" / name
     results = Results.load(folder)
-    card = write_card(results, tmp_path, report_page(results, folder / "table.md", name), TEMPLATE)
+    page = report_page(results, folder / "table.md", name, f"model_cards/{name}/comparison.yaml")
+    card = write_card(results, tmp_path, page, TEMPLATE)
     for written in (card, tmp_path / "comparison.yaml"):
         assert (folder / written.name).read_text(encoding="utf-8") == written.read_text(encoding="utf-8")
     assert _metadata_errors(card.read_text(), "model") == []

@@ -31,6 +31,11 @@ _RESERVED = frozenset({
     "push_to_hub", "hub_model_id", "hub_token", "hub_revision", "deepspeed",
 })  # fmt: skip
 
+# Of the training arguments, what only says where to report to; results are the same with and without.
+_TRACKING = frozenset({
+    "report_to", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "logging_dir",
+})  # fmt: skip
+
 
 class UserError(Exception):
     """Bad input: the message says the rule, the value and the remedy; scripts print it and exit with 2."""
@@ -124,6 +129,7 @@ class Comparison:
             else value
             for key, value in self.data.items()
         }
+        shared["training"] = {key: value for key, value in self.training.items() if key not in _TRACKING}
         return _plain(shared)
 
 
@@ -163,8 +169,8 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
     Args:
         path: a YAML file with the fields of `Comparison`; a recipe is a name of `RECIPES`, or a mapping that starts
             from one (`recipe: adam_warmup`) and sets fields of `Recipe`.
-        overrides: fields that replace those of the file; `data` is merged key by key, and names in `recipes` select
-            from the recipes of the file first.
+        overrides: fields that replace those of the file; `data` and `training` are merged key by key, and names in
+            `recipes` select from the recipes of the file first.
 
     Raises:
         UserError: no such file, no YAML, an unknown key or recipe, a value of the wrong type or range.
@@ -186,11 +192,12 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
             if name not in by_name and name not in RECIPES:
                 raise UserError(unknown_name("recipe", name, dict.fromkeys([*by_name, *RECIPES])))
         recipes = [by_name.get(name) or _recipe(name) for name in chosen]
-    data = content.get("data") or {}
-    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise UserError(f"{path}: data must be a mapping, got {data!r}")
-    data = {**data, **overrides.pop("data", {})}
-    content = {**content, **overrides, "recipes": recipes, "data": data}
+    for name in ("data", "training"):
+        of_file = content.get(name) or {}
+        if not isinstance(of_file, dict) or not all(isinstance(key, str) for key in of_file):
+            raise UserError(f"{path}: {name} must be a mapping, got {of_file!r}")
+        content[name] = {**of_file, **overrides.pop(name, {})}
+    content = {**content, **overrides, "recipes": recipes}
     return build(Comparison, content, where=str(path))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import shutil
 import statistics
 import time
@@ -155,12 +157,15 @@ def check(run: Run, task: TranslationTask, folder: Path) -> None:
     try:
         trainer = _trainer(run, task, folder, PartialState().num_processes)
         trainer.create_optimizer_and_scheduler(run.comparison.max_steps)
-    except (ValueError, TypeError, KeyError, ImportError) as error:
+    except (ValueError, TypeError, KeyError, ImportError, RuntimeError) as error:
         raise UserError(f"recipe {run.recipe.name!r}: {' '.join(str(error).split())}") from error
 
 
 def _trainer(run: Run, task: TranslationTask, folder: Path, processes: int) -> ComparisonTrainer:
     args = training_arguments(run, folder, processes)
+    if "tensorboard" in (args.report_to or ()):  # it names a run after its folder, which no argument sets
+        parts = (re.sub(r'[\\:*?"<>|]+', "-", part) for part in run_name(run).split("/"))
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parents[1].joinpath("tensorboard", *parts))
     set_seed(run.seed)
     model = task.model()
     trainer = ComparisonTrainer(
@@ -181,6 +186,12 @@ def _trainer(run: Run, task: TranslationTask, folder: Path, processes: int) -> C
     return trainer
 
 
+def run_name(run: Run) -> str:
+    """What trackers call the run: comparison/recipe/seed-k, with the learning rate where there are several."""
+    rate = f"-lr{run.learning_rate:g}" if len(run.comparison.learning_rates) > 1 else ""
+    return f"{run.comparison.name}/{run.recipe.name}/seed-{run.seed}{rate}"
+
+
 def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTrainingArguments:
     """The arguments of one run on that many processes.
 
@@ -198,7 +209,7 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamSeq2SeqTr
         "use_cpu": not torch.accelerator.is_available(),
         **comparison.training,
         "output_dir": str(folder),
-        "run_name": f"{comparison.name}/{recipe.name}/seed-{run.seed}",
+        "run_name": run_name(run),
         "seed": run.seed,
         "data_seed": run.seed,
         "optim": recipe.optimizer,

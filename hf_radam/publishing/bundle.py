@@ -87,13 +87,13 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
     return output_dir / "README.md"
 
 
-def report_page(results: Results, table: Path, title: str) -> Page:
+def report_page(results: Results, table: Path, title: str, comparison_path: str = "comparison.yaml") -> Page:
     """What a card shows of a report, the table.md of `write_report` with the figures beside it."""
     text = table.read_text(encoding="utf-8")
     images = re.findall(r"^!\[(.*)\]\((.*)\)$", text, re.MULTILINE)
     body = re.sub(r"^!\[.*\]\(.*\)$", "", text.removeprefix(f"# {results.comparison['name']}"), flags=re.MULTILINE)
     figures = [Figure(title=alt, light=path, width=width(table.parent / path)) for alt, path in images]
-    return Page(title=title, report=body.strip(), figures=figures)
+    return Page(title=title, report=body.strip(), figures=figures, comparison_path=comparison_path)
 
 
 def write_card(results: Results, output_dir: Path, page: Page, template: str) -> Path:
