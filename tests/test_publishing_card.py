@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["ends at"],
     ),
     "warmup_diverged": ({"adam_warmup": [None], "radam": [0.5]}, ["where Adam with warmup diverged"], []),
-    "all_diverged": ({"adam_warmup": [None], "radam": [None]}, ["No recipe ended with a finite loss"], ["lowest"]),
+    "all_diverged": ({"adam_warmup": [None], "radam": [None]}, ["No recipe ended with finite numbers"], ["lowest"]),
     "no_radam": ({"adam": [0.9], "adam_warmup": [0.5]}, ["`adam_warmup` ends with the lowest"], ["RAdam"]),
     "several_rates": (
         {"adam": {1e-3: [0.9], 1e-2: [3.9]}, "radam": {1e-3: [0.8], 1e-2: [0.9]}},
@@ -92,6 +93,16 @@ def test_the_finding_says_what_the_numbers_say(name: str, tmp_path: Path) -> Non
         assert words not in text
     assert "  " not in text
     assert "None" not in text
+
+
+def test_a_metric_measured_on_validation_decides(tmp_path: Path) -> None:
+    """Of which more is better, and which losses may contradict."""
+    read = Results.load(write_results(tmp_path / "results", FOUR))
+    records = [replace(r, evaluations={**r.evaluations, "bleu": r.evaluations["loss"]}) for r in read.records]
+    text = finding(replace(read, records=records))
+    assert "`adam_warmup` ends with the highest BLEU, 83.3" in text
+    assert "RAdam does not replace warmup here: it ends at 64.6 ± 2.9, 18.8 below Adam with warmup" in text
+    assert "Adam without warmup ends lower than RAdam" in text
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
-from comparisons import COMPARE, run, write_config
+from comparisons import COMPARE, ROOT, run, write_config
 
 from hf_radam.experiments.config import load_comparison
 from hf_radam.experiments.run import run_name
@@ -42,11 +43,13 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert not list(folder.glob("runs/*/runs")), "logs lie elsewhere as well"
 
 
-def test_an_unknown_tracker_is_refused(tmp_path: Path) -> None:
-    done = run(
-        [*COMPARE, write_config(tmp_path), "--output_dir", tmp_path / "r", "--report_to", "papyrus"], check=False
-    )
-    assert done.returncode == 2
-    error = done.stderr.strip().splitlines()[-1]
+def test_an_unknown_tracker_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    compare = importlib.import_module("compare")
+    flags = ["--output_dir", str(tmp_path / "results"), "--report_to", "papyrus"]
+    assert compare.main([str(write_config(tmp_path)), *flags]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert "papyrus" in error

@@ -121,7 +121,7 @@ def _metadata(results: Results, page: Page) -> CardData:
             ],
             dataset_info=[{"config_name": name, "features": features(table)} for name, table in page.data.items()],
         )
-    base_model = results.comparison["shared"]["model"].get("model_name_or_path")
+    base_model = results.comparison["shared"]["model"].get("name_or_path")
     return ModelCardData(
         license=page.license,
         library_name="transformers" if page.weights else "hf_radam",
@@ -187,9 +187,10 @@ def _settings(results: Results) -> tuple[list[tuple[str, Any]], str]:
         if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
     }
     training = {k: v for k, v in shared["training"].items() if k not in defaults or v != defaults[k]}
+    described = {"task", "data", "model", "training", "max_steps"}
     chosen = {
         "updates": shared["max_steps"],
-        "batch size": shared["batch_size"],
+        **{key.replace("_", " "): value for key, value in shared.items() if key not in described},
         "learning rate": ", ".join(f"{rate:g}" for rate in results.learning_rates),
         "seeds": ", ".join(map(str, results.seeds)),
         **training,
@@ -239,7 +240,7 @@ def _limitations(results: Results) -> list[str]:
         )
     lengths = sorted({recipe["warmup_steps"] for recipe in recipes if recipe["warmup"] == "linear"})
     if lengths:
-        tried = ", ".join(map(str, lengths))
+        tried = ", ".join(f"{length:g}" for length in lengths)
         limits.append(
             f"The length of the linear warmup, {tried} updates, was given and not searched for in these runs; RAdam "
             "needs no such choice."

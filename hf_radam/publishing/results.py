@@ -12,7 +12,7 @@ from typing import Any
 from hf_radam.experiments.config import UserError
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record, load_records
-from hf_radam.experiments.statistics import Row, summarise
+from hf_radam.experiments.statistics import Estimate, Row, summarise
 from hf_radam.registry import unknown_name
 
 
@@ -68,24 +68,27 @@ class Results:
         """All seeds."""
         return sorted({record.seed for record in self.records})
 
-    def losses(self, row: Row) -> dict[int, float]:
-        """Final evaluation loss of a row's runs by seed, where it is finite."""
+    def judged(self, row: Row) -> Estimate:
+        """The number by which a row is judged, over its seeds."""
+        return row.loss if self.selection == "loss" else row.metrics[self.selection]
+
+    def by_seed(self, row: Row) -> dict[int, float]:
+        """The same of each of its runs, where it is finite."""
         of_row = [r for r in self.records if (r.recipe, r.learning_rate) == (row.recipe, row.learning_rate)]
-        return {record.seed: loss for record in of_row if (loss := record.final["loss"]) is not None}
+        return {record.seed: value for record in of_row if (value := record.final[self.selection]) is not None}
 
     def best_rows(self) -> list[Row]:
         """For each recipe the row of its best learning rate, in the order of the comparison."""
         best: dict[str, Row] = {}
         for row in self.rows:
-            if row.recipe not in best or self._cost(_mean(row, self.selection)) < self._cost(
-                _mean(best[row.recipe], self.selection)
-            ):
+            known = best.setdefault(row.recipe, row)
+            if self._cost(self.judged(row).mean) < self._cost(self.judged(known).mean):
                 best[row.recipe] = row
         return list(best.values())
 
     def best_row(self) -> Row:
         """The row with the best mean over seeds."""
-        return min(self.best_rows(), key=lambda row: self._cost(_mean(row, self.selection)))
+        return min(self.best_rows(), key=lambda row: self._cost(self.judged(row).mean))
 
     def best_run(self, recipe: str | None = None) -> Record:
         """The best run of a recipe, by default of the best recipe.
@@ -107,7 +110,3 @@ class Results:
         if value is None:
             return math.inf
         return -value if METRICS[self.selection].higher_is_better else value
-
-
-def _mean(row: Row, name: str) -> float | None:
-    return row.loss.mean if name == "loss" else row.metrics[name].mean
