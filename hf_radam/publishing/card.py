@@ -94,7 +94,6 @@ def render(results: Results, page: Page, template: str) -> str:
         command=reproduce.command(results, page.comparison_path),
         commits=reproduce.commits(results),
         local_text=bool(reproduce.local_files(results)),
-        seeds=results.seeds,
         limitations=_limitations(results),
         cited={
             "untuned": any(recipe["warmup"].startswith("untuned") for recipe in arms),
