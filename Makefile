@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: compare test test-slow style readme
+.PHONY: compare test test-slow style readme cards
 
 compare: .venv/.installed
 	$(BIN)/python scripts/compare.py
@@ -21,8 +21,8 @@ style: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Tables and figures of README.md and model_cards/, from the committed records.
-readme: .venv/.installed
+# Tables, figures and cards of README.md and model_cards/, from the committed records.
+readme cards: .venv/.installed
 	$(BIN)/python scripts/readme.py
 
 # torch first and pinned: a package that asks for just any torch would fetch several GB of CUDA libraries.

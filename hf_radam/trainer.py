@@ -16,6 +16,7 @@ from hf_radam import rectification
 from hf_radam.loss_scale import WholeBatchLossMixin
 from hf_radam.optimizer import RAdam
 from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, parse_optim_args, unknown_name
+from hf_radam.trainer_card import TrainerCardMixin
 
 if TYPE_CHECKING:  # the mixins go on top of any subclass of these two
     _Trainer = Trainer
@@ -81,7 +82,7 @@ class RAdamArgumentsMixin(_Arguments):
         return self
 
 
-class RAdamTrainerMixin(WholeBatchLossMixin, _Trainer):
+class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
     """Builds the optimizer by name in any Trainer subclass; put it before that class.
 
     The name is the keyword `optim`, or else `args.optim`. Registered optimizers get their learning rate, betas, eps and

@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     path = options.pop("comparison")
     output_dir = options.pop("output_dir")
     parallel_runs = options.pop("parallel_runs")
-    overrides: dict[str, Any] = {"data": {}, "model": {}}
+    report_to = options.pop("report_to")
+    training = {} if report_to is None else {"report_to": report_to}
+    overrides: dict[str, Any] = {"data": {}, "model": {}, "training": training}
     data_names = _data_options()
     for name, value in options.items():
         if value is not None:
@@ -76,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("max_steps", "batch_size", "eval_steps", "save_steps", "threads", "gradient_accumulation_steps"):
         of_comparison(f"--{name}", type=int)
     of_comparison("--target_loss", type=float)
+    of_comparison("--report_to", nargs="+", help="trackers: tensorboard, trackio, wandb, ...; none if not given")
     of_comparison("--name_or_path", help="checkpoint that is fine-tuned: a name on the Hub, or a folder")
     of_data = parser.add_argument_group("the data; each task takes some of these").add_argument
     for name, (kind, tasks) in _data_options().items():

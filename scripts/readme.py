@@ -1,4 +1,4 @@
-"""Render the reports under `model_cards/` and the tables in README.md from the committed records.
+"""Render the reports and cards under `model_cards/` and the tables in README.md from the committed records.
 
     python scripts/readme.py
 
@@ -16,6 +16,8 @@ from benchmark import table as benchmark_table
 
 from hf_radam.experiments.records import write_atomically
 from hf_radam.experiments.report import write_report
+from hf_radam.publishing.bundle import report_page, write_card
+from hf_radam.publishing.results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"<!-- (?P<kind>table|benchmark): (?P<path>\S+) -->\n.*?<!-- end -->", re.DOTALL)
@@ -43,10 +45,15 @@ def render(readme: str, reports: Mapping[str, str]) -> str:
 
 def main() -> None:
     """Write everything in its place."""
+    template = (ROOT / "model_cards" / "template.md").read_text(encoding="utf-8")
     reports: dict[str, str] = {}
     for description in sorted(ROOT.glob("model_cards/*/comparison.json")):
-        path = write_report(description.parent)
-        reports[str(description.parent.relative_to(ROOT))] = path.read_text(encoding="utf-8")
+        folder = description.parent
+        path = write_report(folder)
+        reports[str(folder.relative_to(ROOT))] = path.read_text(encoding="utf-8")
+        results = Results.load(folder)
+        page = report_page(results, path, folder.name, f"model_cards/{folder.name}/comparison.yaml")
+        write_card(results, folder, page, template)
     readme = ROOT / "README.md"
     write_atomically(readme, render(readme.read_text(encoding="utf-8"), reports))
 

@@ -32,6 +32,11 @@ _RESERVED = frozenset({
     "push_to_hub", "hub_model_id", "hub_token", "hub_revision", "deepspeed",
 })  # fmt: skip
 
+# Of the training arguments, what only says where to report to; results are the same with and without.
+_TRACKING = frozenset({
+    "report_to", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "logging_dir",
+})  # fmt: skip
+
 
 class UserError(Exception):
     """Bad input: the message says the rule, the value and the remedy; scripts print it and exit with 2."""
@@ -153,6 +158,7 @@ class Comparison:
                 del shared[key]
         if self.average_checkpoints:
             shared["save_steps"] = self.save_steps
+        shared["training"] = {key: value for key, value in self.training.items() if key not in _TRACKING}
         return _plain({**shared, "data": _portable(self.data), "model": _portable(self.model)})
 
 
@@ -211,8 +217,8 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
     Args:
         path: a YAML file with the fields of `Comparison`; a recipe is a name of `RECIPES`, or a mapping that starts
             from one (`recipe: adam_warmup`) and sets fields of `Recipe`.
-        overrides: fields that replace those of the file; `data` and `model` are merged key by key, and names in
-            `recipes` select from the recipes of the file first.
+        overrides: fields that replace those of the file; `data`, `model` and `training` are merged key by key, and
+            names in `recipes` select from the recipes of the file first.
 
     Raises:
         UserError: no such file, no YAML, an unknown key or recipe, a value of the wrong type or range.
@@ -234,7 +240,7 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
             if name not in by_name and name not in RECIPES:
                 raise UserError(unknown_name("recipe", name, dict.fromkeys([*by_name, *RECIPES])))
         recipes = [by_name.get(name) or _recipe(name) for name in chosen]
-    for key in ("data", "model"):
+    for key in ("data", "model", "training"):
         of_file = content.get(key) or {}
         if not isinstance(of_file, dict) or not all(isinstance(name, str) for name in of_file):
             raise UserError(f"{path}: {key} must be a mapping, got {of_file!r}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
+import re
 import shutil
 import statistics
 import time
@@ -135,12 +137,15 @@ def check(run: Run, task: Task, folder: Path) -> None:
         trainer = _trainer(run, task, folder, PartialState().num_processes)
         trainer.create_optimizer_and_scheduler(run.max_steps)
         trainer.get_train_dataloader()
-    except (ValueError, TypeError, KeyError, ImportError) as error:
+    except (ValueError, TypeError, KeyError, ImportError, RuntimeError) as error:
         raise UserError(f"recipe {run.recipe.name!r}: {' '.join(str(error).split())}") from error
 
 
 def _trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTrainer:
     args = training_arguments(run, folder, processes)
+    if "tensorboard" in (args.report_to or ()):  # it names a run after its folder, which no argument sets
+        parts = (re.sub(r'[\\:*?"<>|]+', "-", part) for part in run_name(run).split("/"))
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parents[1].joinpath("tensorboard", *parts))
     set_seed(run.seed)
     model = task.model()
     trainer = ComparisonTrainer(
@@ -168,6 +173,12 @@ def _trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTr
     return trainer
 
 
+def run_name(run: Run) -> str:
+    """What trackers call the run: comparison/recipe/seed-k, with the learning rate where there are several."""
+    rate = f"-lr{run.learning_rate:g}" if len(run.comparison.learning_rates) > 1 else ""
+    return f"{run.comparison.name}/{run.recipe.name}/seed-{run.seed}{rate}"
+
+
 def training_arguments(run: Run, folder: Path, processes: int) -> RAdamTrainingArguments:
     """The arguments of one run on that many processes.
 
@@ -190,7 +201,7 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamTrainingA
         **comparison.training,
         **recipe.training(),
         "output_dir": str(folder),
-        "run_name": f"{comparison.name}/{recipe.name}/seed-{run.seed}",
+        "run_name": run_name(run),
         "seed": run.seed,
         "data_seed": run.seed,
         "optim": recipe.optimizer,

@@ -1,0 +1,158 @@
+"""A results folder -> a folder that is, file by file, what the Hub will hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from hf_radam.experiments.config import UserError
+from hf_radam.experiments.records import write_atomically
+from hf_radam.experiments.report import write_report
+from hf_radam.publishing import reproduce
+from hf_radam.publishing.card import Figure, Page, render
+from hf_radam.publishing.pictures import darken, width
+from hf_radam.publishing.privacy import is_pickle
+from hf_radam.publishing.results import Results
+from hf_radam.publishing.tables import as_csv, as_json_lines, tables
+
+# Files of a model folder that are of use to nobody else. training_args.bin is a pickle that names local folders.
+_STAY_HOME = frozenset({"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json", "README.md"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is to be published, and how."""
+
+    repo_id: str
+    """namespace/name."""
+    repo_type: Literal["model", "dataset"] = "model"
+    """A model with weights, or a dataset of records."""
+    recipe: str | None = None
+    """Whose best run gives the weights; by default the best recipe's."""
+    with_weights: bool = True
+    """False leaves the weights out of a model repo."""
+    license: str = "apache-2.0"
+    """Of the card's metadata."""
+
+
+def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path:
+    """Write everything that is to be uploaded; the results folder itself stays as it is.
+
+    Args:
+        folder: a results folder of `scripts/compare.py`.
+        output_dir: replaced as a whole.
+        choice: what to publish.
+        template: of the card; see `card.render`.
+
+    Returns:
+        The path of the card, `output_dir/README.md`.
+
+    Raises:
+        UserError: no results, no such recipe, no weights.
+    """
+    results = Results.load(folder)
+    weights = results.best_run(choice.recipe) if choice.repo_type == "model" and choice.with_weights else None
+    unfinished = output_dir.with_name(f".{output_dir.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    if weights is not None:
+        _copy_weights(folder / "runs" / weights.id / "model", unfinished)
+    table = write_report(folder, unfinished)
+    page = report_page(results, table, choice.repo_id.rpartition("/")[2])
+    table.unlink()  # the card holds it
+    page = replace(
+        page,
+        repo_id=choice.repo_id,
+        repo_type=choice.repo_type,
+        license=choice.license,
+        weights=weights,
+        figures=[_with_dark_variant(figure, unfinished) for figure in page.figures],
+    )
+    flat = tables(results.records)
+    if choice.repo_type == "dataset":
+        page = replace(page, data=flat)
+    for name, table in flat.items():
+        ending, write = (".jsonl", as_json_lines) if choice.repo_type == "dataset" else (".csv", as_csv)
+        write_atomically(unfinished / "data" / f"{name}{ending}", write(table))
+    shutil.copyfile(folder / "comparison.json", unfinished / "comparison.json")
+    shutil.copytree(folder / "records", unfinished / "records", ignore=shutil.ignore_patterns(".*"))
+    write_card(results, unfinished, page, template)
+    shutil.rmtree(output_dir, ignore_errors=True)
+    unfinished.rename(output_dir)
+    return output_dir / "README.md"
+
+
+def report_page(results: Results, table: Path, title: str, comparison_path: str = "comparison.yaml") -> Page:
+    """What a card shows of a report, the table.md of `write_report` with the figures beside it."""
+    text = table.read_text(encoding="utf-8")
+    images = re.findall(r"^!\[(.*)\]\((.*)\)$", text, re.MULTILINE)
+    body = re.sub(r"^!\[.*\]\(.*\)$", "", text.removeprefix(f"# {results.comparison['name']}"), flags=re.MULTILINE)
+    figures = [Figure(title=alt, light=path, width=width(table.parent / path)) for alt, path in images]
+    return Page(title=title, report=body.strip(), figures=figures, comparison_path=comparison_path)
+
+
+def write_card(results: Results, output_dir: Path, page: Page, template: str) -> Path:
+    """Write the card and, beside it, the file that reproduces the comparison."""
+    write_atomically(output_dir / "comparison.yaml", reproduce.comparison_file(results))
+    path = output_dir / "README.md"
+    write_atomically(path, render(results, page, template))
+    return path
+
+
+def _copy_weights(model: Path, target: Path) -> None:
+    files = sorted(path for path in model.glob("*") if path.is_file() and path.name not in _STAY_HOME)
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise UserError(
+            f"{model} holds no weights (*.safetensors): they are where the run was made; give --no_weights to publish "
+            "without, or another --recipe"
+        )
+    for path in files:
+        if is_pickle(path):
+            raise UserError(f"nothing was uploaded: {path} is a pickle, which runs code when it is loaded; remove it")
+        if path.name in ("config.json", "tokenizer_config.json"):
+            _copy_without_origin(path, target / path.name)
+        else:
+            _link(path, target / path.name)
+
+
+def _copy_without_origin(path: Path, target: Path) -> None:
+    """Copy a configuration, but for the local folder that Transformers remembers it was loaded from."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    local = [k for k in ("_name_or_path", "name_or_path") if k in content and not reproduce.is_hub_id(content[k])]
+    for key in local:
+        del content[key]
+    write_atomically(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _link(path: Path, target: Path) -> None:
+    """The same file under another name, without copying gigabytes where the file system can."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def _with_dark_variant(figure: Figure, folder: Path) -> Figure:
+    dark = figure.light.removesuffix(".png") + "_dark.png"
+    darken(folder / figure.light, folder / dark)
+    return replace(figure, dark=dark)
+
+
+def describe(folder: Path) -> str:
+    """The tree of a folder with sizes, for people to look at before they upload it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{_size(path.stat().st_size):>10}  {path.relative_to(folder).as_posix()}" for path in files]
+    return "\n".join([*lines, f"{_size(sum(path.stat().st_size for path in files)):>10}  in {len(files)} files"])
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

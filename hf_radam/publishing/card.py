@@ -1,0 +1,292 @@
+"""Results + template -> the text and metadata of a card. Pure: reads and writes no file."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData
+
+from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.records import Record
+from hf_radam.experiments.statistics import BASELINE, Estimate, Row
+from hf_radam.publishing import reproduce
+from hf_radam.publishing.finding import finding
+from hf_radam.publishing.results import Results
+from hf_radam.publishing.tables import Table, features
+
+TAGS = ["radam", "warmup", "optimizer", "learning-rate-schedule", "hf_radam"]
+# Our tasks by the names that the Hub and Transformers have for them.
+PIPELINES = {
+    "translation": ("translation", "AutoModelForSeq2SeqLM"),
+    "classification": ("text-classification", "AutoModelForSequenceClassification"),
+    "language_modeling": ("text-generation", "AutoModelForCausalLM"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure of the report."""
+
+    title: str
+    """Alternative text."""
+    light: str
+    """Path of the PNG, relative to the card."""
+    width: int
+    """In CSS pixels."""
+    dark: str | None = None
+    """Path of its variant for dark pages, if there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a card shows beside the numbers: where it stands, and what lies around it."""
+
+    title: str
+    """Name of the model or dataset in the metadata; the last part of the repo's id."""
+    repo_id: str | None = None
+    """The repo, where the card is that of one."""
+    repo_type: str = "model"
+    """model or dataset."""
+    license: str = "apache-2.0"
+    """Identifier of the license."""
+    report: str
+    """Table and notes of the report, as Markdown."""
+    figures: Sequence[Figure] = ()
+    """In the order in which they are shown."""
+    weights: Record | None = None
+    """The run whose weights lie beside the card."""
+    data: Mapping[str, Table] = dataclasses.field(default_factory=dict)
+    """Of a dataset: its tables by name."""
+    comparison_path: str = "comparison.yaml"
+    """Of the file to reproduce the comparison with, as a reader would type it."""
+
+
+def render(results: Results, page: Page, template: str) -> str:
+    """The card, as Markdown with metadata on top.
+
+    Args:
+        results: the numbers.
+        page: the rest.
+        template: Jinja source. What comes from names or settings goes through its filters `text`, `code` or `fenced`,
+            which keep it from being read as Markdown or HTML.
+    """
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"text": _text, "code": _code, "fenced": _fenced}
+    given, rest = _settings(results)
+    arms = results.comparison["recipes"].values()
+    return environment.from_string(template).render(
+        metadata=_metadata(results, page).to_yaml(),
+        name=results.comparison["name"],
+        finding=finding(results),
+        page=page,
+        given=given,
+        rest=rest,
+        recipes=[record.config["recipe"] for record in _one_per_recipe(results).values()],
+        command=reproduce.command(results, page.comparison_path),
+        commits=reproduce.commits(results),
+        local_text=bool(reproduce.local_files(results)),
+        limitations=_limitations(results),
+        cited={
+            "untuned": any(recipe["warmup"].startswith("untuned") for recipe in arms),
+            "schedule_free": any("schedule_free" in recipe["optimizer"] for recipe in arms),
+        },
+        usage=_usage(results, page),
+    )
+
+
+def _metadata(results: Results, page: Page) -> CardData:
+    data = results.comparison["shared"]["data"]
+    dataset = data.get("dataset_name") if reproduce.is_hub_id(data.get("dataset_name")) else None
+    task, _ = PIPELINES[results.comparison["shared"]["task"]]
+    tags = [*TAGS, task]
+    if page.repo_type == "dataset":
+        return DatasetCardData(
+            license=page.license,
+            pretty_name=_line(results.comparison["name"]),
+            tags=tags,
+            size_categories=_size(sum(len(table) for table in page.data.values())),
+            configs=[
+                {"config_name": name, "data_files": f"data/{name}.jsonl", **({"default": True} if i == 0 else {})}
+                for i, name in enumerate(page.data)
+            ],
+            dataset_info=[{"config_name": name, "features": features(table)} for name, table in page.data.items()],
+        )
+    base_model = results.comparison["shared"]["model"].get("name_or_path")
+    return ModelCardData(
+        license=page.license,
+        library_name="transformers" if page.weights else "hf_radam",
+        pipeline_tag=task if page.weights else None,
+        tags=tags,
+        datasets=[dataset] if dataset else None,
+        base_model=base_model if reproduce.is_hub_id(base_model) else None,
+        metrics=[results.metric] if results.metric != "loss" else None,
+        model_name=page.title,
+        eval_results=_eval_results(results, page.weights),
+    )
+
+
+def _eval_results(results: Results, weights: Record | None) -> list[EvalResult]:
+    """One result for each recipe and metric, at the recipe's best learning rate; that of the weights comes first."""
+    data, task = results.comparison["shared"]["data"], PIPELINES[results.comparison["shared"]["task"]][0]
+    dataset = data.get("dataset_name")
+    local = reproduce.local_files(results).values()
+    about = {
+        "task_type": task,
+        "dataset_type": dataset or ("local-files" if local else "hf_radam-grammar"),
+        "dataset_name": dataset or _line(", ".join(local)) or "the built-in grammar of hf_radam",
+        "dataset_config": data.get("dataset_config_name"),
+        "dataset_revision": data.get("dataset_revision"),
+    }
+    rows = sorted(results.best_rows(), key=lambda row: weights is None or row.recipe != weights.recipe)
+    found: list[EvalResult] = []
+    for name in dict.fromkeys(["loss", results.metric, *results.rows[0].metrics]):
+        for row in rows:
+            estimate = row.loss if name == "loss" else row.metrics[name]
+            if estimate.mean is not None:
+                found.append(
+                    EvalResult(
+                        **about,
+                        metric_type=name,
+                        metric_value=round(estimate.mean, 6),
+                        metric_name=_metric_name(name, row, estimate),
+                        metric_args={
+                            "recipe": row.recipe,
+                            "learning_rate": row.learning_rate,
+                            "seeds": list(row.seeds),
+                            "std": None if estimate.std is None else round(estimate.std, 6),
+                        },
+                    )
+                )
+    return found
+
+
+def _metric_name(name: str, row: Row, estimate: Estimate) -> str:
+    label, digits = (METRICS[name].label, METRICS[name].digits) if name in METRICS else (name.replace("_", " "), 3)
+    spread = "" if estimate.std is None else f", mean of {estimate.n} seeds ± {estimate.std:.{digits}f}"
+    return f"{label} ({row.recipe}, lr {row.learning_rate:g}{spread})"
+
+
+def _settings(results: Results) -> tuple[list[tuple[str, Any]], str]:
+    """The settings that the comparison chose, and all that was used as JSON."""
+    from hf_radam.trainer import RAdamSeq2SeqTrainingArguments  # slow to import
+
+    shared = results.comparison["shared"]
+    defaults = {
+        f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        for f in dataclasses.fields(RAdamSeq2SeqTrainingArguments)
+        if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+    }
+    training = {k: v for k, v in shared["training"].items() if k not in defaults or v != defaults[k]}
+    described = {"task", "data", "model", "training", "max_steps"}
+    chosen = {
+        "updates": shared["max_steps"],
+        **{key.replace("_", " "): value for key, value in shared.items() if key not in described},
+        "learning rate": ", ".join(f"{rate:g}" for rate in results.learning_rates),
+        "seeds": ", ".join(map(str, results.seeds)),
+        **training,
+        **{f"data: {key}": value for key, value in shared["data"].items() if value is not None},
+        **{f"model: {key}": value for key, value in shared["model"].items()},
+    }
+    optimizers = {name: record.optimizer for name, record in _one_per_recipe(results).items()}
+    versions = _unique(record.environment for record in results.records)
+    everything = {"shared": shared, "optimizers, as they ended": optimizers, "machines": versions}
+    return list(chosen.items()), json.dumps(everything, indent=2, ensure_ascii=False)
+
+
+def _usage(results: Results, page: Page) -> str:
+    """How to load what lies beside the card."""
+    if page.repo_type == "dataset":
+        lines = ["from datasets import load_dataset", ""]
+        return "\n".join(
+            [*lines, *(f'{name} = load_dataset("{page.repo_id}", "{name}", split="train")' for name in page.data)]
+        )
+    _, model_class = PIPELINES[results.comparison["shared"]["task"]]
+    return "\n".join(
+        [
+            f"from transformers import {model_class}, AutoTokenizer",
+            "",
+            f'tokenizer = AutoTokenizer.from_pretrained("{page.repo_id}")',
+            f'model = {model_class}.from_pretrained("{page.repo_id}")',
+        ]
+    )
+
+
+def _limitations(results: Results) -> list[str]:
+    shared, rates = results.comparison["shared"], results.learning_rates
+    recipes = results.comparison["recipes"].values()
+    limits = [
+        f"One task and one model, {shared['max_steps']:,} updates. RAdam and warmup spend less of a schedule's area "
+        "than Adam, the more so the shorter the run: short runs compare learning rates as much as optimizers.",
+    ]
+    if len(rates) == 1:
+        limits.append(
+            f"One learning rate, {rates[0]:g}, for all recipes: a rate that suits one may be too high or too low for "
+            "another."
+        )
+    if not any(recipe["warmup"].startswith("untuned") for recipe in recipes):
+        limits.append(
+            "No untuned warmup among the recipes, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found about "
+            "equal to RAdam."
+        )
+    lengths = sorted({recipe["warmup_steps"] for recipe in recipes if recipe["warmup"] == "linear"})
+    if lengths:
+        tried = ", ".join(f"{length:g}" for length in lengths)
+        limits.append(
+            f"The length of the linear warmup, {tried} updates, was given and not searched for in these runs; RAdam "
+            "needs no such choice."
+            if len(lengths) == 1
+            else f"Warmup was tried at these lengths only: {tried} updates."
+        )
+    elif not any(recipe["name"] == BASELINE for recipe in recipes):
+        limits.append("No Adam with warmup among the recipes to compare with.")
+    return limits
+
+
+def _one_per_recipe(results: Results) -> dict[str, Record]:
+    first: dict[str, Record] = {}
+    for record in results.records:
+        first.setdefault(record.recipe, record)
+    return first
+
+
+def _unique(values: Any) -> list[Any]:
+    return [json.loads(text) for text in dict.fromkeys(json.dumps(value, sort_keys=True) for value in values)]
+
+
+def _size(rows: int) -> str:
+    for limit, name in ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")):
+        if rows < limit:
+            return name
+    return "1M<n<10M"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _text(text: Any) -> str:
+    """Text that Markdown and HTML take literally, on one line."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(_line(str(text)), quote=False))
+
+
+def _code(value: Any) -> str:
+    """A value in code marks, also inside of a table."""
+    text = _line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).replace("|", "\\|")
+    marks = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    padding = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{marks}{padding}{text}{padding}{marks}" if text else ""
+
+
+def _fenced(text: str, language: str = "") -> str:
+    """A code block that its content cannot end."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"

@@ -1,0 +1,67 @@
+"""The file and the command that make a comparison again, without a path of this machine."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import yaml
+
+from hf_radam.publishing.results import Results
+
+
+def comparison_file(results: Results) -> str:
+    """The comparison as YAML for `scripts/compare.py`: the same runs, with the same ids."""
+    shared = results.comparison["shared"]
+    content: dict[str, Any] = {
+        "name": results.comparison["name"],
+        "task": shared["task"],
+        "data": {key: value for key, value in shared["data"].items() if value is not None},
+        "model": shared["model"],
+        "recipes": list(results.comparison["recipes"].values()),
+        "learning_rates": results.learning_rates,
+        "seeds": results.seeds,
+        **{key: value for key, value in shared.items() if key not in ("task", "data", "model", "training")},
+        "target_loss": results.comparison["target_loss"],
+        "training": shared["training"],
+    }
+    threads = {record.environment["threads"] for record in results.records}
+    if len(threads) == 1:
+        content["threads"] = threads.pop()
+    return yaml.safe_dump({k: v for k, v in content.items() if v is not None}, sort_keys=False, allow_unicode=True)
+
+
+def command(results: Results, path: str) -> str:
+    """What to type in a checkout of hf_radam, where `path` is that of `comparison_file`.
+
+    Text from local files is named as it was, under a folder DIR that the reader has to put in.
+    """
+    parts = ["python", "scripts/compare.py", path]
+    for key, value in local_files(results).items():
+        parts += [f"--{key}", f"DIR/{value}"]
+    processes = max(record.environment["processes"] for record in results.records)
+    if processes > 1:
+        parts[:1] = ["accelerate", "launch", "--num_processes", str(processes)]
+    return shlex.join(parts)
+
+
+def local_files(results: Results) -> dict[str, str]:
+    """The options of the data that name local files; of their paths the records keep the last part."""
+    data = results.comparison["shared"]["data"]
+    return {key: str(value) for key, value in data.items() if value and key.endswith(("_prefix", "_file"))}
+
+
+def commits(results: Results) -> list[str]:
+    """The commits of hf_radam that made the records; "+" marks a checkout with changes."""
+    return sorted({str(record.environment["commit"]) for record in results.records if record.environment["commit"]})
+
+
+def is_hub_id(value: Any) -> bool:
+    """Whether this may be the name of a repo on the Hub.
+
+    Example:
+        >>> is_hub_id("nyu-mll/glue"), is_hub_id("/data/my texts")
+        (True, False)
+    """
+    return isinstance(value, str) and bool(re.fullmatch(r"(\w[\w.-]*/)?\w[\w.-]*", value))

@@ -1,0 +1,296 @@
+"""The card: what it finds, its metadata, what it escapes, how to reproduce it, and what must never be in it."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from comparisons import ROOT
+from datasets import load_dataset
+from hub_server import _metadata_errors
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+from published import write_results
+
+from hf_radam.experiments.config import UserError, load_comparison
+from hf_radam.experiments.records import load_records
+from hf_radam.publishing.bundle import Choice, build, report_page, write_card
+from hf_radam.publishing.finding import finding
+from hf_radam.publishing.privacy import refuse_leaks
+from hf_radam.publishing.results import Results
+
+TEMPLATE = (ROOT / "model_cards" / "template.md").read_text(encoding="utf-8")
+FOUR: dict[str, Any] = {
+    "adam": [3.9, 3.9],
+    "adam_warmup": [0.2, 0.2],
+    "adam_untuned_linear": [0.3, 0.3],
+    "radam": [0.5, 0.6],
+}
+
+# name: losses of the recipes, and what the finding must and must not say
+FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    "radam_loses": (
+        FOUR,
+        ["`adam_warmup` ends with the lowest", "does not replace warmup", "0.350 above", "in both seeds",
+         "no better than constant prediction", "`adam_untuned_linear`", "2 seeds are too few"],
+        ["below", "leaves zero out"],
+    ),
+    "radam_wins_on_one_seed": (
+        {"adam_warmup": [0.9], "radam": [0.5]},
+        ["`radam` ends with the lowest", "without any warmup", "0.400 below", "One seed: no claim"],
+        ["does not replace"],
+    ),
+    "radam_wins_on_average_only": (
+        {"adam_warmup": [0.9, 0.4, 0.9], "radam": [0.5, 0.5, 0.5]},
+        ["0.233 below", "in 2 of 3 seeds", "3 seeds are too few"],
+        [],
+    ),
+    "six_seeds_apart": (
+        {"adam_warmup": [0.9, 0.91, 0.92, 0.9, 0.89, 0.9], "radam": [0.5, 0.52, 0.5, 0.49, 0.5, 0.5]},
+        ["Over 6 paired seeds", "which leaves zero out"],
+        ["too few"],
+    ),
+    "six_seeds_alike": (
+        {"adam_warmup": [0.9, 0.5, 0.9, 0.5, 0.9, 0.5], "radam": [0.5, 0.9, 0.5, 0.9, 0.5, 0.8]},
+        ["includes zero, so no difference is shown"],
+        ["leaves zero out"],
+    ),
+    "level": (
+        {"adam": [0.5], "adam_warmup": [0.5], "radam": [0.501]},
+        ["level with Adam with warmup", "changes little"],
+        ["does not replace"],
+    ),
+    "radam_diverged": (
+        {"adam_warmup": [0.5], "radam": [None]},
+        ["RAdam diverged where Adam with warmup did not", "1 of 2 runs diverged"],
+        ["ends at"],
+    ),
+    "warmup_diverged": ({"adam_warmup": [None], "radam": [0.5]}, ["where Adam with warmup diverged"], []),
+    "all_diverged": ({"adam_warmup": [None], "radam": [None]}, ["No recipe ended with finite numbers"], ["lowest"]),
+    "no_radam": ({"adam": [0.9], "adam_warmup": [0.5]}, ["`adam_warmup` ends with the lowest"], ["RAdam"]),
+    "several_rates": (
+        {"adam": {1e-3: [0.9], 1e-2: [3.9]}, "radam": {1e-3: [0.8], 1e-2: [0.9]}},
+        ["each recipe at its best of 2 learning rates", "`adam` at 1, `radam` at 2"],
+        [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_the_finding_says_what_the_numbers_say(name: str, tmp_path: Path) -> None:
+    losses, said, unsaid = FINDINGS[name]
+    # The target is reached at the end, if at all: the records' last evaluation is their final loss.
+    text = finding(Results.load(write_results(tmp_path / "results", losses)))
+    for words in said:
+        assert words in text
+    for words in unsaid:
+        assert words not in text
+    assert "  " not in text
+    assert "None" not in text
+
+
+def test_a_metric_measured_on_validation_decides(tmp_path: Path) -> None:
+    """Of which more is better, and which losses may contradict."""
+    read = Results.load(write_results(tmp_path / "results", FOUR))
+    records = [replace(r, evaluations={**r.evaluations, "bleu": r.evaluations["loss"]}) for r in read.records]
+    text = finding(replace(read, records=records))
+    assert "`adam_warmup` ends with the highest BLEU, 83.3" in text
+    assert "RAdam does not replace warmup here: it ends at 64.6 ± 2.9, 18.7 below Adam with warmup" in text
+    assert "Adam without warmup ends lower than RAdam" in text
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_results(tmp_path_factory.mktemp("results") / "results", FOUR)
+
+
+def metadata(card: str) -> dict[str, Any]:
+    return yaml.safe_load(card.split("\n---\n", 1)[0])
+
+
+def test_a_model_repo(results: Path, tmp_path: Path) -> None:
+    card = build(results, tmp_path / "hub", Choice(repo_id="me/invented", recipe="radam"), TEMPLATE)
+    files = {path.relative_to(card.parent).as_posix() for path in card.parent.rglob("*") if path.is_file()}
+    assert {
+        "README.md",
+        "comparison.json",
+        "comparison.yaml",
+        "summary.json",
+        "config.json",
+        "model.safetensors",
+    } <= files
+    assert {"data/runs.csv", "data/evaluations.csv", "data/updates.csv"} <= files
+    assert {f"figures/evaluation{ending}" for ending in (".png", ".svg", "_dark.png")} <= files
+    assert len([path for path in files if path.startswith("records/")]) == 8
+    assert not any(path.endswith(".bin") for path in files)
+    text = card.read_text(encoding="utf-8")
+    assert _metadata_errors(text, "model") == []
+    data: Any = ModelCard(text).data
+    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "translation")
+    metrics = [(result.metric_type, result.metric_args["recipe"], result.metric_value) for result in data.eval_results]
+    assert len(metrics) == 4 * 3
+    assert metrics[0] == ("loss", "radam", 0.55), "the recipe whose weights these are comes first"
+    assert ("loss", "adam_warmup", 0.2) in metrics
+    for file in re.findall(r'src="([^"]+)"', text):
+        assert file in files
+    assert '"_name_or_path"' not in (card.parent / "config.json").read_text()
+    refuse_leaks(card.parent, public=["me/invented"])
+
+
+def test_the_best_run_gives_the_weights(results: Path) -> None:
+    read = Results.load(results)
+    assert read.best_run().id.startswith("adam_warmup-lr0.001-seed0-")
+    assert read.best_run("radam").id.startswith("radam-lr0.001-seed0-")
+    with pytest.raises(UserError, match=r"unknown recipe 'radma'.*radam"):
+        read.best_run("radma")
+
+
+def test_no_weights(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    write_results(bare, {"adam": [1.0], "radam": [2.0]})
+    for model in bare.glob("runs/*/model"):
+        (model / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="--no_weights"):
+        build(bare, tmp_path / "hub", Choice(repo_id="me/invented"), TEMPLATE)
+    card = build(bare, tmp_path / "hub", Choice(repo_id="me/invented", with_weights=False), TEMPLATE).read_text()
+    assert metadata(card)["library_name"] == "hf_radam"
+    assert "from_pretrained" not in card
+
+
+def test_a_dataset_repo(results: Path, tmp_path: Path) -> None:
+    choice = Choice(repo_id="me/invented", repo_type="dataset")
+    card = build(results, tmp_path / "hub", choice, TEMPLATE)
+    assert _metadata_errors(card.read_text(), "dataset") == []
+    configs = metadata(card.read_text())["configs"]
+    assert [config["config_name"] for config in configs] == ["runs", "evaluations", "updates"]
+    cache = str(tmp_path / "cache")
+    runs: Any = load_dataset(str(card.parent), split="train", cache_dir=cache)
+    assert len(runs) == 8
+    assert runs.filter(lambda run: run["recipe"] == "radam")["final_loss"][:] == [0.5, 0.6]
+    updates: Any = load_dataset(str(card.parent), "updates", split="train", cache_dir=cache)
+    assert len(updates) == 8 * 4
+    assert updates["rectification"][0] is None, "Adam has none"
+    assert updates["rectification"][-1] == 0.2
+    # It is a results folder too: the report can be made of it again.
+    assert Results.load(card.parent).best_row().recipe == "adam_warmup"
+
+
+def test_the_same_runs_can_be_made_again(results: Path, tmp_path: Path) -> None:
+    card = build(results, tmp_path / "hub", Choice(repo_id="me/invented", with_weights=False), TEMPLATE)
+    again = load_comparison(card.parent / "comparison.yaml")
+    assert {run.id for run in again.runs()} == {record.id for record in load_records(results)}
+    assert again.target_loss == 1.0
+    assert "python scripts/compare.py comparison.yaml\n" in card.read_text()
+
+
+def test_building_leaves_the_results_alone(results: Path) -> None:
+    def content() -> dict[str, bytes]:
+        files = (p for p in results.rglob("*") if p.is_file() and "hub" not in p.relative_to(results).parts)
+        return {str(path): path.read_bytes() for path in files}
+
+    before = content()
+    build(results, results / "hub" / "model", Choice(repo_id="me/invented"), TEMPLATE)
+    assert content() == before
+
+
+HOSTILE = 'A "name": {{ 7*7 }} | <script>alert(1)</script>\n---\n# x ``` [a](b) *b* _c_ $d$ & ~e~'
+
+
+def test_names_are_taken_literally(tmp_path: Path) -> None:
+    """In YAML, Markdown, HTML, tables and Jinja."""
+    data = {"vocab_size": 300, "train_file": "/home/ann/ev|il`name` <b>.jsonl"}
+    folder = write_results(tmp_path / "results", {"adam": [1.0], "radam": [2.0]}, name=HOSTILE, data=data)
+    for repo_type in ("model", "dataset"):
+        choice = Choice(repo_id="me/invented", repo_type=repo_type, with_weights=False)
+        card = build(folder, tmp_path / "hub", choice, TEMPLATE).read_text(encoding="utf-8")
+        assert _metadata_errors(card, repo_type) == []
+        if repo_type == "dataset":
+            assert metadata(card)["pretty_name"] == " ".join(HOSTILE.split())
+        body = card.split("\n---\n", 1)[1]
+        html = MarkdownIt("commonmark").enable("table").render(body)
+        assert "<script>" not in html
+        assert "<b>" not in html
+        title = re.findall(r"<h1>(.*?)</h1>", html)[0]
+        assert title.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&") == " ".join(
+            HOSTILE.split()
+        )
+        assert len(re.findall("<h1>", html)) == 1
+        assert "/home/ann" not in card
+
+
+LEAKS: dict[str, tuple[str, bytes, str]] = {
+    "token": ("README.md", b"my hf_" + b"aB3" * 12, "access token"),
+    "token_in_weights": ("model.safetensors", b"\0\0hf_" + b"aB3" * 12 + b"\0", "access token"),
+    "secret_of_the_environment": ("config.json", b'{"key": "swordfish-42"}', "access token"),
+    "home_in_weights": ("model.safetensors", b"\0" + str(Path.home() / "x").encode(), "path of this machine"),
+    "home_of_another": ("records/a.json", b'{"a": "/home/ann/data"}', "absolute path in line 1"),
+    "scratch": ("config.json", b'{\n"a": "/scratch/job/7"}', "absolute path in line 2"),
+    "tilde": ("data/runs.csv", b"a,~/texts/de.txt", "absolute path"),
+    "windows": ("config.json", rb'{"a": "C:\\Users\\ann"}', "absolute path"),
+    "user": ("README.md", b"by anneliese.", "name of this user"),
+    "host": ("records/a.json", b'{"host": "bluewhale"}', "name of this host"),
+    "pickle_by_name": ("optimizer.pt", b"abc", "pickle"),
+    "pickle_by_content": ("weights", b"\x80\x04N.", "pickle"),
+}
+HARMLESS: dict[str, tuple[str, bytes]] = {
+    "urls": ("README.md", b"https://example.org/home/ann and http://x/tmp/y"),
+    "vocabulary": ("tokenizer.json", b'{"/tmp/": 1, "anneliese": 2}'),
+    "relative": ("README.md", b"python scripts/compare.py data/x --a DIR/home/b"),
+    "own_repo": ("README.md", b'load_dataset("anneliese/records")'),
+    "part_of_a_word": ("README.md", b"bluewhales, anneliese-marie"),
+    "fractions": ("README.md", b"40.1/50.2 and/or"),
+}
+
+
+@pytest.fixture
+def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "anneliese")
+    monkeypatch.setattr(socket, "gethostname", lambda: "bluewhale.example.org")
+    monkeypatch.setenv("MY_API_KEY", "swordfish-42")
+
+
+@pytest.mark.parametrize("name", LEAKS)
+@pytest.mark.usefixtures("strangers")
+def test_leaks_are_refused(name: str, tmp_path: Path) -> None:
+    path, content, expected = LEAKS[name]
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_bytes(content)
+    with pytest.raises(UserError, match=rf"nothing was uploaded: .*{re.escape(path)} holds .*{expected}") as refusal:
+        refuse_leaks(tmp_path, public=["anneliese/records"])
+    assert "swordfish" not in str(refusal.value)
+    assert "aB3" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.usefixtures("strangers")
+def test_harmless_text_passes(name: str, tmp_path: Path) -> None:
+    path, content = HARMLESS[name]
+    (tmp_path / path).write_bytes(content)
+    refuse_leaks(tmp_path, public=["anneliese/records"])
+
+
+@pytest.mark.usefixtures("strangers")
+def test_a_name_that_means_something_else_can_be_allowed(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("the bluewhale corpus")
+    with pytest.raises(UserError, match="--allow bluewhale"):
+        refuse_leaks(tmp_path)
+    refuse_leaks(tmp_path, public=["bluewhale"])
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("model_cards/*/comparison.json")))
+def test_our_cards_are_those_of_the_records(name: str, tmp_path: Path) -> None:
+    """Stale? `make cards` renders them anew."""
+    folder = ROOT / "model_cards" / name
+    results = Results.load(folder)
+    page = report_page(results, folder / "table.md", name, f"model_cards/{name}/comparison.yaml")
+    card = write_card(results, tmp_path, page, TEMPLATE)
+    for written in (card, tmp_path / "comparison.yaml"):
+        assert (folder / written.name).read_text(encoding="utf-8") == written.read_text(encoding="utf-8")
+    assert _metadata_errors(card.read_text(), "model") == []
+    refuse_leaks(tmp_path)
