@@ -163,6 +163,7 @@ def _mean_and_range(
     values = [[number(record.final[name]) for record in group] for group in runs]
     means = [float(np.mean(group)) for group in values]
     spread = np.array([[mean - min(group), max(group) - mean] for mean, group in zip(means, values, strict=True)]).T
+    spread = np.maximum(spread, 0)  # the mean of equal numbers may be rounded past them
     broken = [x for x, mean in zip(positions, means, strict=True) if not np.isfinite(mean)]
     mark_at_the_top(axes, broken, style["color"])  # pyright: ignore[reportArgumentType]
     axes.errorbar(positions, means, spread, marker="o", capsize=3, **style)  # pyright: ignore[reportArgumentType]
