@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback, TrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from hf_radam import rectification
+from hf_radam.callbacks import LostStateCallback
+from hf_radam.callbacks import RectificationCallback as RectificationCallback
 from hf_radam.loss_scale import WholeBatchLossMixin
-from hf_radam.optimizer import RAdam
 from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, parse_optim_args, unknown_name
 from hf_radam.trainer_card import TrainerCardMixin
 
@@ -230,56 +230,6 @@ def keep_in_deepspeed(name: str, config: dict[str, Any]) -> None:
             f"the DeepSpeed config sets zero_force_ds_cpu_optimizer, which replaces {name!r} by DeepSpeedCPUAdam; "
             "delete that line or set it to false"
         )
-
-
-class LostStateCallback(TrainerCallback):
-    """Warns where a training goes on from a checkpoint that held no optimizer state: its start-up begins anew."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
-        """Look once the checkpoint is loaded."""
-        if state.global_step and optimizer is not None and not _unwrap(optimizer).state:
-            warnings.warn(
-                f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: "
-                "moments and step count begin at zero; resume from a checkpoint saved without save_only_model=True",
-                UserWarning,
-                stacklevel=2,
-            )
-
-
-def _unwrap(optimizer: Any) -> Any:
-    """The optimizer inside what Accelerate and DeepSpeed wrap around it, once or more."""
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
-    return optimizer
-
-
-class RectificationCallback(TrainerCallback):
-    """Adds `rectification` (r_t of the last step, 0 while there is none) and `rho` (rho_t) to RAdam's training logs.
-
-    The numbers are those of the first parameter group that has stepped. The trainers of this module have the callback;
-    give it to a plain Trainer with `callbacks=[RectificationCallback()]`.
-    """
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, optimizer: Any = None, **_: Any
-    ) -> None:
-        """Write both numbers beside the loss, for the reports and for `state.log_history`."""
-        if logs is None or "loss" not in logs:
-            return
-        optimizer = _unwrap(optimizer)
-        if not isinstance(optimizer, (RAdam, torch.optim.RAdam)):
-            return
-        for group in optimizer.param_groups:
-            steps = [optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)]
-            step, beta2 = int(max(steps, default=0)), group["betas"][1]
-            if step:
-                terms = {
-                    "rectification": rectification.rectification(step, beta2) or 0.0,
-                    "rho": rectification.rho(step, beta2),
-                }
-                logs.update(terms)
-                state.log_history[-1].update(terms)
-                return
 
 
 @dataclass

@@ -13,6 +13,7 @@ from transformers import Trainer
 from transformers.trainer_utils import SchedulerType
 
 from hf_radam import rectification
+from hf_radam.callbacks import innermost, rectification_progress
 from hf_radam.optimizer import RAdam
 
 if TYPE_CHECKING:  # the mixin goes on top of any subclass of Trainer
@@ -61,9 +62,7 @@ class TrainerCardMixin(_Trainer):
 
 def describe_training(trainer: Trainer) -> list[tuple[str, str]]:
     """The optimizer of a Trainer, as it is now, and what it was used with; names and values for a card."""
-    optimizer: Any = trainer.optimizer
-    while hasattr(optimizer, "optimizer"):  # Accelerate and DeepSpeed wrap it, once or more
-        optimizer = optimizer.optimizer
+    optimizer = innermost(trainer.optimizer)
     lines = [("optimizer", describe_optimizer(optimizer))]
     rectifies = isinstance(optimizer, (RAdam, torch.optim.RAdam))
     if rectifies:
@@ -95,14 +94,13 @@ def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:
 
 
 def _describe_rectification(optimizer: torch.optim.Optimizer) -> str:
-    for group in optimizer.param_groups:
-        steps = [optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)]
-        step, beta2 = int(max(steps, default=0)), group["betas"][1]
-        if step:
-            r, rho = rectification.rectification(step, beta2), rectification.rho(step, beta2)
-            ended = "still in start-up" if r is None else f"r_t = {r:.4f}"
-            return f"{ended} (rho_t = {rho:.1f}) after {step} updates"
-    return "no update yet"
+    progress = rectification_progress(optimizer)
+    if progress is None:
+        return "no update yet"
+    step, beta2 = progress
+    r, rho = rectification.rectification(step, beta2), rectification.rho(step, beta2)
+    ended = "still in start-up" if r is None else f"r_t = {r:.4f}"
+    return f"{ended} (rho_t = {rho:.1f}) after {step} updates"
 
 
 def amend(card: str, lines: Sequence[tuple[str, str]]) -> str:

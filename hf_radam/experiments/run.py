@@ -18,6 +18,7 @@ from accelerate import PartialState
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import SchedulerType
 
+from hf_radam.callbacks import innermost
 from hf_radam.experiments.averaging import WeightAverage
 from hf_radam.experiments.comparison_trainer import ComparisonTrainer, Padded
 from hf_radam.experiments.config import Run, UserError
@@ -261,9 +262,7 @@ def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str
 
 
 def _describe_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:
-    optimizer: Any = trainer.optimizer
-    while hasattr(optimizer, "optimizer"):
-        optimizer = optimizer.optimizer
+    optimizer = innermost(trainer.optimizer)
     flags = {key: value for key, value in vars(optimizer).items() if not key.startswith("_")}
     options = {**flags, **optimizer.param_groups[0]}
     return {

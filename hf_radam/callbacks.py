@@ -1,0 +1,74 @@
+"""What a training says about its optimizer: r_t in the logs, and a warning where a checkpoint has lost its state."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from hf_radam import rectification
+from hf_radam.optimizer import RAdam
+
+
+def innermost(optimizer: Any) -> Any:
+    """The optimizer inside what Accelerate and DeepSpeed wrap around it, once or more."""
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def rectification_progress(optimizer: Any) -> tuple[int, float] | None:
+    """Steps and beta2 of the first parameter group that has stepped; None before, and for what does not rectify.
+
+    Example:
+        >>> rectification_progress(RAdam(torch.nn.Linear(2, 1).parameters())) is None
+        True
+    """
+    optimizer = innermost(optimizer)
+    if isinstance(optimizer, (RAdam, torch.optim.RAdam)):
+        for group in optimizer.param_groups:
+            steps = [optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)]
+            step = int(max(steps, default=0))
+            if step:
+                return step, group["betas"][1]
+    return None
+
+
+class RectificationCallback(TrainerCallback):
+    """Adds `rectification` (r_t of the last step, 0 while there is none) and `rho` (rho_t) to RAdam's training logs.
+
+    The numbers are those of the first parameter group that has stepped. The trainers of this module have the callback;
+    give it to a plain Trainer with `callbacks=[RectificationCallback()]`.
+    """
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, optimizer: Any = None, **_: Any
+    ) -> None:
+        """Write both numbers beside the loss, for the reports and for `state.log_history`."""
+        if logs is None or "loss" not in logs:
+            return
+        progress = rectification_progress(optimizer)
+        if progress is not None:
+            step, beta2 = progress
+            terms = {
+                "rectification": rectification.rectification(step, beta2) or 0.0,
+                "rho": rectification.rho(step, beta2),
+            }
+            logs.update(terms)
+            state.log_history[-1].update(terms)
+
+
+class LostStateCallback(TrainerCallback):
+    """Warns where a training goes on from a checkpoint that held no optimizer state: its start-up begins anew."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        """Look once the checkpoint is loaded."""
+        if state.global_step and optimizer is not None and not innermost(optimizer).state:
+            warnings.warn(
+                f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: "
+                "moments and step count begin at zero; resume from a checkpoint saved without save_only_model=True",
+                UserWarning,
+                stacklevel=2,
+            )
