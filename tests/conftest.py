@@ -26,7 +26,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[
     base = tmp_path_factory.getbasetemp()
     folder = base if worker_id == "master" else base.parent
     cases: dict[str, Any] = {
-        model: {"model": model, "output_dir": "reference", "optim": "radam_torch"} for model in MODELS + FURTHER
+        model: {"model": model, "output_dir": "reference", "optim": "radam_torch"}
+        for model in (*MODELS, *FURTHER, "llama_even")
     }
     cases["long"] = {**cases["marian"], "arguments": {"max_steps": 30}}
     cases["clipped"] = {**cases["bert"], "arguments": OPTIONS["clipped"][1]}

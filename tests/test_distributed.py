@@ -99,6 +99,20 @@ def test_the_trap_is_there_without_our_trainer(reference: dict[str, Tensor], tmp
         assert (largest > TRAP) == (model != "llama")
 
 
+def test_tensor_parallel_follows_the_reference(reference: dict[str, Tensor], tmp_path: Path) -> None:
+    """A model split by `from_pretrained(tp_plan="auto")`: both processes see the same examples."""
+    engine = Engine(torchrun(2), 2, "MULTI_XPU")  # as Accelerate is made to believe; see distributed/on_cpu.py
+    whole = {"per_device_train_batch_size": 8}
+    halves = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    cases = {
+        name: {"model": "llama_tensor_parallel", "output_dir": "out", "arguments": arguments}
+        for name, arguments in (("whole", whole), ("halves", halves))
+    }
+    results = train(engine.launcher, cases, tmp_path)
+    for name in cases:
+        assert_follows(results[name], reference["llama_even"], engine, "engine")
+
+
 def test_several_machines(reference: dict[str, Tensor], tmp_path: Path) -> None:
     """Two launchers that meet over the network, as on two machines with a GPU each."""
     cases = {"bert": {"model": "bert", "output_dir": "out"}}
