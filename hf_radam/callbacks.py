@@ -65,7 +65,9 @@ class LostStateCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
         """Look once the checkpoint is loaded."""
-        if state.global_step and optimizer is not None and not innermost(optimizer).state:
+        inner = innermost(optimizer)
+        has_moments = "betas" in getattr(inner, "defaults", {})
+        if state.global_step and has_moments and not inner.state:
             warnings.warn(
                 f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: "
                 "moments and step count begin at zero; resume from a checkpoint saved without save_only_model=True",

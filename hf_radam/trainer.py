@@ -12,9 +12,10 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, Trai
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from hf_radam.callbacks import LostStateCallback
+from hf_radam.callbacks import LostStateCallback, innermost
 from hf_radam.callbacks import RectificationCallback as RectificationCallback
 from hf_radam.loss_scale import WholeBatchLossMixin
+from hf_radam.optimizer import RAdam
 from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, parse_optim_args, unknown_name
 from hf_radam.trainer_card import TrainerCardMixin
 
@@ -91,7 +92,7 @@ class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
     subclass itself (layer-wise learning rates, say) does not run for registered names.
 
     With a registered optimizer, the loss of a batch that is split over processes or accumulation steps is the mean over
-    the whole batch for any model (see `hf_radam.loss_scale`), and DeepSpeed takes the optimizer as it is.
+    the whole batch (see `hf_radam.loss_scale`), and DeepSpeed takes the optimizer as it is.
 
     Raises:
         ValueError: an unknown name, `optim` together with `optimizers` or `optimizer_cls_and_kwargs`, or a DeepSpeed
@@ -122,27 +123,36 @@ class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
         # First, so that what the callback adds to the logs reaches the reports and the progress bar.
         self.callback_handler.callbacks.insert(0, RectificationCallback())
         self.callback_handler.callbacks.insert(1, LostStateCallback())
-        if self.is_deepspeed_enabled and self._registered():
-            plugin: Any = self.accelerator.state.deepspeed_plugin
-            keep_in_deepspeed(self.args.optim, plugin.hf_ds_config.config)
+        self._keep_in_deepspeed()
 
     def _registered(self) -> OptimizerSpec | None:
         """What `args.optim` names, unless that is one of Transformers' own or the caller brought an optimizer."""
         own = self.optimizer_cls_and_kwargs is not None or (self.optimizer is not None and self._built is None)
         return None if own else _find(_name(self.args.optim))
 
-    def _weighs_loss(self) -> bool:
-        return self._registered() is not None
+    def _is_ours(self) -> bool:
+        """Whether a registered optimizer trains, or RAdam that the caller has built."""
+        return self._registered() is not None or isinstance(innermost(self.optimizer), (RAdam, torch.optim.RAdam))
+
+    def _keep_in_deepspeed(self) -> None:
+        if self.is_deepspeed_enabled and self._is_ours():
+            plugin: Any = self.accelerator.state.deepspeed_plugin
+            keep_in_deepspeed(_name(self.args.optim), plugin.hf_ds_config.config)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build the optimizer, unless there is one; see the class."""
         spec = self._registered()
         if self.optimizer is not None or spec is None:
-            return super().create_optimizer() if model is None else super().create_optimizer(model)
+            if self.optimizer is None:  # a search over hyperparameters may have changed the name
+                self._built = None
+            optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
+            self._keep_in_deepspeed()
+            return optimizer
         options = self._options(spec)
         weight_decay = options.pop("weight_decay")
         groups = self._parameter_groups(self.model if model is None else model, weight_decay)
         self.optimizer, self._built = spec(groups, **options), spec
+        self._keep_in_deepspeed()  # a search over hyperparameters reads the configuration anew
         return self.optimizer
 
     def _options(self, spec: OptimizerSpec) -> dict[str, Any]:

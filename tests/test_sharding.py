@@ -254,6 +254,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "full truncated": ("full", lambda c: truncate(c / "optimizer.bin"), "cannot be read as a file of torch.save"),
     "full empty": ("full", lambda c: (c / "optimizer.bin").write_bytes(b""), "cannot be read as a file of torch.save"),
     "full with code": ("full", lambda c: torch.save(Evil(), c / "optimizer.bin"), "not read for safety (posix.mkdir)"),
+    "other groups": (
+        "full",
+        lambda c: torch.save({"state": [], "param_groups": {}}, c / "optimizer.bin"),
+        "its groups or its state have another form",
+    ),
     "no optimizer": ("full", lambda c: torch.save({"a": 1}, c / "optimizer.bin"), "is no state_dict of an optimizer"),
     "two forms": ("full", lambda c: torch.save({}, c / "optimizer.pt"), "holds optimizer.bin and optimizer.pt"),
     "empty folder": ("full", lambda c: (c / "optimizer.bin").unlink(), "holds no optimizer state"),

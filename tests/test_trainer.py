@@ -306,3 +306,65 @@ def test_other_optimizers_log_no_rectification() -> None:
     trainer = RAdamTrainer(model(), arguments(optim="adam"), train_dataset=Data())
     trainer.train()
     assert not any("rectification" in entry for entry in trainer.state.log_history)
+
+
+class Classifier(torch.nn.Module):
+    """Takes the number of items, and ignores it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor, **_: Any) -> dict[str, torch.Tensor]:
+        logits = self.layer(x)
+        return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+class OwnLoss(Trainer):
+    """A loss in the signature of the user's choice."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        outputs = model(**inputs)
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+
+class MixedIn(RAdamTrainerMixin, OwnLoss):
+    pass
+
+
+EXAMPLES = [{"x": torch.randn(4, generator=torch.Generator().manual_seed(i)), "labels": i % 3} for i in range(32)]
+
+
+def accumulated(kind: str, accumulation: int) -> torch.Tensor:
+    changes: dict[str, Any] = {
+        "per_device_train_batch_size": 8 // accumulation, "gradient_accumulation_steps": accumulation,
+        "max_grad_norm": 0.0, "max_steps": 4, "learning_rate": 0.1,
+    }  # fmt: skip
+    model, args = Classifier(), arguments(**changes)
+    if kind == "built_by_name":
+        trainer = RAdamTrainer(model, args, train_dataset=EXAMPLES)  # pyright: ignore[reportArgumentType]
+    elif kind == "built_by_the_caller":
+        optimizers = (RAdam(model.parameters(), lr=0.1), None)
+        trainer = RAdamTrainer(model, args, train_dataset=EXAMPLES, optimizers=optimizers)  # pyright: ignore[reportArgumentType]
+    else:
+        trainer = MixedIn(model, args, train_dataset=EXAMPLES)  # pyright: ignore[reportArgumentType]
+    return trained(trainer)
+
+
+@pytest.mark.parametrize("kind", ["built_by_name", "built_by_the_caller"])
+def test_accumulation_does_not_scale_the_loss(kind: str) -> None:
+    assert torch.allclose(accumulated(kind, 1), accumulated(kind, 4), rtol=0, atol=1e-6)
+
+
+def test_a_loss_of_the_users_own_is_left_alone() -> None:
+    """As Transformers has it: four parts, each the mean over its own."""
+    start = torch.cat([p.detach().flatten() for p in Classifier().parameters()])
+    moved = [(accumulated("own", accumulation) - start).norm() for accumulation in (1, 4)]
+    assert moved[1] > 2 * moved[0]
+
+
+def test_an_optimizer_without_moments_has_none_to_lose() -> None:
+    saving = {"save_strategy": "steps", "save_steps": 3, "optim": "sgd"}
+    RAdamTrainer(model(), arguments(**saving), train_dataset=Data()).train()
+    RAdamTrainer(model(), arguments(**saving), train_dataset=Data()).train(resume_from_checkpoint="out/checkpoint-3")

@@ -55,6 +55,8 @@ def write(checkpoint: Path, out: Path) -> None:
     try:
         torch.save(state, unfinished)
         unfinished.replace(out)
+    except RuntimeError as error:  # what torch.save makes of a full disk
+        raise CheckpointError(f"cannot write {out} ({str(error).splitlines()[0]}); is the disk full?") from error
     finally:
         unfinished.unlink(missing_ok=True)
     count = sum(len(group["params"]) for group in state["param_groups"])

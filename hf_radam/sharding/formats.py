@@ -63,7 +63,10 @@ def _read_file(path: Path) -> OptimizerCheckpoint:
     content: Any = load_file(path)
     if not isinstance(content, dict) or not {"state", "param_groups"} <= content.keys():
         raise CheckpointError(f"{path} is no state_dict of an optimizer; give optimizer.pt or optimizer.bin")
-    groups = content["param_groups"]
+    groups, state = content["param_groups"], content["state"]
+    whole = isinstance(groups, list) and all(isinstance(group, dict) and "params" in group for group in groups)
+    if not whole or not isinstance(state, dict) or not all(isinstance(of, dict) for of in state.values()):
+        raise CheckpointError(f"{path} is no state_dict of an optimizer: its groups or its state have another form")
     named = any(isinstance(name, str) for group in groups for name in group["params"])
     # Every process of a Trainer leaves its random state.
     processes = len(list(path.parent.glob("rng_state*.pth"))) or None
@@ -72,5 +75,5 @@ def _read_file(path: Path) -> OptimizerCheckpoint:
         files=[path],
         processes=processes,
         groups=groups,
-        state=content["state"],
+        state=state,
     )

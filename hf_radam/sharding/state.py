@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import Optimizer
 
 from hf_radam.sharding.checkpoint import CheckpointError, OptimizerCheckpoint
@@ -27,6 +28,8 @@ from hf_radam.sharding.distributed import PlainValues, unreadable
 from hf_radam.sharding.formats import SHARDED, WHOLE, find, read_checkpoint
 
 _T = TypeVar("_T")
+# What a group keeps of its own when it takes the options of a checkpoint.
+_OWN = ("params", "param_names")
 
 
 def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path, *, full: bool = False) -> None:
@@ -114,7 +117,10 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         else:
             _load_whole(model, optimizer, path, own["state"], groups)
         for group, options in zip(optimizer.param_groups, groups, strict=True):  # a tuple may have become a list
-            group.update({key: value for key, value in options.items() if key != "params" and key in group})
+            kept = {
+                key: value for key, value in options.items() if key in group and key not in ("params", "param_names")
+            }
+            group.update(kept)
     except BaseException:
         if new:
             optimizer.state.clear()
@@ -132,12 +138,14 @@ def _read_shards(state: dict[str, Any], folder: Path) -> None:
 
 def _load_whole(model: nn.Module, optimizer: Optimizer, path: Path, own: dict[str, Any], groups: list[Any]) -> None:
     state: dict[str, Any] = {}
-    if _rank() == 0:  # a copy in each of the processes of a machine might not fit
+
+    def read() -> None:  # in one process: a copy in each of the processes of a machine might not fit
         saved = torch.load(path, map_location="cpu", weights_only=True)["state"]
-        state = {
-            name: {key: saved[name][key] if name in saved else torch.zeros(value.shape) for key, value in of.items()}
-            for name, of in own.items()
-        }
+        for name, of in own.items():
+            zeros = {key: torch.zeros(value.shape) for key, value in of.items()}
+            state[name] = {key: saved[name][key] for key in of} if name in saved else zeros
+
+    _on_first_process(read)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=dist.is_initialized())
     whole: Any = {"state": state, "param_groups": groups} if _rank() == 0 else {}
     set_optimizer_state_dict(model, optimizer, whole, options=options)
@@ -182,6 +190,8 @@ def _plan(own: dict[str, Any], directory: Path) -> tuple[Path, list[dict[str, An
 def _options(group: dict[str, Any], saved: OptimizerCheckpoint, path: Path) -> dict[str, Any]:
     """An optimizer's group with the options that its parameters have in the checkpoint."""
     names = set(group["params"])
+    if not names:
+        return group
     sources = [other for other in saved.groups if names & set(other["params"])]
     if len(sources) != 1 or not names <= set(sources[0]["params"]):
         found = f"{len(sources)} groups" if sources else "no group"
@@ -189,12 +199,17 @@ def _options(group: dict[str, Any], saved: OptimizerCheckpoint, path: Path) -> d
             f"{path} has the {len(names)} parameters of a group ({group['params'][0]!r}, ...) in {found} or only in "
             "part; build the optimizer's groups as at the save"
         )
-    return {key: value if key == "params" else sources[0].get(key, value) for key, value in group.items()}
+    return {key: value if key in _OWN else sources[0].get(key, value) for key, value in group.items()}
 
 
 def _unwrap(model: nn.Module, optimizer: Any) -> Optimizer:
     while isinstance(optimizer, AcceleratedOptimizer):
         optimizer = optimizer.optimizer
+    if isinstance(optimizer, ZeroRedundancyOptimizer):
+        raise TypeError(
+            "ZeroRedundancyOptimizer keeps its shards to itself; call its consolidate_state_dict(), and save what its "
+            "state_dict() returns"
+        )
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
             f"{type(optimizer).__name__} is no torch.optim.Optimizer; under DeepSpeed use the engine's save_checkpoint "
@@ -216,7 +231,7 @@ def _on_first_process(act: Callable[[], _T]) -> _T:
     if _rank() == 0:
         try:
             outcome[0] = act()
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever it is, the others are waiting
             outcome[1] = error
     if dist.is_initialized():
         dist.broadcast_object_list(outcome, src=0)
