@@ -47,16 +47,19 @@ CONTROL = 1e-4
 
 
 def every_model(engine: Engine) -> dict[str, Any]:
-    cases: dict[str, Any] = {model: {"model": model, "output_dir": "out"} for model in (*MODELS, *FURTHER)}
-    if 8 // engine.world_size > 1:
+    """Accelerate keeps some settings of the first Accelerator of a process: first plain loops, at the end bf16."""
+    accumulate = 8 // engine.world_size > 1
+    cases: dict[str, Any] = {"loop": {"model": "bert", "loop": True}}
+    if accumulate:
+        cases["loop/accumulated"] = {**cases["loop"], "accumulation": 2}
+    cases |= {model: {"model": model, "output_dir": "out"} for model in (*MODELS, *FURTHER)}
+    if accumulate:
         cases |= {f"{model}/accumulated": {**cases[model], "accumulation": 2} for model in MODELS}
-        cases["loop/accumulated"] = {"model": "bert", "loop": True, "accumulation": 2}
-    cases |= {name: {"model": m, "output_dir": "out", "arguments": changes} for name, (m, changes) in OPTIONS.items()}
-    cases["loop"] = {"model": "bert", "loop": True}
     if engine.is_fsdp2:
         efficient = {"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
         cases["llama/ram_efficient"] = {**cases["llama"], "environment": efficient}
-    return cases
+    options = {name: {"model": m, "output_dir": "out", "arguments": changes} for name, (m, changes) in OPTIONS.items()}
+    return {**cases, **options}
 
 
 @pytest.mark.parametrize(
