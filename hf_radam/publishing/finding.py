@@ -62,8 +62,8 @@ def _how_often(results: Results, radam: Row, baseline: Row) -> str:
     pairs = _pairs(results, radam, baseline)
     if len(pairs) < 2:
         return ""
-    above = sum(ours for ours, _ in pairs) > sum(theirs for _, theirs in pairs)
-    agreeing = sum((ours > theirs) == above for ours, theirs in pairs)
+    differences = [ours - theirs for ours, theirs in pairs]
+    agreeing = sum(difference * sum(differences) > 0 for difference in differences)  # equal ones do not
     if agreeing < len(pairs):
         return f", in {agreeing} of {len(pairs)} seeds"
     return ", in both seeds" if agreeing == 2 else f", in all {agreeing} seeds"
