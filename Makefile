@@ -8,7 +8,7 @@ compare: .venv/.installed
 	$(BIN)/python scripts/compare.py
 
 test: .venv/.installed
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # Four processes, two-dimensional meshes, DeepSpeed (whose first run compiles for minutes).
 test-slow: .venv/.installed
