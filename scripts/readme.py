@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmark import table as benchmark_table
+from benchmark_sharded import table as sharded_table
 
 from hf_radam.experiments.records import write_atomically
 from hf_radam.experiments.report import write_report
@@ -37,7 +38,10 @@ def render(readme: str, reports: Mapping[str, str]) -> str:
             body = next(part for part in reports[path].split("\n\n") if part.startswith("|")) + "\n"  # the first
         else:
             measured = json.loads((ROOT / path).read_text(encoding="utf-8"))
-            body = "\n".join(benchmark_table(b, measured["environment"]) for b in measured["benchmarks"])
+            body = "\n".join(
+                (sharded_table if "processes" in b else benchmark_table)(b, measured["environment"])
+                for b in measured["benchmarks"]
+            )
         return f"<!-- {match['kind']}: {path} -->\n\n{body}\n<!-- end -->"
 
     return BLOCK.sub(block, readme)
