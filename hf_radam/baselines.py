@@ -108,22 +108,15 @@ class Adam2k(AdamW):
 
     @staticmethod
     def _adamw(active: list[tuple[Tensor, Tensor, dict[str, Tensor]]], group: dict[str, Any]) -> None:
-        adamw(
-            [p for p, _, _ in active],
-            [grad for _, grad, _ in active],
-            [state["exp_avg"] for _, _, state in active],
-            [state["exp_avg_sq"] for _, _, state in active],
-            [],
-            [state["step"] for _, _, state in active],
-            foreach=True,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=float(group["lr"]),
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
+        columns = Bucket(
+            params=[p for p, _, _ in active],
+            grads=[grad for _, grad, _ in active],
+            exp_avgs=[state["exp_avg"] for _, _, state in active],
+            exp_avg_sqs=[state["exp_avg_sq"] for _, _, state in active],
+            max_exp_avg_sqs=[],
+            steps=[state["step"] for _, _, state in active],
         )
+        _adam(group, columns)
 
 
 class EarlyAdam(RAdam):
@@ -175,14 +168,19 @@ class EarlyAdam(RAdam):
         first, last = self.adam_steps
         if not first <= int(bucket.steps[0]) + 1 <= last:
             return super()._update_bucket(group, bucket, update)
-        return adamw(
-            *bucket,
-            foreach=True,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=float(group["lr"]),
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
+        return _adam(group, bucket)
+
+
+def _adam(group: dict[str, Any], bucket: Bucket) -> None:
+    """One step of PyTorch's own AdamW, with the options of a group."""
+    adamw(
+        *bucket,
+        foreach=True,
+        amsgrad=False,
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        lr=float(group["lr"]),
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        maximize=False,
+    )
