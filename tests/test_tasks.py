@@ -270,7 +270,8 @@ def test_committed_records_keep_their_ids(name: str) -> None:
     records = load_records(ROOT / "model_cards" / name)
     config = ROOT / "scripts" / "configs" / f"{name.removesuffix('_3_seeds')}.yaml"
     seeds = sorted({record.seed for record in records})
-    ids = {run.id for run in load_comparison(config, {"seeds": seeds, "data": records[0].config["data"]}).runs()}
+    given = {key: records[0].config[key] for key in ("data", "model")}  # files may come from the command line
+    ids = {run.id for run in load_comparison(config, {"seeds": seeds, **given}).runs()}
     assert {record.id for record in records} <= ids
 
 
