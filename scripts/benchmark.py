@@ -41,8 +41,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
 
-from hf_radam.experiments.config import UserError
 from hf_radam.experiments.records import cpu_name, environment, write_atomically
+from hf_radam.experiments.typed import UserError
 
 Shape = tuple[int, ...]
 

@@ -24,8 +24,8 @@ from benchmark import CONTENDERS, WARM_UP
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from hf_radam.experiments.config import UserError
 from hf_radam.experiments.records import cpu_name, environment, write_atomically
+from hf_radam.experiments.typed import UserError
 
 TENSORS, ROWS, COLUMNS = 200, 64, 64
 PACKAGES = ("torch", "hf_radam")  # the others know nothing of sharded parameters

@@ -21,11 +21,12 @@ from typing import Any
 from accelerate import PartialState
 from transformers.utils import logging
 
-from hf_radam.experiments.config import UserError, load_comparison
+from hf_radam.experiments.config import load_comparison
 from hf_radam.experiments.records import is_full_disk
 from hf_radam.experiments.report import write_report
 from hf_radam.experiments.sweep import sweep
 from hf_radam.experiments.tasks import TASKS, task_class
+from hf_radam.experiments.typed import UserError
 
 DEFAULT = Path(__file__).parent / "configs" / "grammar.yaml"
 

@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hf_radam.experiments.config import UserError
+from hf_radam.experiments.typed import UserError
 from hf_radam.publishing.bundle import Choice, build, describe
 from hf_radam.publishing.hub import NetworkError, Target, limit_waiting, publish
 from hf_radam.publishing.privacy import refuse_leaks

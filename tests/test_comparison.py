@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from comparisons import COMPARE, ROOT, TINY, environment, load_script, run, write_config
 
-from hf_radam.experiments.config import Comparison, UserError, load_comparison
+from hf_radam.experiments.config import Comparison, load_comparison
 from hf_radam.experiments.gradients import BINS
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report import write_report
 from hf_radam.experiments.sweep import sweep
 from hf_radam.experiments.tasks.translation import TranslationTask
+from hf_radam.experiments.typed import UserError
 from hf_radam.rectification import rectification, untuned_exponential, untuned_linear
 
 # Two processes sum gradients in another order than one: float32 rounding, 6e-8 relative, grows over 12 steps.
@@ -39,6 +41,7 @@ ALL_RECIPES = [
     "sgd_1_4_adam_5_8",
     "schedule_free_radam",
     {"name": "adafactor", "optimizer": "adafactor"},
+    {"recipe": "adam", "name": "adam_pre_ln", "model": {"normalize_before": True}},
 ]
 
 
@@ -115,8 +118,11 @@ def test_recipes_do_what_they_say(all_recipes: Path) -> None:
 
 def test_every_recipe_starts_alike(all_recipes: Path) -> None:
     for seed in (0, 1):
-        first = {(r.curves["loss"][0], r.curves["grad_norm"][0]) for r in by_recipe(all_recipes, seed).values()}
+        records = by_recipe(all_recipes, seed)
+        pre_ln = records.pop("adam_pre_ln")
+        first = {(r.curves["loss"][0], r.curves["grad_norm"][0]) for r in records.values()}
         assert len(first) == 1
+        assert (pre_ln.curves["loss"][0], pre_ln.curves["grad_norm"][0]) not in first
     assert by_recipe(all_recipes, 0)["adam"].curves["loss"] != by_recipe(all_recipes, 1)["adam"].curves["loss"]
 
 
@@ -244,6 +250,20 @@ def prepared(comparison: Comparison, folder: Path) -> TranslationTask:
     return task
 
 
+def test_pre_ln_begins_with_the_same_weights(tmp_path: Path) -> None:
+    comparison = load_comparison(write_config(tmp_path, recipes=[ALL_RECIPES[0], ALL_RECIPES[-1]]))
+    task = prepared(comparison, tmp_path)
+    weights: list[dict[str, torch.Tensor]] = []
+    for recipe in comparison.recipes:
+        torch.manual_seed(0)
+        weights.append(task.model(comparison.model_of(recipe)).state_dict())
+    post_ln, pre_ln = weights
+    assert all(torch.equal(post_ln[name], pre_ln[name]) for name in post_ln)
+    assert sorted(set(pre_ln) - set(post_ln)) == [
+        f"model.{part}.layer_norm.{kind}" for part in ("decoder", "encoder") for kind in ("bias", "weight")
+    ]
+
+
 def text_files(folder: Path) -> Path:
     task = prepared(load_comparison(write_config(folder)), folder)
     for part, dataset in (("train", task.train_dataset), ("val", task.eval_dataset)):
@@ -353,6 +373,11 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         [],
         "recipe '../x': a name must have",
     ),
+    "checkpoint of a recipe": (
+        {"recipes": [{"recipe": "radam", "model": {"name_or_path": "x"}}]},
+        [],
+        "model may not set 'name_or_path'",
+    ),
     "recipe that is a list": ({"recipes": [{"recipe": ["radam"]}]}, [], "unknown recipe"),
     "data that is a list": ({"data": [1, 2]}, [], "data must be a mapping, got [1, 2]"),
     "warmup too long": (
@@ -422,6 +447,7 @@ LATE: dict[str, tuple[dict[str, Any], str]] = {
         "'x': eps must",
     ),
     "model": ({"model": {**TINY["model"], "activation_function": "rellu"}}, "rellu"),
+    "model of a recipe": ({"recipes": ["adam", {"recipe": "radam", "model": {"d_modle": 1}}]}, "'d_modle'"),
     "schedule": ({"training": {"lr_scheduler_type": "warmup_stable_decay"}}, "recipe 'adam'"),
     "betas": ({"training": {"adam_beta2": 2.0}}, "recipe 'adam'"),
     "untuned": (
@@ -447,13 +473,15 @@ def test_what_only_building_shows_is_said_before_training(case: str, tmp_path: P
 
 
 def test_a_changed_recipe_needs_another_name(tmp_path: Path) -> None:
-    def of(warmup_steps: int) -> Comparison:
+    def of(warmup_steps: int, **changes: Any) -> Comparison:
         recipes = [{"recipe": "adam_warmup", "warmup_steps": warmup_steps}]
-        return load_comparison(write_config(tmp_path, recipes=recipes, max_steps=3, eval_steps=3))
+        return load_comparison(write_config(tmp_path, recipes=recipes, max_steps=3, eval_steps=3, **changes))
 
     sweep(of(1), tmp_path / "r")
     with pytest.raises(UserError, match=r"adam_warmup was .* a changed recipe a new name"):
         sweep(of(2), tmp_path / "r")
+    with pytest.raises(UserError, match=r"average_checkpoints was None and is now 3"):
+        sweep(of(1, average_checkpoints=3, save_steps=1), tmp_path / "r")
 
 
 @pytest.mark.parametrize("recipe", ["radam", "schedule_free_radam"])

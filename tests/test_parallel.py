@@ -15,9 +15,10 @@ import pytest
 from comparisons import COMPARE, TINY, run, write_config
 
 from hf_radam.experiments import sweep as module
-from hf_radam.experiments.config import UserError, load_comparison
+from hf_radam.experiments.config import load_comparison
 from hf_radam.experiments.parallel import in_parallel, places
 from hf_radam.experiments.records import load_records
+from hf_radam.experiments.typed import UserError
 
 
 def results(folder: Path) -> dict[str, Any]:

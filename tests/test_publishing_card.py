@@ -18,8 +18,9 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from published import write_results
 
-from hf_radam.experiments.config import UserError, load_comparison
+from hf_radam.experiments.config import load_comparison
 from hf_radam.experiments.records import load_records
+from hf_radam.experiments.typed import UserError
 from hf_radam.publishing.bundle import Choice, build, report_page, write_card
 from hf_radam.publishing.finding import finding
 from hf_radam.publishing.privacy import refuse_leaks

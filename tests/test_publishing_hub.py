@@ -18,7 +18,7 @@ from huggingface_hub import constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 from published import write_results
 
-from hf_radam.experiments.config import UserError
+from hf_radam.experiments.typed import UserError
 from hf_radam.publishing.bundle import Choice, build
 from hf_radam.publishing.hub import Target, limit_waiting, publish
 

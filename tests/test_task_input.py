@@ -23,9 +23,9 @@ from task_files import (
     write_files,
 )
 
-from hf_radam.experiments.config import UserError
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.sweep import sweep
+from hf_radam.experiments.typed import UserError
 
 
 @pytest.fixture

@@ -32,11 +32,12 @@ from task_files import (
 )
 
 from hf_radam.experiments.batches import TokenBatches
-from hf_radam.experiments.config import UserError, load_comparison
+from hf_radam.experiments.config import load_comparison
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.tasks import TASKS, task_class
 from hf_radam.experiments.tasks.language_modeling import Blocks
+from hf_radam.experiments.typed import UserError
 
 # Sums of float32 in another order: 6e-8 relative, which grows over the updates.
 SPLIT_TOLERANCE = 1e-5

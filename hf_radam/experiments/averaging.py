@@ -10,7 +10,7 @@ from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from hf_radam.experiments.config import UserError
+from hf_radam.experiments.typed import UserError
 
 
 class WeightAverage(TrainerCallback):

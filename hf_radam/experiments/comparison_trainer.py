@@ -16,10 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from hf_radam.experiments.averaging import WeightAverage
 from hf_radam.experiments.batches import TokenBatches
-from hf_radam.experiments.config import Run, UserError
+from hf_radam.experiments.config import Run
 from hf_radam.experiments.recipes import UNTUNED_WARMUP
 from hf_radam.experiments.records import is_full_disk
 from hf_radam.experiments.tasks import Task
+from hf_radam.experiments.typed import UserError
 from hf_radam.trainer import RAdamTrainer
 
 

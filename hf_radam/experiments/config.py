@@ -7,19 +7,17 @@ import hashlib
 import json
 import math
 import re
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import yaml
 
 from hf_radam.experiments.recipes import RECIPES, Recipe
 from hf_radam.experiments.tasks import TASKS
+from hf_radam.experiments.typed import UserError, build
 from hf_radam.registry import unknown_name
-
-T = TypeVar("T")
 
 # Set by the comparison itself, the same for every recipe.
 _RESERVED = frozenset({
@@ -36,10 +34,6 @@ _RESERVED = frozenset({
 _TRACKING = frozenset({
     "report_to", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "logging_dir",
 })  # fmt: skip
-
-
-class UserError(Exception):
-    """Bad input: the message says the rule, the value and the remedy; scripts print it and exit with 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +102,12 @@ class Comparison:
                 raise UserError(f"seeds must lie in [0, 2**32), got {seed}")
         for recipe in self.recipes:
             self._check_length(recipe)
+            for key in ("name_or_path", "revision"):
+                if key in recipe.model:
+                    raise UserError(
+                        f"recipe {recipe.name!r}: model may not set {key!r}, since all recipes begin with the same "
+                        "checkpoint; make a comparison of its own"
+                    )
         for learning_rate in self.learning_rates:
             if not 0 < learning_rate < float("inf"):
                 raise UserError(f"learning_rates must be positive, got {learning_rate:g}")
@@ -135,6 +135,10 @@ class Comparison:
                 f"recipe {recipe.name!r}: average_checkpoints {self.average_checkpoints} needs save_steps of which "
                 f"max_steps {steps} is a multiple, at least {self.average_checkpoints} times; got {self.save_steps}"
             )
+
+    def model_of(self, recipe: Recipe) -> dict[str, Any]:
+        """Options of the model of a recipe."""
+        return _merged(self.model, recipe.model)
 
     def runs(self) -> list[Run]:
         """All runs; seed by seed, so that a job that is cut short has compared all recipes."""
@@ -277,43 +281,14 @@ def _recipe(entry: Any) -> Recipe:
     return recipe
 
 
-def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
-    """Make a dataclass of a mapping; refuse unknown and missing keys, and values of the wrong type.
-
-    Raises:
-        UserError: naming `where` and the key.
-    """
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
-    hints = get_type_hints(cls)
-    for key in content:
-        if key not in fields:
-            raise UserError(f"{where}: {unknown_name('key', str(key), fields)}")
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in content:
-            raise UserError(f"{where}: the key {name!r} is missing")
-    return cls(**{key: _typed(value, hints[key], f"{where}: {key}") for key, value in content.items()})
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        return _typed(value, next(a for a in arguments if a is not type(None)), where)
-    if origin is Literal:
-        if value not in arguments:
-            raise UserError(f"{where}: {unknown_name('value', str(value), map(str, arguments))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise UserError(f"{where} must be a list, got {value!r}")
-        return tuple(_typed(item, arguments[0], where) for item in value)
-    expected = {float: (int, float), Mapping: dict}.get(origin or hint, origin or hint)
-    if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
-        name = {Mapping: "mapping", int: "whole number", float: "number", str: "text", bool: "true or false"}
-        raise UserError(f"{where} must be a {name.get(origin or hint, hint)}, got {value!r}")
-    return float(value) if hint is float else value
+def _merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with changes, also within the mappings among them."""
+    inner = {
+        key: _merged(options[key], value)
+        for key, value in changes.items()
+        if isinstance(value, Mapping) and isinstance(options.get(key), Mapping)
+    }
+    return {**options, **changes, **inner}
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from hf_radam.experiments.config import UserError
+from hf_radam.experiments.typed import UserError
 
 T = TypeVar("T")
 

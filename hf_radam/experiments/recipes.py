@@ -37,6 +37,8 @@ class Recipe:
     """Updates, where they are not those of the comparison."""
     learning_rate_scale: float = 1.0
     """Factor on the learning rates of the comparison."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the model that differ from the comparison's: a control, such as pre-LN beside post-LN."""
 
     def warmup_updates(self, max_steps: int) -> int:
         """Length of the linear warmup in a run of so many updates."""
@@ -47,7 +49,7 @@ class Recipe:
         fields = asdict(self)
         if self.warmup_steps == int(self.warmup_steps):
             fields["warmup_steps"] = int(self.warmup_steps)
-        for key, default in (("max_steps", None), ("learning_rate_scale", 1.0)):
+        for key, default in (("max_steps", None), ("learning_rate_scale", 1.0), ("model", {})):
             if fields[key] == default:
                 del fields[key]
         return json.loads(json.dumps(fields, default=str))

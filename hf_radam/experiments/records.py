@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from hf_radam.experiments.config import UserError
+from hf_radam.experiments.typed import UserError
 
 PACKAGES = (
     "hf_radam", "torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "scikit-learn", "numpy",

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hf_radam.experiments import figures, statistics, table
-from hf_radam.experiments.config import UserError
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record, load_records, write_atomically
 from hf_radam.experiments.statistics import BASELINE, RESAMPLES, SEEDS_FOR_SIGNIFICANCE
+from hf_radam.experiments.typed import UserError
 
 
 def write_report(folder: Path, output_dir: Path | None = None) -> Path:

@@ -21,10 +21,11 @@ from transformers.trainer_utils import SchedulerType
 from hf_radam.callbacks import innermost
 from hf_radam.experiments.averaging import WeightAverage
 from hf_radam.experiments.comparison_trainer import ComparisonTrainer, Padded
-from hf_radam.experiments.config import Run, UserError
+from hf_radam.experiments.config import Run
 from hf_radam.experiments.gradients import GradientHistograms, collect
 from hf_radam.experiments.records import Record, environment, peak_memory, reset_peak_memory
 from hf_radam.experiments.tasks import Task
+from hf_radam.experiments.typed import UserError
 from hf_radam.trainer import RAdamTrainingArguments
 
 # Columns of the record, and what Trainer's log calls them.
@@ -148,7 +149,7 @@ def _trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTr
         parts = (re.sub(r'[\\:*?"<>|]+', "-", part) for part in run_name(run).split("/"))
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parents[1].joinpath("tensorboard", *parts))
     set_seed(run.seed)
-    model = task.model()
+    model = task.model(run.comparison.model_of(run.recipe))
     trainer = ComparisonTrainer(
         run=run,
         task=task,

@@ -13,11 +13,12 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from hf_radam.experiments.config import Comparison, Run, UserError
+from hf_radam.experiments.config import Comparison, Run
 from hf_radam.experiments.parallel import in_parallel
 from hf_radam.experiments.records import Record, write_atomically
 from hf_radam.experiments.run import check, train_and_record, training_arguments
 from hf_radam.experiments.tasks import Task, task_class
+from hf_radam.experiments.typed import UserError
 
 
 def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
@@ -128,16 +129,17 @@ def _check_folder(comparison: Comparison, folder: Path) -> None:
     earlier = _read(description)
     shared = comparison.shared()
     recipes = {recipe.name: recipe.definition() for recipe in comparison.recipes}
+    known = {name: recipe for name, recipe in recipes.items() if name in earlier["recipes"]}
     for now, before in (
         (shared, earlier["shared"]),
-        (recipes, {n: r for n, r in earlier["recipes"].items() if n in recipes}),
+        (known, {name: earlier["recipes"][name] for name in known}),
     ):
-        differing = [key for key in before if before[key] != now.get(key)]
+        differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if differing:
             key = differing[0]
             raise UserError(
-                f"{folder} holds results of another comparison: {key} was {before[key]!r} and is now {now.get(key)!r}; "
-                "give --output_dir a new folder, or a changed recipe a new name"
+                f"{folder} holds results of another comparison: {key} was {before.get(key)!r} and is now "
+                f"{now.get(key)!r}; give --output_dir a new folder, or a changed recipe a new name"
             )
 
 

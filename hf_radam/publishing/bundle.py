@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from hf_radam.experiments.config import UserError
 from hf_radam.experiments.records import write_atomically
 from hf_radam.experiments.report import write_report
+from hf_radam.experiments.typed import UserError
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.card import Figure, Page, render
 from hf_radam.publishing.pictures import darken, width

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, constants, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import get_session, httpx, validate_repo_id
 
-from hf_radam.experiments.config import UserError
+from hf_radam.experiments.typed import UserError
 
 # What the bundle owns in the repo: what lies there and is in it no longer, is deleted. Other files are left alone.
 _OWNED = ("figures/*", "records/*", "data/*")

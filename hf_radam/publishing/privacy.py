@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hf_radam.experiments.config import UserError
+from hf_radam.experiments.typed import UserError
 
 _TOKEN = re.compile(rb"\b(hf_[A-Za-z0-9]{20,}|gh[opsu]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})\b")
 _SECRET_VARIABLE = re.compile(r"(TOKEN|SECRET|PASSWORD|API_KEY)$")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_radam.experiments.config import UserError
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.statistics import Estimate, Row, summarise
+from hf_radam.experiments.typed import UserError
 from hf_radam.registry import unknown_name
 
 

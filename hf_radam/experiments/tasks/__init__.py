@@ -56,8 +56,8 @@ class Task(Protocol):
         """Make the tokenizer and the datasets; what takes long may be kept in `cache_dir`."""
         ...
 
-    def model(self) -> Any:
-        """A new model, initialised from the global random state."""
+    def model(self, options: Mapping[str, Any]) -> Any:
+        """A new model, initialised from the global random state; `options` are fields of `Model`."""
         ...
 
     def collator(self, model: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
-from hf_radam.experiments.config import Comparison, UserError, build
+from hf_radam.experiments.config import Comparison
 from hf_radam.experiments.tasks.labelled_text import REGRESSION, ClassificationData, Examples, load_examples
 from hf_radam.experiments.tasks.pretrained import ModelChoice
 from hf_radam.experiments.tasks.text import digest, own_tokenizer
+from hf_radam.experiments.typed import UserError, build
 
 IGNORED = -100
 
@@ -63,13 +65,13 @@ class ClassificationTask:
         constant, labels = np.full(len(validation), majority), np.array(validation.labels)
         self.facts = {"majority_class": self._scores(constant, labels)[self.metric]}
 
-    def model(self) -> Any:
+    def model(self, options: Mapping[str, Any]) -> Any:
         """The encoder with a new head, initialised from the global random state."""
         settings: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"} if self.regression else {
             "id2label": dict(enumerate(self.names)),
             "label2id": {name: number for number, name in enumerate(self.names)},
         }  # fmt: skip
-        return self.choice.build(
+        return build(ModelChoice, options, where="model").build(
             AutoModelForSequenceClassification, "sequence classification", self.tokenizer, **settings
         )
 

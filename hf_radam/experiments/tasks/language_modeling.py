@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,11 +15,12 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, default_data_collator
 from transformers.trainer_pt_utils import LabelSmoother
 
-from hf_radam.experiments.config import Comparison, UserError, build
+from hf_radam.experiments.config import Comparison
 from hf_radam.experiments.grammar import sentence_pairs
 from hf_radam.experiments.tasks.pretrained import ModelChoice
 from hf_radam.experiments.tasks.text import digest, load_splits, own_tokenizer, read_lines, require_column
 from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
+from hf_radam.experiments.typed import UserError, build
 
 TEXTS_AT_A_TIME = 1000
 TEXTS_FOR_VOCABULARY = 500_000
@@ -139,9 +140,11 @@ class LanguageModelingTask:
         self.eval_dataset = Blocks(validation, self.data.block_size)
         self.facts = {"unigram_entropy": entropy(np.bincount(train).tolist())}
 
-    def model(self) -> Any:
+    def model(self, options: Mapping[str, Any]) -> Any:
         """The decoder; from scratch initialised from the global random state."""
-        model = self.choice.build(AutoModelForCausalLM, "causal language model", self.tokenizer)
+        model = build(ModelChoice, options, where="model").build(
+            AutoModelForCausalLM, "causal language model", self.tokenizer
+        )
         of_checkpoint = getattr(model.config, "architectures", None) or []
         if self.choice.name_or_path and type(model).__name__ not in of_checkpoint:
             raise UserError(

@@ -1,9 +1,10 @@
-"""Translation: a shared BPE vocabulary, a Marian transformer (post-LN, as in the paper), BLEU."""
+"""Translation: a shared BPE vocabulary, a Marian transformer (post-LN, as in the paper, or pre-LN), BLEU."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,20 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset, concatenate_datasets
-from transformers import DataCollatorForSeq2Seq, MarianConfig, MarianMTModel
+from transformers import (
+    DataCollatorForSeq2Seq,
+    MarianConfig,
+    MarianMTModel,
+    PegasusConfig,
+    PegasusForConditionalGeneration,
+)
 from transformers.trainer_pt_utils import LabelSmoother
 
-from hf_radam.experiments.config import Comparison, UserError, build
+from hf_radam.experiments.config import Comparison
 from hf_radam.experiments.tasks.parallel_text import Pair, TranslationData, load_pairs
 from hf_radam.experiments.tasks.text import SPECIAL_TOKENS, digest, own_tokenizer
 from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
+from hf_radam.experiments.typed import UserError, build
 
 PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
 GRAMMAR_SENTENCE = 10  # tokens; about the mean length of a sentence of the built-in grammar
@@ -39,6 +47,9 @@ class TranslationModel:
     activation_dropout: float = 0.0
     activation_function: str = "relu"
     scale_embedding: bool = True
+    normalize_before: bool = False
+    """Pre-LN: the layer norm stands before each part and once more at the end; by default post-LN. Initial weights and
+    all else are the same, since Transformers' Pegasus is Marian with pre-LN."""
     init_std: float | None = None
     """Standard deviation of the initial weights; by default d_model**-0.5, as for fairseq's embeddings."""
 
@@ -67,7 +78,7 @@ class TranslationTask:
 
     def __init__(self, comparison: Comparison) -> None:
         self.data = build(TranslationData, comparison.data, where="data")
-        self.architecture = build(TranslationModel, comparison.model, where="model")
+        build(TranslationModel, comparison.model, where="model")  # a wrong one is said before the text is read
         sentences = comparison.batch_size or (comparison.tokens_per_batch or 0) // GRAMMAR_SENTENCE
         train, validation, test = load_pairs(self.data, fresh=comparison.max_steps * sentences)
         self.fingerprint = digest(train, validation, test)
@@ -96,21 +107,24 @@ class TranslationTask:
             counts.update(token for target in columns["labels"] for token in target)
         self.facts = {"unigram_entropy": entropy(counts.values())}
 
-    def model(self) -> MarianMTModel:
+    def model(self, options: Mapping[str, Any]) -> MarianMTModel | PegasusForConditionalGeneration:
         """A new model, initialised from the global random state."""
-        options = {name: getattr(self.architecture, name) for name in self.architecture.__dataclass_fields__}
-        options["init_std"] = options["init_std"] or self.architecture.d_model**-0.5
+        fields = asdict(build(TranslationModel, options, where="model"))
+        pre_ln = fields.pop("normalize_before")
         pad, eos = (SPECIAL_TOKENS.index(token) for token in ("<pad>", "</s>"))  # they come first in the vocabulary
-        config = MarianConfig(
-            **options,
-            vocab_size=len(self.tokenizer),
-            pad_token_id=pad,
-            eos_token_id=eos,
-            forced_eos_token_id=None,
-            decoder_start_token_id=pad,
-            max_position_embeddings=max(512, self.data.max_length + 1),
-        )
-        return MarianMTModel(config)
+        settings = {
+            **fields,
+            "init_std": fields["init_std"] or fields["d_model"] ** -0.5,
+            "vocab_size": len(self.tokenizer),
+            "pad_token_id": pad,
+            "eos_token_id": eos,
+            "forced_eos_token_id": None,
+            "decoder_start_token_id": pad,
+            "max_position_embeddings": max(512, self.data.max_length + 1),
+        }
+        if pre_ln:
+            return PegasusForConditionalGeneration(PegasusConfig(**settings))
+        return MarianMTModel(MarianConfig(**settings))
 
     def collator(self, model: Any) -> DataCollatorForSeq2Seq:
         """Pads a batch to its longest sentence."""

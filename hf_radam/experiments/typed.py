@@ -1,0 +1,55 @@
+"""Dataclasses from what people write: mappings whose keys and values are checked against the fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from hf_radam.registry import unknown_name
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """Bad input: the message says the rule, the value and the remedy; scripts print it and exit with 2."""
+
+
+def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
+    """Make a dataclass of a mapping; refuse unknown and missing keys, and values of the wrong type.
+
+    Raises:
+        UserError: naming `where` and the key.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    hints = get_type_hints(cls)
+    for key in content:
+        if key not in fields:
+            raise UserError(f"{where}: {unknown_name('key', str(key), fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in content:
+            raise UserError(f"{where}: the key {name!r} is missing")
+    return cls(**{key: _typed(value, hints[key], f"{where}: {key}") for key, value in content.items()})
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _typed(value, next(a for a in arguments if a is not type(None)), where)
+    if origin is Literal:
+        if value not in arguments:
+            raise UserError(f"{where}: {unknown_name('value', str(value), map(str, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UserError(f"{where} must be a list, got {value!r}")
+        return tuple(_typed(item, arguments[0], where) for item in value)
+    expected = {float: (int, float), Mapping: dict}.get(origin or hint, origin or hint)
+    if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
+        name = {Mapping: "mapping", int: "whole number", float: "number", str: "text", bool: "true or false"}
+        raise UserError(f"{where} must be a {name.get(origin or hint, hint)}, got {value!r}")
+    return float(value) if hint is float else value
