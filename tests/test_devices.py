@@ -1,0 +1,235 @@
+"""What a GPU adds: tests of `device` run on the CPU, and where there is a GPU on that too; the rest needs one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import FLAGS, IMPLEMENTATIONS, TOLERANCES, Gradients, flat, largest_difference, parameters, radam, train
+from torch import Tensor
+from torch.optim import Optimizer
+from transformers import BertConfig, BertForSequenceClassification
+
+from hf_radam import RAdam, RAdamTrainer, RAdamTrainingArguments
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_gpu)])
+implementations = pytest.mark.parametrize("name", IMPLEMENTATIONS)
+
+# Of parameters that have moved by more than MOVED: where a difference of 1e-8 has the bf16 copy of a weight rounded the
+# other way, one product changes by 2**-9 (fp16: 2**-12).
+MOVED = 1e-1
+MIXED_PRECISION = MOVED / 100
+
+
+def on(device: str, params: list[Tensor]) -> list[Tensor]:
+    return [p.detach().to(device).requires_grad_() for p in params]
+
+
+class GradientsOn(Gradients):
+    """The same random gradients on another device."""
+
+    def set(self, params: Any) -> None:
+        params = [*params]
+        on_cpu = [torch.empty_like(p, device="cpu", requires_grad=True) for p in params]
+        super().set(on_cpu)
+        for p, source in zip(params, on_cpu, strict=True):
+            assert source.grad is not None
+            p.grad = source.grad.to(p.device)
+
+
+@on_gpu
+@implementations
+@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS.keys())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_follows_the_specification(name: str, flags: dict[str, Any], dtype: torch.dtype) -> None:
+    expected = train(radam("for_loop"), parameters(max(dtype, torch.float32, key=lambda d: d.itemsize)), **flags)
+    found = train(radam(name), on("cuda", parameters(dtype)), gradients=GradientsOn(), **flags).cpu()
+    assert largest_difference(found, expected) < TOLERANCES[dtype]
+
+
+@devices
+@implementations
+def test_step_counts_stay_where_reading_them_costs_nothing(device: str, name: str) -> None:
+    params = on(device, parameters(torch.float32))
+    optimizer = radam(name)(params)
+    GradientsOn().set(params)
+    optimizer.step()
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    expected = device if name == "capturable" else "cpu"
+    assert {optimizer.state[p]["step"].device.type for p in params} == {expected}
+    assert {optimizer.state[p]["exp_avg"].device.type for p in params} == {device}
+
+
+@devices
+def test_a_checkpoint_of_fused_adamw_goes_on(device: str) -> None:
+    """AdamW's groups say `fused`, for which PyTorch moves step counts to the device; ours stay."""
+    params = on(device, parameters(torch.float32))
+    gradients = GradientsOn()
+    theirs = torch.optim.AdamW(params, lr=1e-2, fused=True, weight_decay=0.0)
+    for _ in range(12):
+        gradients.set(params)
+        theirs.step()
+    (ours, expected), finals = (RAdam(params), torch.optim.RAdam(params)), []
+    start = [p.detach().clone() for p in params]
+    for optimizer in (expected, ours):
+        state = copy.deepcopy(theirs.state_dict())
+        if optimizer is expected:  # its step reads the counts of the CPU only
+            for p_state in state["state"].values():
+                p_state["step"] = p_state["step"].cpu()
+            state["param_groups"] = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict(state)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2
+        gradients = GradientsOn(seed=2)
+        with torch.no_grad():
+            for p, first in zip(params, start, strict=True):
+                p.copy_(first)
+        for _ in range(5):
+            gradients.set(params)
+            optimizer.step()
+        finals.append(flat(params))
+    assert largest_difference(*finals) < TOLERANCES[torch.float32]
+    assert ours.state[params[0]]["step"].device.type == "cpu"
+
+
+@on_gpu
+def test_parameters_on_several_devices_share_a_group() -> None:
+    params = parameters(torch.float32)
+    spread = [p if i % 2 else p.detach().to("cuda").requires_grad_() for i, p in enumerate(params)]
+    found = train(lambda ps, **options: RAdam(ps, **options), spread, gradients=GradientsOn())
+    assert largest_difference(found, train(radam("for_loop"), params)) < TOLERANCES[torch.float32]
+
+
+def network(device: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 4)).to(device)
+
+
+def batches(device: str) -> Iterator[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(30):
+        x = torch.randn(32, 8, generator=generator)
+        yield x.to(device), (x[:, :4].abs() > 0.5).float().to(device)
+
+
+@devices
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_follows_torch(device: str, precision: str) -> None:
+    """Under autocast, and for fp16 with a scaler whose first steps overflow and are skipped."""
+
+    def trained(make: Callable[..., Optimizer]) -> tuple[Tensor, float, Tensor]:
+        model = network(device)
+        start = flat(model.parameters())
+        optimizer = make(model.parameters(), lr=3e-2, betas=(0.9, 0.98), weight_decay=0.01, decoupled_weight_decay=True)
+        scaler = torch.amp.GradScaler(device, init_scale=2.0**24, enabled=precision == "fp16")
+        for x, y in batches(device):
+            with torch.autocast(device, {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]):
+                loss = torch.nn.functional.binary_cross_entropy_with_logits(model(x).float(), y)
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        return flat(model.parameters()), optimizer.state_dict()["state"][0]["step"].item(), start
+
+    theirs, their_steps, start = trained(torch.optim.RAdam)
+    for name in IMPLEMENTATIONS:
+        ours, steps, _ = trained(radam(name))
+        assert largest_difference(ours, theirs) < MIXED_PRECISION
+        assert steps == their_steps
+    assert largest_difference(theirs, start) > MOVED
+    assert (their_steps == 30) == (precision == "bf16")
+
+
+class Examples(torch.utils.data.Dataset[dict[str, Any]]):
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(index)
+        return {"input_ids": torch.randint(0, 32, (8,), generator=generator), "labels": index % 2}
+
+
+@devices
+def test_the_trainer_in_bf16_follows_torch(device: str, tmp_path: Path) -> None:
+    def trained(optim: str) -> Tensor:
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        )  # fmt: skip
+        args = RAdamTrainingArguments(
+            str(tmp_path), optim=optim, bf16=True, max_steps=20, learning_rate=1e-2, adam_beta2=0.98,
+            per_device_train_batch_size=8, use_cpu=device == "cpu", dataloader_pin_memory=device == "cuda",
+            report_to="none", save_strategy="no", disable_tqdm=True,
+        )  # fmt: skip
+        model = BertForSequenceClassification(config)
+        RAdamTrainer(model, args, train_dataset=Examples()).train()
+        assert model.device.type == device
+        return flat(model.parameters()).cpu()
+
+    ours, theirs, other = (trained(optim) for optim in ("radam", "radam_torch", "adamw_torch"))
+    assert largest_difference(ours, theirs) < MIXED_PRECISION < largest_difference(ours, other)
+
+
+@on_gpu
+@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS.keys())
+def test_a_captured_step_replays(flags: dict[str, Any]) -> None:
+    """One step in a CUDA graph is all steps: counts, phases and a tensor lr live on the device."""
+    params = on("cuda", parameters(torch.float32))
+    lr = torch.tensor(1e-2, device="cuda")
+    optimizer = RAdam(params, lr=lr, capturable=True, **flags)
+    for p in params:
+        p.grad = torch.zeros_like(p)
+    source = [torch.empty_like(p) for p in params]
+    gradients = GradientsOn()
+
+    def next_gradients() -> None:
+        gradients.set(source)
+        for p, s in zip(params, source, strict=True):
+            assert p.grad is not None
+            assert s.grad is not None
+            p.grad.copy_(s.grad)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # a graph can make no state: the first step is outside
+        next_gradients()
+        optimizer.step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        optimizer.step()
+    for step in range(1, 40):
+        next_gradients()
+        lr.fill_(1e-2 if step < 20 else 5e-3)
+        graph.replay()
+
+    expected = parameters(torch.float64)
+    reference, same = radam("for_loop")(expected, lr=1e-2, **flags), Gradients()
+    for step in range(40):
+        reference.param_groups[0]["lr"] = 1e-2 if step < 20 else 5e-3
+        same.set(expected)
+        reference.step()
+    assert largest_difference(flat(params).cpu(), flat(expected)) < TOLERANCES[torch.float32]
+    assert optimizer.state[params[0]]["step"].item() == 40
+
+
+@on_gpu
+@implementations
+@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS.keys())
+def test_a_step_never_waits_for_the_gpu(name: str, flags: dict[str, Any]) -> None:
+    params = on("cuda", parameters(torch.float32))
+    optimizer = radam(name)(params, **flags)
+    gradients = GradientsOn()
+    for step in range(8):  # start-up, and rectified from step 6
+        gradients.set(params)
+        torch.cuda.set_sync_debug_mode("error" if step else "default")  # the first step makes the state
+        try:
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
