@@ -1,4 +1,4 @@
-"""What the comparison needs and torch lacks: Adam-2k, and RAdam with a stretch of plain Adam."""
+"""What the comparison needs and torch lacks: the paper's Adam-2k and Adam-eps, and RAdam with a stretch of Adam."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from torch.optim.optimizer import ParamsT
 from hf_radam.optimizer import RAdam
 from hf_radam.update import Bucket, Update
 
+_Entry = tuple[Tensor, Tensor, dict[str, Tensor]]  # parameter, gradient, state
+
 
 class Adam2k(AdamW):
     """Adam whose first steps only estimate the second moment (Liu et al., arXiv 1908.03265, section 3.1).
 
     In the first `freeze_steps` steps neither parameters nor first moments change; afterwards this is AdamW. As in the
     authors' code the bias corrections count from the first step of all, so that the first moment starts small: a
-    hidden warmup of the momentum.
+    hidden warmup of the momentum. Likewise eps is added to sqrt(v) before its bias is corrected, so that a large eps
+    damps the first steps most: without a freeze this is the paper's Adam-eps.
 
     Args:
         params: parameters or parameter groups.
         lr: learning rate, >= 0.
         betas: decays of the first and the second moment, each in [0, 1).
-        eps: added to the denominator, >= 0.
+        eps: added to sqrt(v), >= 0 (Adam-eps: 1e-4).
         weight_decay: coefficient of the decoupled decay, >= 0; nothing decays during the freeze.
         freeze_steps: k, the number of steps that only update the second moment (paper: 2,000).
 
@@ -55,7 +58,7 @@ class Adam2k(AdamW):
         freeze_steps: int = 2000,
     ) -> None:
         if isinstance(freeze_steps, bool) or not isinstance(freeze_steps, int) or freeze_steps < 0:
-            raise ValueError(f"freeze_steps must be a whole number >= 0, got {freeze_steps}; 0 is plain AdamW")
+            raise ValueError(f"freeze_steps must be a whole number >= 0, got {freeze_steps}; 0 is no freeze")
         self.freeze_steps = freeze_steps
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
@@ -76,18 +79,21 @@ class Adam2k(AdamW):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            frozen, active = [], []
+            frozen: list[_Entry] = []
+            active: dict[float, list[_Entry]] = {}
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 if p.grad.is_sparse:
                     raise TypeError("Adam2k takes dense gradients; build the embedding with sparse=False")
                 state = self._state_of(p)
-                (frozen if state["step"] < self.freeze_steps else active).append((p, p.grad, state))
+                step = state["step"].item()
+                (frozen if step < self.freeze_steps else active.setdefault(step, [])).append((p, p.grad, state))
             if frozen:
                 self._estimate_second_moment(frozen, group["betas"][1])
-            if active:
-                self._adamw(active, group)
+            for step, entries in active.items():
+                eps = group["eps"] / (1 - group["betas"][1] ** (step + 1)) ** 0.5
+                _adam({**group, "eps": eps}, self._bucket(entries))
         return loss
 
     def _state_of(self, p: Tensor) -> dict[str, Tensor]:
@@ -99,7 +105,7 @@ class Adam2k(AdamW):
         return state
 
     @staticmethod
-    def _estimate_second_moment(frozen: list[tuple[Tensor, Tensor, dict[str, Tensor]]], beta2: float) -> None:
+    def _estimate_second_moment(frozen: list[_Entry], beta2: float) -> None:
         grads = [grad for _, grad, _ in frozen]
         exp_avg_sqs = [state["exp_avg_sq"] for _, _, state in frozen]
         torch._foreach_mul_(exp_avg_sqs, beta2)
@@ -107,16 +113,15 @@ class Adam2k(AdamW):
         torch._foreach_add_([state["step"] for _, _, state in frozen], 1)
 
     @staticmethod
-    def _adamw(active: list[tuple[Tensor, Tensor, dict[str, Tensor]]], group: dict[str, Any]) -> None:
-        columns = Bucket(
-            params=[p for p, _, _ in active],
-            grads=[grad for _, grad, _ in active],
-            exp_avgs=[state["exp_avg"] for _, _, state in active],
-            exp_avg_sqs=[state["exp_avg_sq"] for _, _, state in active],
+    def _bucket(entries: list[_Entry]) -> Bucket:
+        return Bucket(
+            params=[p for p, _, _ in entries],
+            grads=[grad for _, grad, _ in entries],
+            exp_avgs=[state["exp_avg"] for _, _, state in entries],
+            exp_avg_sqs=[state["exp_avg_sq"] for _, _, state in entries],
             max_exp_avg_sqs=[],
-            steps=[state["step"] for _, _, state in active],
+            steps=[state["step"] for _, _, state in entries],
         )
-        _adam(group, columns)
 
 
 class EarlyAdam(RAdam):

@@ -97,7 +97,6 @@ class OptimizerSpec:
         return self.load()(params, **options)
 
 
-_ADAMW = "torch.optim:AdamW"
 _REGISTRY: dict[str, OptimizerSpec] = {
     spec.name: spec
     for spec in (
@@ -133,7 +132,7 @@ _REGISTRY: dict[str, OptimizerSpec] = {
         ),
         OptimizerSpec(
             name="adam",
-            target=_ADAMW,
+            target="torch.optim:AdamW",
             description="PyTorch's fused AdamW, the baseline",
             defaults={"fused": True},
             reference="arXiv 1711.05101",
@@ -147,9 +146,9 @@ _REGISTRY: dict[str, OptimizerSpec] = {
         ),
         OptimizerSpec(
             name="adam_eps",
-            target=_ADAMW,
-            description="Adam with a large eps (1e-4)",
-            defaults={"fused": True, "eps": 1e-4},
+            target="hf_radam.baselines:Adam2k",
+            description="Adam with a large eps (1e-4), added to sqrt(v) as in the authors' code",
+            defaults={"freeze_steps": 0, "eps": 1e-4},
             warmup_free=True,
             reference=f"{PAPER}, section 3.1",
         ),

@@ -1,4 +1,4 @@
-"""Adam-2k, and RAdam with a stretch of Adam."""
+"""Adam-2k and Adam-eps, and RAdam with a stretch of Adam."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import TOLERANCES, Gradients, advance, flat, largest_difference, parameters, train
 
-from hf_radam import Adam2k
+from hf_radam import Adam2k, get_optimizer
 from hf_radam.baselines import EarlyAdam
 from hf_radam.rectification import rectification
 
@@ -17,7 +17,7 @@ FLOAT64 = TOLERANCES[torch.float64]
 
 
 def test_without_freeze_it_is_adamw() -> None:
-    options = {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.8, 0.99)}
+    options = {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.8, 0.99), "eps": 0.0}  # eps stands elsewhere
     ours = train(Adam2k, parameters(), freeze_steps=0, **options)
     assert largest_difference(ours, train(torch.optim.AdamW, parameters(), **options)) < FLOAT64
 
@@ -42,16 +42,41 @@ def test_freeze_touches_only_the_second_moment() -> None:
 
 def test_after_the_freeze_it_is_adamw_with_that_state() -> None:
     params, gradients = parameters(), Gradients()
-    optimizer = Adam2k(params, lr=1e-2, freeze_steps=5)
+    optimizer = Adam2k(params, lr=1e-2, eps=0.0, freeze_steps=5)
     advance(optimizer, params, 5, gradients)
     copies = [p.detach().clone().requires_grad_() for p in params]
-    adamw = torch.optim.AdamW(copies, lr=1e-2, weight_decay=0.0)
+    adamw = torch.optim.AdamW(copies, lr=1e-2, eps=0.0, weight_decay=0.0)
     adamw.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     generator = gradients.generator.get_state()
     advance(optimizer, params, 10, gradients)
     gradients.generator.set_state(generator)
     advance(adamw, copies, 10, gradients)
     assert largest_difference(flat(params), flat(copies)) < FLOAT64
+
+
+def test_adam_eps_against_a_hand_written_loop() -> None:
+    """eps is added to sqrt(v) before the correction of its bias, by each parameter's own count of steps."""
+    lr, (beta1, beta2), eps, decay = 1e-2, (0.9, 0.999), 1e-2, 0.1
+    params, gradients = parameters(), Gradients()
+    expected = [p.detach().clone() for p in params]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in params]
+    counts = [0] * len(params)
+    optimizer = get_optimizer("adam_eps")(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=decay)
+    for step in range(20):
+        gradients.set(params)
+        if step < 5:
+            params[0].grad = None
+        optimizer.step()
+        for i, (p, q, (m, v)) in enumerate(zip(params, expected, moments, strict=True)):
+            if p.grad is None:
+                continue
+            counts[i] += 1
+            m.mul_(beta1).add_((1 - beta1) * p.grad)
+            v.mul_(beta2).add_((1 - beta2) * p.grad.square())
+            q.mul_(1 - lr * decay)
+            q.sub_(lr * m / (1 - beta1 ** counts[i]) * (1 - beta2 ** counts[i]) ** 0.5 / (v.sqrt() + eps))
+    assert largest_difference(flat(params), flat(expected)) < FLOAT64
+    assert get_optimizer("adam_eps")(params).param_groups[0]["eps"] == 1e-4
 
 
 def test_bad_freeze_and_copies() -> None:
