@@ -71,7 +71,7 @@ def test_recipes_are_compared_seed_by_seed() -> None:
 def test_the_best_rate_is_chosen_by_validation() -> None:
     runs = [
         record("radam", rate=rate, seed=seed, loss=loss, validation=validation)
-        for rate, loss, validation in ((1e-3, 0.1, 2.0), (2e-3, 0.5, 1.0), (4e-3, 0.0, None))
+        for rate, loss, validation in ((1e-3, 0.1, 2.0), (2e-3, 0.5, 1.0), (4e-3, 0.0, None), (8e-3, None, 0.5))
         for seed in (0, 1)
     ]
     runs.append(record("adam_warmup", rate=8e-3, seed=0, loss=0.25))

@@ -38,13 +38,17 @@ class WeightAverage(TrainerCallback):
             self._mean = load_file(path, device=str(next(model.parameters()).device))
 
     @torch.no_grad()
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_step_end(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
+    ) -> None:
         """Add the weights where their turn is."""
         position = self._position(state)
         if state.global_step % self.every == 0 and position >= 1:
+            optimizer.eval()  # a schedule-free one then puts its averaged weights in place, as for an evaluation
             for name, p in model.named_parameters():
                 mean = self._mean.setdefault(name, torch.zeros_like(p, dtype=torch.float32))
                 mean += (p - mean) / position
+            optimizer.train()
 
     def save(self, step: int) -> None:
         """Write the mean, before the checkpoint that goes with it."""

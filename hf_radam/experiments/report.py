@@ -50,7 +50,7 @@ def write_report(folder: Path, output_dir: Path | None = None) -> Path:
     tables = [table.markdown(rows, target_loss, metric)]
     if statistics.rates_differ(records):
         tables = [
-            f"## Each recipe at its best learning rate\n\n{table.markdown(best, target_loss, metric)}",
+            "## Each recipe at its best learning rate\n\n" + table.markdown(best, target_loss, metric, with_rates=True),
             f"## All learning rates\n\n{tables[0]}",
         ]
     drawn = figures.draw_all(records, output_dir / "figures", target_loss=target_loss)

@@ -142,13 +142,15 @@ def rates_differ(records: Sequence[Record]) -> bool:
 def at_best_rate(records: Sequence[Record]) -> list[Record]:
     """The runs of each recipe at its best learning rate: that with the best mean headline at the last validation.
 
-    A rate at which a run has no finite value comes after all others; of equals, the lowest rate is taken.
+    A rate at which a run became infinite or NaN comes after all others; of equals, the lowest rate is taken.
     """
     name = headline(records)
     sign = -1 if METRICS[name].higher_is_better else 1
 
     def cost(group: Sequence[Record]) -> float:
-        mean = estimate([record.evaluations[name][-1] for record in group]).mean
+        # A run that broke has stopped before its next evaluation: the last one may still be finite.
+        last = [None if record.final[name] is None else record.evaluations[name][-1] for record in group]
+        mean = estimate(last).mean
         return math.inf if mean is None else sign * mean
 
     best: dict[str, list[Record]] = {}

@@ -8,19 +8,20 @@ from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.statistics import BASELINE, Estimate, Row
 
 
-def markdown(rows: Sequence[Row], target_loss: float | None, metric: str) -> str:
+def markdown(rows: Sequence[Row], target_loss: float | None, metric: str, *, with_rates: bool = False) -> str:
     """The rows as a Markdown table; a column that no row has anything for is left out.
 
     Args:
         rows: of one comparison.
         target_loss: what "steps to" counts to.
         metric: the task's own metric, which comes before the others.
+        with_rates: name the learning rates also where they are all the same.
     """
     name = rows[0].headline
     digits = METRICS[name].digits
     order = [n for n in dict.fromkeys([name, "loss", metric, *METRICS]) if any(row.estimate(n) for row in rows)]
     columns: list[tuple[str, Callable[[Row], str]]] = [("recipe", lambda row: row.recipe)]
-    if len({row.learning_rate for row in rows}) > 1:
+    if with_rates or len({row.learning_rate for row in rows}) > 1:
         columns.append(("lr", lambda row: f"{row.learning_rate:g}"))
     columns += [
         (METRICS[name].label, lambda row: _mean_std(row.estimate(name), digits)),

@@ -11,7 +11,7 @@ from typing import Any
 
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record, load_records
-from hf_radam.experiments.statistics import Estimate, Row, summarise
+from hf_radam.experiments.statistics import Estimate, Row, at_best_rate, summarise
 from hf_radam.experiments.typed import UserError
 from hf_radam.registry import unknown_name
 
@@ -79,12 +79,9 @@ class Results:
 
     def best_rows(self) -> list[Row]:
         """For each recipe the row of its best learning rate, in the order of the comparison."""
-        best: dict[str, Row] = {}
-        for row in self.rows:
-            known = best.setdefault(row.recipe, row)
-            if self._cost(self.judged(row).mean) < self._cost(self.judged(known).mean):
-                best[row.recipe] = row
-        return list(best.values())
+        best = dict.fromkeys((record.recipe, record.learning_rate) for record in at_best_rate(self.records))
+        rows = {(row.recipe, row.learning_rate): row for row in self.rows}
+        return [rows[key] for key in best]
 
     def best_row(self) -> Row:
         """The row with the best mean over seeds."""

@@ -188,8 +188,8 @@ def _examples(rows: list[_Row], keys: list[str], data: ClassificationData) -> Ex
             ) from None
         except (TypeError, ValueError):
             raise UserError(
-                f"{row.where}: label {row.label!r} is no finite number, which {data.chosen_metric} needs; "
-                "mend the file or choose another metric"
+                f"{row.where}: label {row.label!r} is no finite number, which {data.chosen_metric} needs, "
+                "or -100, which means that there is no label; mend the file or choose another metric"
             ) from None
     columns = [[row.texts[i] for row in rows] for i in range(len(data.text_columns))]
     return Examples(tuple(columns), labels)

@@ -126,7 +126,10 @@ class LanguageModelingTask:
         if self.tokenizer.eos_token_id is None:
             raise UserError("the tokenizer has no end-of-text token; choose another with data: tokenizer_name")
         needed = self._blocks * (self.data.block_size - 1) + 1
-        key = digest(self.fingerprint, len(self.tokenizer), needed)[:8]
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)  # tokenizers written in Python have none
+        rules = backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items())
+        limits = [self.data.max_train_samples, self.data.max_eval_samples]
+        key = digest(self.fingerprint, rules, limits, needed)[:8]
         train = self._tokens(self._train, needed, cache_dir / f"tokens-{key}-train.npy")
         validation = self._tokens(self._validation, None, cache_dir / f"tokens-{key}-validation.npy")
         # Whole batches: a last short one would be filled up with repeats where several processes share it.
@@ -150,6 +153,11 @@ class LanguageModelingTask:
             raise UserError(
                 f"model: {self.choice.name_or_path} is a {', '.join(of_checkpoint) or 'checkpoint of unknown class'}, "
                 f"not a {type(model).__name__}; give a causal language model such as gpt2"
+            )
+        if _sees_ahead(model):
+            raise UserError(
+                f"model: a {model.config.model_type} model sees the tokens that it has to predict; set config: "
+                "{is_decoder: true}, or take a decoder such as gpt2"
             )
         vocabulary = model.get_input_embeddings().num_embeddings
         if vocabulary < len(self.tokenizer):
@@ -209,8 +217,17 @@ class _Texts:
         self.rows, self.column, self.limit = rows, column, limit
 
     def __iter__(self) -> Iterator[str]:
-        texts = (row[self.column] for row in islice(self.rows, self.limit))
+        texts = ("" if row[self.column] is None else str(row[self.column]) for row in islice(self.rows, self.limit))
         return (text for text in texts if text and not text.isspace())
+
+
+@torch.no_grad()
+def _sees_ahead(model: Any) -> bool:
+    """Whether a token changes what is predicted before it, as in an encoder."""
+    model.eval()
+    first, second = (model(input_ids=torch.tensor([[0, token]])).logits[0, 0] for token in (0, 1))
+    model.train()
+    return not torch.allclose(first, second, rtol=0, atol=1e-5 * first.abs().max().item())  # rounding of float32
 
 
 def _texts(data: LanguageModelingData, tokens: int) -> tuple[Iterable[str], Iterable[str], Any]:
