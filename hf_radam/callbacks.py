@@ -29,7 +29,10 @@ def rectification_progress(optimizer: Any) -> tuple[int, float] | None:
     optimizer = innermost(optimizer)
     if isinstance(optimizer, (RAdam, torch.optim.RAdam)):
         for group in optimizer.param_groups:
-            steps = [optimizer.state[p]["step"] for p in group["params"] if optimizer.state.get(p)]
+            # ZeRO-3 keeps its groups empty between steps.
+            of_group = [optimizer.state[p] for p in group["params"] if optimizer.state.get(p)]
+            states = of_group if group["params"] else optimizer.state.values()
+            steps = [state["step"] for state in states if "step" in state]
             step = int(max(steps, default=0))
             if step:
                 return step, group["betas"][1]

@@ -169,29 +169,28 @@ def capturable(bucket: Bucket, hyper: Hyperparameters) -> None:
     rectification starts at the wrong step.
     """
     beta1, beta2 = hyper.betas
-    device = bucket.params[0].device
-    zero = None if hyper.degenerated_to_sgd else torch.zeros((), device=device)
-    lr = torch.ones((), dtype=torch.float64, device=device) * hyper.lr
-    for i, (p, g, m, v) in enumerate(zip(*bucket[:4], strict=True)):
-        step = bucket.steps[i].double()
-        rho_t = rho(step, beta2)
-        rectified = rho_t > RECTIFY_ABOVE
-        r = variance_ratio(rho_t, rho_inf(beta2)).sqrt()  # nan in start-up, where it is not selected
-        step_size = lr / (1 - beta1**step)
-        bias_correction2 = 1 - beta2**step
-        eps = hyper.eps if hyper.optimized_update else hyper.eps * bias_correction2.sqrt()
+    steps = torch.stack(bucket.steps).double()
+    rho_t = rho(steps, beta2)
+    rectified = rho_t > RECTIFY_ABOVE
+    r = variance_ratio(rho_t, rho_inf(beta2)).sqrt()  # nan in start-up, where it is not selected
+    lr = torch.ones((), dtype=torch.float64, device=steps.device) * hyper.lr
+    step_size = lr / (1 - beta1**steps)
+    bias_correction2 = 1 - beta2**steps
+    adaptive_step_size = step_size * r * bias_correction2.sqrt()
+    eps = hyper.eps * (torch.ones_like(steps) if hyper.optimized_update else bias_correction2.sqrt())
+    start_up_step_size = step_size if hyper.degenerated_to_sgd else torch.zeros_like(steps)
+    decay = decay_factor(lr, hyper.weight_decay, hyper.decay)
 
+    for i, (p, g, m, v) in enumerate(zip(*bucket[:4], strict=True)):
         if hyper.maximize:
             g = -g
         if hyper.weight_decay and hyper.decay == "l2":
             g = g.add(p, alpha=hyper.weight_decay)
         elif hyper.weight_decay:
-            p.mul_(1 - decay_factor(lr, hyper.weight_decay, hyper.decay))
+            p.mul_(1 - decay)
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
         if bucket.max_exp_avg_sqs:
             v = torch.maximum(bucket.max_exp_avg_sqs[i], v, out=bucket.max_exp_avg_sqs[i])
-
-        adaptive = m * (step_size * r * bias_correction2.sqrt()) / (v.sqrt() + eps)
-        start_up = m * step_size if zero is None else zero
-        p.sub_(torch.where(rectified, adaptive, start_up))
+        adaptive = m * adaptive_step_size[i] / (v.sqrt() + eps[i])
+        p.sub_(torch.where(rectified[i], adaptive, m * start_up_step_size[i]))

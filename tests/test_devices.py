@@ -220,6 +220,22 @@ def test_a_captured_step_replays(flags: dict[str, Any]) -> None:
 
 
 @on_gpu
+def test_counts_follow_the_option() -> None:
+    """A checkpoint brings its own `capturable`, and the user may set it again."""
+    params = on("cuda", parameters(torch.float32))
+    optimizer, gradients = RAdam(params, lr=1e-2), GradientsOn()
+    for step, capturable in enumerate((False, True, True, False) * 3, 1):
+        optimizer.param_groups[0]["capturable"] = capturable
+        gradients.set(params)
+        optimizer.step()
+        counts = [optimizer.state[p]["step"] for p in params]
+        assert {count.device.type for count in counts} == {"cuda" if capturable else "cpu"}
+        assert [count.item() for count in counts] == [step] * len(params)
+    expected = train(radam("for_loop"), parameters(torch.float32), steps=12)
+    assert largest_difference(flat(params).cpu(), expected) < TOLERANCES[torch.float32]
+
+
+@on_gpu
 @implementations
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS.keys())
 def test_a_step_never_waits_for_the_gpu(name: str, flags: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from cases import (
 from torch import Tensor
 
 from hf_radam import RAdam
+from hf_radam.callbacks import rectification_progress
 
 implementations = pytest.mark.parametrize("name", IMPLEMENTATIONS)
 fast = pytest.mark.parametrize("name", FAST)
@@ -504,6 +505,23 @@ def test_capturing_a_graph_needs_capturable(monkeypatch: pytest.MonkeyPatch) -> 
     Gradients().set(params)
     with pytest.raises(RuntimeError, match="capturable=True"):
         RAdam(params).step()
+
+
+def test_fused_outlives_a_checkpoint_of_foreach() -> None:
+    params = parameters()
+    optimizer = RAdam(params, fused=True)
+    optimizer.load_state_dict(copy.deepcopy(torch.optim.RAdam(params, foreach=True).state_dict()))
+    assert optimizer.param_groups[0]["foreach"]
+    assert optimizer._implementation(optimizer.param_groups[0], params[0]) == "fused"
+
+
+def test_progress_is_known_where_groups_are_empty_between_steps() -> None:
+    """As under ZeRO-3."""
+    params = parameters()
+    optimizer = RAdam(params, betas=(0.9, 0.99))
+    advance(optimizer, params, 7, Gradients())
+    optimizer.param_groups[0]["params"] = []
+    assert rectification_progress(optimizer) == (7, 0.99)
 
 
 @pytest.mark.parametrize("theirs", [RAdam, torch.optim.AdamW])
