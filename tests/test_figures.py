@@ -1,4 +1,4 @@
-"""Which figures are drawn from which records; the simulated variance; and the cost of recording gradients."""
+"""Which figures are drawn from which records, and what they say; histograms of gradients; the simulated variance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from comparisons import ROOT
 from made_up import record
 
 from hf_radam.experiments.figures import draw_all, gradients, style, sweeps
-from hf_radam.experiments.gradients import BINS, HIGH, LOW, collect, histogram
+from hf_radam.experiments.gradients import BINS, HIGH, LOW, SAMPLE, collect, histogram
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.variance import simulate
 from hf_radam.rectification import rho, variance_exact
@@ -94,6 +94,16 @@ def test_histogram_counts_each_gradient_in_its_bin() -> None:
     width = (HIGH - LOW) / BINS
     for exponent, count in ((-11.9, 1), (-3.1, 2), (3.9, 1)):
         assert counts[int((exponent - LOW) / width)] == count
+
+
+def test_of_many_gradients_a_sample_is_counted() -> None:
+    large = torch.full((3, SAMPLE), 1e-3)
+    large[:, 1::2] = 1e-6
+    counts = histogram([large, torch.ones(2)])
+    assert counts.sum() <= SAMPLE + 2
+    width = (HIGH - LOW) / BINS
+    shares = [counts[int((exponent - LOW + width / 2) / width)] / counts.sum() for exponent in (-3, -6)]
+    assert shares == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
 def test_of_a_resumed_run_the_later_histogram_counts() -> None:

@@ -181,6 +181,22 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "blank text": (LANGUAGE_MODELING, ["--train_file", "blank.txt"], "blank.txt is empty"),
     "little text": (LANGUAGE_MODELING, ["--train_file", "train.txt"], "but there are only 90; give validation_file"),
+    "too few positions": (
+        {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "max_position_embeddings": 4}}},
+        [*local("csv"), *LABELS], "recipe 'radam' cannot be trained: RuntimeError: The expanded size",
+    ),
+    "layers as text": (
+        {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "num_hidden_layers": "two"}}},
+        [*local("csv"), *LABELS], "cannot be trained: StrictDataclassFieldValidationError",
+    ),
+    "no heads": (
+        {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "num_attention_heads": 0}}},
+        [*local("csv"), *LABELS], "cannot be trained: ZeroDivisionError",
+    ),
+    "encoder as a language model": (
+        {**LANGUAGE_MODELING, "model": ENCODER}, [],
+        "a bert model sees the tokens that it has to predict; set config: {is_decoder: true}",
+    ),
     "no checkpoint": (
         {**CLASSIFICATION, "model": {}}, [*local("csv"), *LABELS, "--name_or_path", "./nowhere"], "no tokenizer in",
     ),
@@ -197,7 +213,8 @@ def test_bad_input_is_one_line_and_exit_code_2(files: Path, capfd: pytest.Captur
         assert len(said) == 1, (case, lines)
         assert said[0].startswith("error: "), (case, lines)
         assert message in said[0], (case, lines)
-        assert not list(Path.cwd().glob("new/[a-z]*s/*")), case  # runs and records; a tokenizer may have been kept
+        # A tokenizer, and the folder of a run that was never started, may have been kept.
+        assert not [*Path.cwd().glob("new/records/*"), *Path.cwd().glob("new/runs/*/*")], case
 
 
 @pytest.fixture

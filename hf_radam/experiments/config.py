@@ -16,7 +16,7 @@ import yaml
 
 from hf_radam.experiments.recipes import RECIPES, Recipe
 from hf_radam.experiments.tasks import TASKS
-from hf_radam.experiments.typed import UserError, build
+from hf_radam.experiments.typed import UserError, build, typed
 from hf_radam.registry import unknown_name
 
 # Set by the comparison itself, the same for every recipe.
@@ -111,12 +111,14 @@ class Comparison:
         for learning_rate in self.learning_rates:
             if not 0 < learning_rate < float("inf"):
                 raise UserError(f"learning_rates must be positive, got {learning_rate:g}")
-        valid = {f.name for f in dataclasses.fields(RAdamTrainingArguments)} - _RESERVED
-        for key in self.training:
+        valid = {f.name: f.type for f in dataclasses.fields(RAdamTrainingArguments) if f.name not in _RESERVED}
+        for key, value in self.training.items():
             if key in _RESERVED:
                 raise UserError(f"training: {key!r} is set by the comparison itself; remove it")
             if key not in valid:
                 raise UserError(unknown_name("key in training:", str(key), sorted(valid)))
+            if valid[key] in (bool, int, float):  # Transformers checks these no earlier than it uses them
+                typed(value, valid[key], f"training: {key}")
 
     def _check_length(self, recipe: Recipe) -> None:
         steps = self.max_steps if recipe.max_steps is None else recipe.max_steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from transformers import TrainerCallback
 LOW, HIGH, BINS = -12.0, 4.0, 64
 # Recorded updates in each factor of ten: few enough to cost nothing, even on a logarithmic axis.
 PER_DECADE = 10
+# Entries that are counted of a model, at most about: of a larger one every second, third, ... entry is.
+SAMPLE = 2**21
 _KEY = "gradient_histogram"
 
 
@@ -28,7 +31,7 @@ def is_recorded(update: int) -> bool:
 
 
 def histogram(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Count the entries of all tensors by log10|g|.
+    """Count the entries of all tensors by log10|g|; of more than `SAMPLE` entries, evenly spaced ones.
 
     Returns:
         float32 counts, shape (BINS,), on the tensors' device, which is not waited for. What is outside of the range,
@@ -38,8 +41,15 @@ def histogram(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
         >>> int(histogram([torch.tensor([1e-3, -1e-3, 0.0])]).max())
         2
     """
-    counts = [torch.histc(g.detach().abs().float().log10_(), BINS, LOW, HIGH) for g in gradients]
+    stride = _prime_from(math.ceil(sum(g.numel() for g in gradients) / SAMPLE))
+    sample = [g.detach().reshape(-1)[::stride] for g in gradients]
+    counts = [torch.histc(g.abs().float().log10_(), BINS, LOW, HIGH) for g in sample]
     return torch.stack(counts).sum(0)
+
+
+def _prime_from(number: int) -> int:
+    """The number, or the next prime: any other stride could meet the same columns of a matrix in every row."""
+    return next(n for n in count(number) if n == 1 or all(n % factor for factor in range(2, math.isqrt(n) + 1)))
 
 
 class GradientHistograms(TrainerCallback):
@@ -59,7 +69,7 @@ class GradientHistograms(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Write the counts beside the loss, where checkpoints keep them."""
         if self._counts is not None and logs is not None and "loss" in logs:
-            state.log_history[-1][_KEY] = [int(count) for count in self._counts.tolist()]
+            state.log_history[-1][_KEY] = [int(number) for number in self._counts.tolist()]
             self._counts = None
 
 

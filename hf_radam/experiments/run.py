@@ -81,7 +81,7 @@ def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
         The record, on the main process; None on the others.
     """
     processes = PartialState().num_processes
-    trainer = _trainer(run, task, folder, processes)
+    trainer = build_trainer(run, task, folder, processes)
     reset_peak_memory()
     trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
 
@@ -119,7 +119,7 @@ def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
         evaluations=evaluations,
         final=final,
         facts=task.facts,
-        optimizer=_describe_optimizer(trainer),
+        optimizer=describe_optimizer(trainer),
         seconds_per_step=statistics.median(curves["seconds"]),
         peak_memory=peak_memory(),
         environment=environment(processes),
@@ -129,21 +129,12 @@ def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
     )
 
 
-def check(run: Run, task: Task, folder: Path) -> None:
-    """Build everything that a run needs, and train nothing.
+def build_trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTrainer:
+    """The Trainer of a run, with a new model.
 
     Raises:
-        UserError: what would otherwise stop the run hours later: options of the model, the optimizer or the schedule.
+        UserError: see `training_arguments`.
     """
-    try:
-        trainer = _trainer(run, task, folder, PartialState().num_processes)
-        trainer.create_optimizer_and_scheduler(run.max_steps)
-        trainer.get_train_dataloader()
-    except (ValueError, TypeError, KeyError, ImportError, RuntimeError) as error:
-        raise UserError(f"recipe {run.recipe.name!r}: {' '.join(str(error).split())}") from error
-
-
-def _trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTrainer:
     args = training_arguments(run, folder, processes)
     if "tensorboard" in (args.report_to or ()):  # it names a run after its folder, which no argument sets
         parts = (re.sub(r'[\\:*?"<>|]+', "-", part) for part in run_name(run).split("/"))
@@ -262,7 +253,8 @@ def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str
     return {"step": list(rows), **{name: [row.get(prefix + name) for row in rows.values()] for name in present}}
 
 
-def _describe_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:
+def describe_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:
+    """The optimizer that was built, with its plain options: its flags and those of its first group."""
     optimizer = innermost(trainer.optimizer)
     flags = {key: value for key, value in vars(optimizer).items() if not key.startswith("_")}
     options = {**flags, **optimizer.param_groups[0]}

@@ -13,10 +13,11 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from hf_radam.experiments.check import check
 from hf_radam.experiments.config import Comparison, Run
 from hf_radam.experiments.parallel import in_parallel
 from hf_radam.experiments.records import Record, write_atomically
-from hf_radam.experiments.run import check, train_and_record, training_arguments
+from hf_radam.experiments.run import train_and_record, training_arguments
 from hf_radam.experiments.tasks import Task, task_class
 from hf_radam.experiments.typed import UserError
 

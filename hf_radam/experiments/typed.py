@@ -31,15 +31,24 @@ def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in content:
             raise UserError(f"{where}: the key {name!r} is missing")
-    return cls(**{key: _typed(value, hints[key], f"{where}: {key}") for key, value in content.items()})
+    return cls(**{key: typed(value, hints[key], f"{where}: {key}") for key, value in content.items()})
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
+def typed(value: Any, hint: Any, where: str) -> Any:
+    """The value, as the hint wants it: a list as a tuple, a whole number as a float.
+
+    Raises:
+        UserError: it is of another type.
+
+    Example:
+        >>> typed([1, 2], tuple[float, ...], "betas")
+        (1.0, 2.0)
+    """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None:
             return None
-        return _typed(value, next(a for a in arguments if a is not type(None)), where)
+        return typed(value, next(a for a in arguments if a is not type(None)), where)
     if origin is Literal:
         if value not in arguments:
             raise UserError(f"{where}: {unknown_name('value', str(value), map(str, arguments))}")
@@ -47,9 +56,9 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise UserError(f"{where} must be a list, got {value!r}")
-        return tuple(_typed(item, arguments[0], where) for item in value)
+        return tuple(typed(item, arguments[0], where) for item in value)
     expected = {float: (int, float), Mapping: dict}.get(origin or hint, origin or hint)
     if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
-        name = {Mapping: "mapping", int: "whole number", float: "number", str: "text", bool: "true or false"}
-        raise UserError(f"{where} must be a {name.get(origin or hint, hint)}, got {value!r}")
+        name = {Mapping: "a mapping", int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+        raise UserError(f"{where} must be {name.get(origin or hint, hint)}, got {value!r}")
     return float(value) if hint is float else value
