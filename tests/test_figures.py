@@ -87,6 +87,21 @@ def test_warmup_lengths_are_those_of_one_optimizer() -> None:
     assert sweeps.warmup_sweep([record("radam"), record("adam"), record("adam_untuned_linear")]) == []
 
 
+def test_what_the_figure_over_warmup_lengths_says() -> None:
+    """Shares are lengths, and each other recipe has its colour and each rate its dashes."""
+    swept = [record(f"w{steps}", warmup="linear" if steps else "none", warmup_steps=steps) for steps in (0, 0.25, 2)]
+    others = [record(recipe, rate=rate, optimizer=recipe) for recipe in ("radam", "adam_2k") for rate in RATES]
+    figure = sweeps.over_warmup_lengths([*swept, *others])
+    loss = figure.axes[0]
+    updates = len(swept[0].curves["step"])
+    assert [label.get_text() for label in loss.get_xticklabels()] == ["0", *map(str, sorted((2, -(-updates // 4))))]
+    level = {str(line.get_label()): line for line in loss.get_lines() if "lr 0.00" in str(line.get_label())}
+    lines = {
+        f"{recipe}, lr {rate:g}": level[f"{recipe}, lr {rate:g}"] for recipe in ("radam", "adam_2k") for rate in RATES
+    }
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines.values()}) == 4
+
+
 def test_histogram_counts_each_gradient_in_its_bin() -> None:
     values = [10.0**exponent for exponent in (-11.9, -3.1, -3.1, 3.9)]
     counts = histogram([torch.tensor(values[:2]), -torch.tensor([values[2:], [0.0, float("nan")]])])

@@ -86,19 +86,22 @@ def number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def name_line(axes: Axes, name: str, height: float) -> None:
-    """Write the name of a horizontal line below its right end."""
-    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    axes.annotate(name, (1, height), (0, -3), ha="right", va="top", color=GREY, **place)
+def name_line(axes: Axes, name: str, height: float, *, beside: bool = False) -> None:
+    """Write the name of a horizontal line below its right end, or beside it."""
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": GREY}
+    if beside:
+        axes.annotate(name, (1, height), (4, 0), ha="left", va="center", **place)
+    else:
+        axes.annotate(name, (1, height), (0, -3), ha="right", va="top", **place)
 
 
-def mark_constant_prediction(axes: Axes, records: Sequence[Record], name: bool = True) -> None:
+def mark_constant_prediction(axes: Axes, records: Sequence[Record], in_legend: bool = False) -> None:
     """A dotted line at the loss of always predicting the target's token frequencies, where that is known."""
-    entropy = records[0].facts.get("unigram_entropy")
+    entropy, name = records[0].facts.get("unigram_entropy"), "constant prediction"
     if entropy is not None:
-        axes.axhline(entropy, color=GREY, linestyle=":", linewidth=1.2)
-        if name:
-            name_line(axes, "constant prediction", entropy)
+        axes.axhline(entropy, color=GREY, linestyle=":", linewidth=1.2, label=name if in_legend else None)
+        if not in_legend:
+            name_line(axes, name, entropy)
 
 
 def mark_at_the_top(axes: Axes, positions: Sequence[float], color: str) -> None:

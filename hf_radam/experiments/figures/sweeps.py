@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -69,12 +70,18 @@ def warmup_sweep(records: Sequence[Record]) -> list[Record]:
     return largest if len(_lengths(largest)) >= LENGTHS_OF_A_SWEEP else []
 
 
-def _lengths(records: Sequence[Record]) -> list[float]:
-    return sorted({record.config["recipe"]["warmup_steps"] for record in records})
+def _length(record: Record) -> int:
+    """Updates of its linear warmup, which a recipe may give as a share of all."""
+    warmup_steps, updates = record.config["recipe"]["warmup_steps"], len(record.curves["step"])
+    return math.ceil(warmup_steps * updates) if warmup_steps < 1 else int(warmup_steps)
+
+
+def _lengths(records: Sequence[Record]) -> list[int]:
+    return sorted({_length(record) for record in records})
 
 
 def over_warmup_lengths(records: Sequence[Record]) -> Figure:
-    """Final loss and metric against the length of the warmup, a line for each rate; other recipes are level lines."""
+    """Final loss and metric against the length of the warmup, a line for each rate; level lines are other recipes."""
     figure, panels = _loss_and_metric(records)
     swept = warmup_sweep(records)
     lengths = _lengths(swept)
@@ -84,20 +91,20 @@ def over_warmup_lengths(records: Sequence[Record]) -> Figure:
     for number_of_rate, rate in enumerate(rates):
         aside = 0.06 * (number_of_rate - (len(rates) - 1) / 2)  # so that bars do not hide each other
         of_rate = [record for record in swept if record.learning_rate == rate]
-        of_length = [[r for r in of_rate if r.config["recipe"]["warmup_steps"] == length] for length in lengths]
+        of_length = [[record for record in of_rate if _length(record) == length] for length in lengths]
         present = [position for position, runs in enumerate(of_length) if runs]
         runs = [of_length[position] for position in present]
         for name, axes in panels.items():
             places = [position + aside for position in present]
             _mean_and_range(axes, places, runs, name, color=colors[rate], label=f"{optimizer}, lr {rate:g}")
-    others = by_recipe([record for record in records if record not in swept])
-    for (recipe, group), dashes in zip(others.items(), ("--", "-.", ":", (0, (1, 4)), (0, (6, 1))) * 9, strict=False):
-        for rate in rates:
-            runs = [record for record in group if record.learning_rate == rate]
-            for name, axes in panels.items() if runs else ():
-                mean = np.mean([number(record.final[name]) for record in runs])
-                style = {"color": colors[rate], "linestyle": dashes, "linewidth": 1.6}
-                axes.axhline(float(mean), label=f"{recipe} without warmup, lr {rate:g}", **style)  # pyright: ignore[reportArgumentType]
+    others = [record for record in records if record not in swept]
+    of_recipe, rates = colors_of(others), sorted({record.learning_rate for record in others})
+    dashes = dict(zip(rates, ("--", "-.", ":", (0, (1, 4)), (0, (6, 1))) * len(rates), strict=False))
+    for (recipe, rate), runs in statistics.by_rate(others).items():
+        label = recipe if len(rates) == 1 else f"{recipe}, lr {rate:g}"
+        style = {"color": of_recipe[recipe], "linestyle": dashes[rate], "linewidth": 1.6, "label": label}
+        for name, axes in panels.items():
+            axes.axhline(float(np.mean([number(record.final[name]) for record in runs])), **style)
     for axes in panels.values():
         axes.set(xlabel="updates of linear warmup")
         axes.set_xticks(range(len(lengths)), [f"{length:g}" for length in lengths])
@@ -129,7 +136,7 @@ def over_seeds(records: Sequence[Record]) -> Figure:
         axes.set_ylim(0, None)
     if "majority_class" in records[0].facts and name == records[0].metric:
         axes.axhline(records[0].facts["majority_class"], color=GREY, linestyle=":", linewidth=1.2)
-        name_line(axes, "majority class", records[0].facts["majority_class"])
+        name_line(axes, "majority\nclass", records[0].facts["majority_class"], beside=True)
     axes.set_xticks(range(len(labels)), labels)
     axes.grid(axis="x", visible=False)
     axes.set(
@@ -142,7 +149,7 @@ def _loss_and_metric(records: Sequence[Record]) -> tuple[Figure, dict[str, Axes]
     """A panel for the final loss, and one for the task's metric."""
     metric = records[0].metric
     figure, (loss, quality) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    mark_constant_prediction(loss, records, name=False)
+    mark_constant_prediction(loss, records, in_legend=True)
     loss.set(title="Final evaluation loss", ylabel=records[0].loss_unit)
     quality.set(title=f"Final {METRICS[metric].label}", yscale="linear" if METRICS[metric].higher_is_better else "log")
     return figure, {"loss": loss, metric: quality}
@@ -150,8 +157,9 @@ def _loss_and_metric(records: Sequence[Record]) -> tuple[Figure, dict[str, Axes]
 
 def _finish(figure: Figure, panels: dict[str, Axes]) -> Figure:
     for axes in panels.values():
-        if axes.get_yscale() == "linear":
-            axes.set_ylim(min(0, axes.get_ylim()[0]), None)
+        low, high = axes.get_ylim()
+        if axes.get_yscale() == "linear" and low < high / 2:  # else all points would lie at the top
+            axes.set_ylim(min(0, low), None)
     legend(figure, panels["loss"])
     return figure
 
