@@ -16,6 +16,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from filelock import FileLock
+from launching import run, torchrun
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from workers.sharded_checkpoint import END, SAVED_AT, Model, make_model, make_optimizer, steps_of, train, weights_of
@@ -43,14 +44,7 @@ CLASSES: dict[str, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
 
 
 def launch(processes: int, script: str, *arguments: object) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    done = subprocess.run(
-        [*command, str(HERE / "workers" / script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
-    )
-    assert done.returncode == 0, done.stderr
+    run([*torchrun(processes), str(HERE / "workers" / script), *map(str, arguments)], Path.cwd())
 
 
 @pytest.fixture(scope="session")
