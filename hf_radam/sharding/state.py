@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 
 from hf_radam.sharding.checkpoint import CheckpointError, OptimizerCheckpoint
-from hf_radam.sharding.distributed import PlainValues, unreadable
+from hf_radam.sharding.distributed import PlainValues, unreadable, unwritten
 from hf_radam.sharding.formats import SHARDED, WHOLE, find, read_checkpoint
 
 _T = TypeVar("_T")
@@ -44,6 +44,7 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         full: gather the state in the first process and write one file, `optimizer.bin`, instead.
 
     Raises:
+        CheckpointError: a process could not write its shards; the earlier save is as it was.
         ValueError: before the first step there is no state; the folder has a save of the other kind; or a parameter is
             not of the model.
         TypeError: the optimizer is DeepSpeed's.
@@ -76,8 +77,7 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
     if full:
         _on_first_process(lambda: torch.save(state, unfinished))
     else:
-        with _one_process_is_fine():
-            dcp.save({"optimizer": state}, storage_writer=dcp.FileSystemWriter(unfinished))
+        _write_shards({"optimizer": state}, unfinished)
     _on_first_process(lambda: _replace(unfinished, target))
 
 
@@ -116,14 +116,21 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         else:
             _load_whole(model, optimizer, path, own["state"], groups)
         for group, options in zip(optimizer.param_groups, groups, strict=True):  # a tuple may have become a list
-            kept = {
-                key: value for key, value in options.items() if key in group and key not in ("params", "param_names")
-            }
-            group.update(kept)
+            group.update({key: value for key, value in options.items() if key in group and key not in _OWN})
     except BaseException:
         if new:
             optimizer.state.clear()
         raise
+
+
+def _write_shards(state: dict[str, Any], folder: Path) -> None:
+    """Write what every process has, or nothing."""
+    with _one_process_is_fine():
+        try:
+            dcp.save(state, storage_writer=dcp.FileSystemWriter(folder))
+        except CheckpointException as error:  # raised in all processes, whichever failed
+            _on_first_process(lambda: _remove(folder))
+            raise unwritten(folder.parent, error) from error
 
 
 def _read_shards(state: dict[str, Any], folder: Path) -> None:
