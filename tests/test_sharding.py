@@ -19,7 +19,18 @@ from filelock import FileLock
 from launching import run, torchrun
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from workers.sharded_checkpoint import END, SAVED_AT, Model, make_model, make_optimizer, steps_of, train, weights_of
+from workers.sharded_checkpoint import (
+    END,
+    KINDS,
+    SAVED_AT,
+    TORCH_RADAM,
+    Model,
+    make_model,
+    make_optimizer,
+    steps_of,
+    train,
+    weights_of,
+)
 
 from hf_radam import RAdam, load_optimizer, save_optimizer
 from hf_radam.sharding import CheckpointError, read_checkpoint
@@ -34,11 +45,13 @@ TOLERANCE = 1e-6
 CONTROL = 1e-2
 
 LAYOUTS = ("fsdp", "tp")
-SAVES = ("sharded", "full", "flat", "accelerate_SHARDED_STATE_DICT", "accelerate_FULL_STATE_DICT")
+SAVES = ("sharded", "full", "flat", *(f"accelerate_{kind}" for kind in KINDS))
 WAYS = (*SAVES, "sharded_by_accelerate", "full_by_accelerate")
+# Saved by torch's RAdam and loaded in ours, and the other way.
+INTERCHANGES = (*(f"torch_{kind}" for kind in KINDS), *(f"{kind}_in_torch" for kind in KINDS))
 CLASSES: dict[str, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
     "hf_radam.RAdam": (RAdam, {}),
-    "torch.optim.RAdam": (torch.optim.RAdam, {"decoupled_weight_decay": True}),
+    "torch.optim.RAdam": (TORCH_RADAM, {}),
     "torch.optim.AdamW": (torch.optim.AdamW, {}),
 }
 
@@ -94,6 +107,25 @@ def test_same_processes_go_on_bit_for_bit(saves: Callable[[str], Path], layout: 
     assert difference(torch.load(folder / f"{way}_on_2_{layout}.pt"), torch.load(folder / "uninterrupted.pt")) == 0
 
 
+@pytest.mark.parametrize("way", INTERCHANGES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_same_processes_go_on_with_the_other_class(saves: Callable[[str], Path], layout: str, way: str) -> None:
+    folder = saves(layout)
+    weights = torch.load(folder / f"{way}_on_2_{layout}.pt")
+    assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE
+
+
+@pytest.mark.parametrize("way", INTERCHANGES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_process_goes_on_with_the_other_class(saves: Callable[[str], Path], layout: str, way: str) -> None:
+    folder = saves(layout)
+    cls, save = (
+        (RAdam, way) if way.startswith("torch") else (TORCH_RADAM, f"accelerate_{way.removesuffix('_in_torch')}")
+    )
+    weights = resumed(folder, lambda model, optimizer: load_optimizer(model, optimizer, folder / save), cls=cls)
+    assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE
+
+
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_one_process_goes_on(saves: Callable[[str], Path], layout: str, save: str) -> None:
@@ -113,7 +145,7 @@ def test_without_loading_the_tests_above_would_fail(saves: Callable[[str], Path]
 def test_four_processes_go_on(saves: Callable[[str], Path], layout: str) -> None:
     folder = saves(layout)
     launch(4, "sharded_checkpoint.py", "resume", layout, folder)
-    for way in WAYS:
+    for way in (*WAYS, *INTERCHANGES):
         weights = torch.load(folder / f"{way}_on_4_{layout}.pt")
         assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE, way
 
