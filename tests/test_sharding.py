@@ -397,6 +397,26 @@ def test_classes_interchange(by: str, to: str, full: bool) -> None:
     assert steps_of(other) == {END}
 
 
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_used_optimizer_goes_back(name: str, full: bool) -> None:
+    """Also one of torch's, which has no state of the parameter without a gradient."""
+    model, optimizer = trained(CLASSES[name][0], **CLASSES[name][1])
+    save_optimizer(model, optimizer, "saved", full=full)
+    weights = weights_of(model)
+    train(model, optimizer, range(SAVED_AT, END))
+    expected = weights_of(model)
+
+    with pytest.raises(CheckpointError):
+        load_optimizer(model, optimizer, "nowhere")
+    assert steps_of(optimizer) == {END}
+    load_optimizer(model, optimizer, "saved")
+    assert steps_of(optimizer) == {SAVED_AT}
+    model.load_state_dict(weights)
+    train(model, optimizer, range(SAVED_AT, END))
+    assert difference(weights_of(model), expected) == 0
+
+
 def test_groups_may_be_split_as_their_options_agree() -> None:
     model, optimizer = trained()
     save_optimizer(model, optimizer, "saved")

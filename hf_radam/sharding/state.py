@@ -100,10 +100,15 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         TypeError: the optimizer is DeepSpeed's.
     """
     optimizer = _unwrap(model, optimizer)
-    new = not optimizer.state
-    if new and any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    # New, or one of torch's that has met no gradient of some parameter.
+    incomplete = any(p.requires_grad and not optimizer.state.get(p) for p in params)
+    if incomplete and any(p.grad is not None for p in params):
         raise ValueError("a new optimizer cannot be loaded while there are gradients; call zero_grad() first")
+    before = dict(optimizer.state)
     try:
+        if incomplete:  # torch makes state for all parameters or none, and takes no checkpoint of some
+            optimizer.state.clear()
         own: Any = get_optimizer_state_dict(model, optimizer)  # makes state, by a step at a learning rate of 0
         path, groups, absent = _on_first_process(lambda: _plan(own, Path(directory)))
         for name in absent:  # as after steps without a gradient
@@ -118,8 +123,9 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         for group, options in zip(optimizer.param_groups, groups, strict=True):  # a tuple may have become a list
             group.update({key: value for key, value in options.items() if key in group and key not in _OWN})
     except BaseException:
-        if new:
+        if incomplete:
             optimizer.state.clear()
+            optimizer.state.update(before)
         raise
 
 
