@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import pickle
@@ -18,6 +19,7 @@ from accelerate import Accelerator
 from filelock import FileLock
 from launching import run, torchrun
 from torch import Tensor, nn
+from torch.distributed.checkpoint import FileSystemWriter
 from torch.optim import Optimizer
 from workers.sharded_checkpoint import (
     END,
@@ -368,6 +370,17 @@ def test_a_failed_save_leaves_the_earlier_one(full: bool, monkeypatch: pytest.Mo
         Path("saved/optimizer_0").rename("saved/.optimizer_0.old")
     fresh_model = make_model()
     fresh = make_optimizer(fresh_model)
+    load_optimizer(fresh_model, fresh, "saved")
+    assert steps_of(fresh) == {SAVED_AT}
+
+    def full_disk(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((torch, "save") if full else (FileSystemWriter, "write_data")), full_disk)
+        with pytest.raises(CheckpointError, match=r"process 0 cannot write to saved \(.*left on device\); make room"):
+            save_optimizer(model, optimizer, "saved", full=full)
+    assert [path.name for path in Path("saved").iterdir()] == ["optimizer.bin" if full else "optimizer_0"]
     load_optimizer(fresh_model, fresh, "saved")
     assert steps_of(fresh) == {SAVED_AT}
 

@@ -44,7 +44,7 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         full: gather the state in the first process and write one file, `optimizer.bin`, instead.
 
     Raises:
-        CheckpointError: a process could not write its shards; the earlier save is as it was.
+        CheckpointError: a process could not write; the earlier save is as it was.
         ValueError: before the first step there is no state; the folder has a save of the other kind; or a parameter is
             not of the model.
         TypeError: the optimizer is DeepSpeed's.
@@ -75,7 +75,7 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
     options = StateDictOptions(full_state_dict=full, cpu_offload=full)
     state = get_optimizer_state_dict(model, optimizer, options=options)
     if full:
-        _on_first_process(lambda: torch.save(state, unfinished))
+        _on_first_process(lambda: _write_whole(state, unfinished))
     else:
         _write_shards({"optimizer": state}, unfinished)
     _on_first_process(lambda: _replace(unfinished, target))
@@ -136,7 +136,16 @@ def _write_shards(state: dict[str, Any], folder: Path) -> None:
             dcp.save(state, storage_writer=dcp.FileSystemWriter(folder))
         except CheckpointException as error:  # raised in all processes, whichever failed
             _on_first_process(lambda: _remove(folder))
-            raise unwritten(folder.parent, error) from error
+            rank, (cause, _) = min(error.failures.items())
+            raise unwritten(folder.parent, rank, cause) from error
+
+
+def _write_whole(state: dict[str, Any], path: Path) -> None:
+    try:
+        torch.save(state, path)
+    except (OSError, RuntimeError) as error:  # the latter is what torch makes of a full disk
+        _remove(path)
+        raise unwritten(path.parent, 0, error) from error
 
 
 def _read_shards(state: dict[str, Any], folder: Path) -> None:

@@ -110,7 +110,9 @@ def refuse_a_full_disk(model: nn.Module, optimizer: Optimizer, folder: Path) -> 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dcp.FileSystemWriter, "write_data", full_in_one)
-        with pytest.raises(CheckpointError, match=r"process 1 cannot write .* \(OSError: .*No space left on device\)"):
+        with pytest.raises(
+            CheckpointError, match=r"process 1 cannot write to .* \(OSError: .*No space left on device\)"
+        ):
             save_optimizer(model, optimizer, folder)
     assert [path.name for path in folder.iterdir()] == ["optimizer_0"]
 
