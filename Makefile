@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: compare test test-slow style readme cards
+.PHONY: compare test test-gpu test-slow style readme cards
 
 compare: .venv/.installed
 	$(BIN)/python scripts/compare.py
 
 test: .venv/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# On a machine with a CUDA GPU, which the other tests do not see.
+test-gpu: .venv/.installed
+	TEST_GPU=1 $(BIN)/python -m pytest tests/test_devices.py
 
 # Four processes, two-dimensional meshes, DeepSpeed (whose first run compiles for minutes).
 test-slow: .venv/.installed

@@ -65,10 +65,13 @@ class WholeBatchLossMixin(_Trainer):
         modes = [(module, module.training) for module in model.modules()]
         model.eval()  # dropout, and the statistics of batch norms
         losses: list[Any] = []
+        device = self.args.device
+        of_device = [] if device.type == "cpu" else [device]  # the CPU's generator is forked in any case
         try:
             with torch.no_grad(), self.compute_loss_context_manager():
                 for items in (count, 2 * count):
-                    with torch.random.fork_rng():  # the same draws for both, and none taken from the training
+                    # The same draws for both, and none taken from the training.
+                    with torch.random.fork_rng(of_device, device_type=device.type):
                         loss: Any = super().compute_loss(model, dict(inputs), num_items_in_batch=items)
                     losses.append(loss.detach().float().clone())
         finally:

@@ -198,6 +198,21 @@ class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
             self.args = original
         return options.get("optimizer_dict")
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As in Transformers; also for FSDP2 in fp16.
+
+        There torch makes the state that it loads into by a step, through a scaler that has scaled nothing and refuses.
+        """
+        optimizer: Any = self.optimizer
+        scaler = getattr(optimizer, "scaler", None)
+        if scaler is None:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        optimizer.scaler = None
+        try:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        finally:
+            optimizer.scaler = scaler
+
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """As in Transformers; warns once where warmup steps meet an optimizer that brings its own."""
         warmup_steps = self.args.get_warmup_steps(num_training_steps)

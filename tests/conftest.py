@@ -6,6 +6,9 @@ from typing import Any
 
 # One thread each: the suite runs several processes, and threads that wait for each other cost more than they give.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The tests are about the CPU, on every machine; `make test-gpu` runs those of the GPU.
+if os.environ.get("TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import pytest
 import torch

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import torch
 from torch import Tensor
@@ -15,6 +19,11 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "scripts" / "accelerate_configs"
 WORKERS = ROOT / "tests" / "distributed"
+
+# Launched trainings are about CPU processes on gloo: two of them would meet on the only GPU of a machine.
+ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+TIMEOUT = 300  # seconds; a launch takes 20 to 60 on a machine of its own
+GRACE = 45  # torchrun gives its workers 30
 
 MODELS = ("bert", "marian", "llama")
 FURTHER = ("llama_tied", "llama_half_frozen", "llama_lora")
@@ -57,7 +66,12 @@ def torchrun(processes: int) -> list[str]:
 
 
 def train(
-    launcher: list[str], cases: Mapping[str, Any], folder: Path, name: str = "job", results: bool = True
+    launcher: list[str],
+    cases: Mapping[str, Any],
+    folder: Path,
+    name: str = "job",
+    results: bool = True,
+    timeout: float = TIMEOUT,
 ) -> dict[str, Any]:
     """Run `distributed/train.py` on cases; returns its results, and under "output" what it wrote to the terminal.
 
@@ -65,17 +79,61 @@ def train(
     """
     description, out = folder / f"{name}.json", folder / f"{name}.pt"
     description.write_text(json.dumps(cases))
-    output = run([*launcher, str(WORKERS / "train.py"), str(description), str(out)], cwd=folder)
+    output = run([*launcher, str(WORKERS / "train.py"), str(description), str(out)], folder, timeout)
     return {**(torch.load(out, weights_only=False) if results else {}), "output": output}
 
 
-def run(command: list[str], cwd: Path, timeout: int = 300) -> str:
-    """Run a command to its good end; returns what it wrote to the terminal."""
-    done = subprocess.run(
-        command, cwd=cwd, timeout=timeout, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+def run(command: list[str], cwd: Path, timeout: float = TIMEOUT) -> str:
+    """Run a command to its good end; returns what it wrote to the terminal.
+
+    Once more where its port was taken between the launcher's look for a free one and its use.
+    """
+    status, output = _attempt(command, cwd, timeout)
+    if status and re.search("EADDRINUSE|address already in use", output, re.IGNORECASE):
+        status, output = _attempt(command, cwd, timeout)
+    if status != 0:
+        ended = f"not done after {timeout} s" if status is None else f"ended with status {status}"
+        raise AssertionError(f"{command} {ended}:\n{excerpt(output)}")
+    return output
+
+
+def _attempt(command: list[str], cwd: Path, timeout: float) -> tuple[int | None, str]:
+    """Exit status, None where the time was up, and output."""
+    with tempfile.TemporaryFile("w+") as log:  # a pipe would be held open by any process that is left
+        process = start(command, cwd, log)
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            end(process)
+        log.seek(0)
+        return status, log.read()
+
+
+def start(command: list[str], cwd: Path, log: TextIO) -> subprocess.Popen[str]:
+    """Start a launcher in a session of its own."""
+    return subprocess.Popen(
+        command, cwd=cwd, stdout=log, stderr=log, text=True, env=os.environ | ENVIRONMENT, start_new_session=True
     )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a launcher and its workers; they have sessions of their own, so that only torchrun can end them."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def excerpt(output: str, limit: int = 6000) -> str:
+    """The first traceback, from which those of other processes follow, and the end."""
+    first = max(output.find("Traceback (most recent call last)"), 0)
+    rest = output[first + limit :]
+    return output[first : first + limit] + ("\n[...]\n" if len(rest) > limit else "") + rest[-limit:]
 
 
 def residual(results: dict[str, Any], trajectory: Tensor) -> tuple[float, float]:

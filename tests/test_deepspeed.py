@@ -16,6 +16,7 @@ from hf_radam.trainer import keep_in_deepspeed
 needs_deepspeed = pytest.mark.skipif(
     find_spec("deepspeed") is None, reason="needs `pip install deepspeed --no-build-isolation`; make test-slow does it"
 )
+TIMEOUT = 900  # seconds: the first launch compiles for over 2 minutes
 # Configuration, what is added on the command line, and the stage and offloading that must come of it.
 ENGINES: dict[str, tuple[str, list[str], int, str]] = {
     "zero1": ("deepspeed_zero2", ["--zero_stage", "1"], 1, "none"),
@@ -41,7 +42,7 @@ def test_follows_the_reference_and_resumes(name: str, reference: dict[str, Tenso
     resumed = {
         f"from_{step}": {**long, "output_dir": "resumed", "resume": f"straight/checkpoint-{step}"} for step in (3, 12)
     }
-    results = train(engine.launcher, {**cases, **resumed}, tmp_path)
+    results = train(engine.launcher, {**cases, **resumed}, tmp_path, timeout=TIMEOUT)
     for case in (*cases, *resumed):
         assert results[case]["optimizer"] == "RAdam"
         assert results[case]["deepspeed"]["stage"] == stage
@@ -52,6 +53,15 @@ def test_follows_the_reference_and_resumes(name: str, reference: dict[str, Tenso
     assert_follows(results["straight"], reference["long"], engine, "other_world")
     for case in resumed:
         assert_follows(results[case], results["straight"]["trajectory"], engine, "same_world")
+        assert len(results[case]["trajectory"]) == 30 - int(case.rpartition("_")[2])
+
+    # The control: the optimizer's state is read, and DeepSpeed does not go on without.
+    states = list((tmp_path / "straight/checkpoint-12/global_step12").glob("*optim_states.pt"))
+    assert len(states) == 2
+    for state in states:
+        state.unlink()
+    with pytest.raises(AssertionError, match="optim_states"):
+        train(engine.launcher, {"lost": resumed["from_12"]}, tmp_path, "lost", timeout=TIMEOUT)
 
 
 @pytest.mark.slow
@@ -67,7 +77,7 @@ def test_a_config_file_with_an_optimizer_is_refused_at_the_start(tmp_path: Path)
     launcher = accelerate("ddp")
     launcher[launcher.index("--config_file") + 1] = str(tmp_path / "accelerate.yaml")
     with pytest.raises(AssertionError, match="delete that section, or pass optim='adamw_torch' to use it"):
-        train(launcher, {"bert": {"model": "bert", "output_dir": "out"}}, tmp_path)
+        train(launcher, {"bert": {"model": "bert", "output_dir": "out"}}, tmp_path, timeout=TIMEOUT)
 
 
 def test_the_optimizer_is_kept() -> None:

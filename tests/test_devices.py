@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from hf_radam import RAdam, RAdamTrainer, RAdamTrainingArguments
 
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: make test-gpu")
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_gpu)])
 implementations = pytest.mark.parametrize("name", IMPLEMENTATIONS)
 

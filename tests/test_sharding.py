@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import pickle
@@ -16,9 +17,22 @@ import pytest
 import torch
 from accelerate import Accelerator
 from filelock import FileLock
+from launching import run, torchrun
 from torch import Tensor, nn
+from torch.distributed.checkpoint import FileSystemWriter
 from torch.optim import Optimizer
-from workers.sharded_checkpoint import END, SAVED_AT, Model, make_model, make_optimizer, steps_of, train, weights_of
+from workers.sharded_checkpoint import (
+    END,
+    KINDS,
+    SAVED_AT,
+    TORCH_RADAM,
+    Model,
+    make_model,
+    make_optimizer,
+    steps_of,
+    train,
+    weights_of,
+)
 
 from hf_radam import RAdam, load_optimizer, save_optimizer
 from hf_radam.sharding import CheckpointError, read_checkpoint
@@ -33,24 +47,19 @@ TOLERANCE = 1e-6
 CONTROL = 1e-2
 
 LAYOUTS = ("fsdp", "tp")
-SAVES = ("sharded", "full", "flat", "accelerate_SHARDED_STATE_DICT", "accelerate_FULL_STATE_DICT")
+SAVES = ("sharded", "full", "flat", *(f"accelerate_{kind}" for kind in KINDS))
 WAYS = (*SAVES, "sharded_by_accelerate", "full_by_accelerate")
+# Saved by torch's RAdam and loaded in ours, and the other way.
+INTERCHANGES = (*(f"torch_{kind}" for kind in KINDS), *(f"{kind}_in_torch" for kind in KINDS))
 CLASSES: dict[str, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
     "hf_radam.RAdam": (RAdam, {}),
-    "torch.optim.RAdam": (torch.optim.RAdam, {"decoupled_weight_decay": True}),
+    "torch.optim.RAdam": (TORCH_RADAM, {}),
     "torch.optim.AdamW": (torch.optim.AdamW, {}),
 }
 
 
 def launch(processes: int, script: str, *arguments: object) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    done = subprocess.run(
-        [*command, str(HERE / "workers" / script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
-    )
-    assert done.returncode == 0, done.stderr
+    run([*torchrun(processes), str(HERE / "workers" / script), *map(str, arguments)], Path.cwd())
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +109,25 @@ def test_same_processes_go_on_bit_for_bit(saves: Callable[[str], Path], layout: 
     assert difference(torch.load(folder / f"{way}_on_2_{layout}.pt"), torch.load(folder / "uninterrupted.pt")) == 0
 
 
+@pytest.mark.parametrize("way", INTERCHANGES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_same_processes_go_on_with_the_other_class(saves: Callable[[str], Path], layout: str, way: str) -> None:
+    folder = saves(layout)
+    weights = torch.load(folder / f"{way}_on_2_{layout}.pt")
+    assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE
+
+
+@pytest.mark.parametrize("way", INTERCHANGES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_process_goes_on_with_the_other_class(saves: Callable[[str], Path], layout: str, way: str) -> None:
+    folder = saves(layout)
+    cls, save = (
+        (RAdam, way) if way.startswith("torch") else (TORCH_RADAM, f"accelerate_{way.removesuffix('_in_torch')}")
+    )
+    weights = resumed(folder, lambda model, optimizer: load_optimizer(model, optimizer, folder / save), cls=cls)
+    assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE
+
+
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_one_process_goes_on(saves: Callable[[str], Path], layout: str, save: str) -> None:
@@ -119,7 +147,7 @@ def test_without_loading_the_tests_above_would_fail(saves: Callable[[str], Path]
 def test_four_processes_go_on(saves: Callable[[str], Path], layout: str) -> None:
     folder = saves(layout)
     launch(4, "sharded_checkpoint.py", "resume", layout, folder)
-    for way in WAYS:
+    for way in (*WAYS, *INTERCHANGES):
         weights = torch.load(folder / f"{way}_on_4_{layout}.pt")
         assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE, way
 
@@ -345,6 +373,17 @@ def test_a_failed_save_leaves_the_earlier_one(full: bool, monkeypatch: pytest.Mo
     load_optimizer(fresh_model, fresh, "saved")
     assert steps_of(fresh) == {SAVED_AT}
 
+    def full_disk(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((torch, "save") if full else (FileSystemWriter, "write_data")), full_disk)
+        with pytest.raises(CheckpointError, match=r"process 0 cannot write to saved \(.*left on device\); make room"):
+            save_optimizer(model, optimizer, "saved", full=full)
+    assert [path.name for path in Path("saved").iterdir()] == ["optimizer.bin" if full else "optimizer_0"]
+    load_optimizer(fresh_model, fresh, "saved")
+    assert steps_of(fresh) == {SAVED_AT}
+
     save_optimizer(model, optimizer, "saved", full=full)
     assert [path.name for path in Path("saved").iterdir()] == ["optimizer.bin" if full else "optimizer_0"]
     load_optimizer(fresh_model, fresh, "saved")
@@ -369,6 +408,26 @@ def test_classes_interchange(by: str, to: str, full: bool) -> None:
     train(other_model, other, range(SAVED_AT, END))
     assert difference(weights_of(other_model), weights_of(model)) == 0
     assert steps_of(other) == {END}
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_used_optimizer_goes_back(name: str, full: bool) -> None:
+    """Also one of torch's, which has no state of the parameter without a gradient."""
+    model, optimizer = trained(CLASSES[name][0], **CLASSES[name][1])
+    save_optimizer(model, optimizer, "saved", full=full)
+    weights = weights_of(model)
+    train(model, optimizer, range(SAVED_AT, END))
+    expected = weights_of(model)
+
+    with pytest.raises(CheckpointError):
+        load_optimizer(model, optimizer, "nowhere")
+    assert steps_of(optimizer) == {END}
+    load_optimizer(model, optimizer, "saved")
+    assert steps_of(optimizer) == {SAVED_AT}
+    model.load_state_dict(weights)
+    train(model, optimizer, range(SAVED_AT, END))
+    assert difference(weights_of(model), expected) == 0
 
 
 def test_groups_may_be_split_as_their_options_agree() -> None:

@@ -357,6 +357,22 @@ def test_accumulation_does_not_scale_the_loss(kind: str) -> None:
     assert torch.allclose(accumulated(kind, 1), accumulated(kind, 4), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda:1", "xpu:1"])
+def test_the_probe_asks_the_device_in_use_alone_for_its_random_state(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = RAdamTrainer(Classifier(), arguments(), train_dataset=EXAMPLES)  # pyright: ignore[reportArgumentType]
+    inputs = {"x": torch.ones(2, 4), "labels": torch.tensor([0, 1])}
+    asked: list[str] = []
+    for kind in ("cuda", "xpu"):  # a machine with several
+        monkeypatch.setattr(getattr(torch, kind), "device_count", lambda: 8)
+        monkeypatch.setattr(getattr(torch, kind), "get_rng_state", lambda of: asked.append(str(of)))
+        monkeypatch.setattr(getattr(torch, kind), "set_rng_state", lambda *_: None)
+    monkeypatch.setattr(type(trainer.args), "device", torch.device(device))
+    assert trainer._probe(trainer.model, inputs, torch.tensor(2))
+    assert asked == ([] if device == "cpu" else [device] * 2)
+
+
 def test_a_loss_of_the_users_own_is_left_alone() -> None:
     """As Transformers has it: four parts, each the mean over its own."""
     start = torch.cat([p.detach().flatten() for p in Classifier().parameters()])

@@ -11,7 +11,7 @@ import torch
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is none, is incomplete, or does not fit; the message is one line for the user."""
+    """A checkpoint that is none, is incomplete, does not fit or cannot be written; the message is one line."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,14 @@ def unreadable(folder: Path, error: CheckpointException) -> CheckpointError:
     return CheckpointError(f"{folder} has a shard that cannot be read ({cause}); copy the checkpoint anew")
 
 
+def unwritten(folder: Path, rank: int, cause: BaseException) -> CheckpointError:
+    """What to raise for an error in a save, whose message may have many lines."""
+    return CheckpointError(
+        f"process {rank} cannot write to {folder} ({type(cause).__name__}: {first_line(cause)}); make room there or "
+        "give another folder: an earlier save is as it was"
+    )
+
+
 class PlainValues(DefaultLoadPlanner):
     """The default planner unpickles whatever stands for a value that is no tensor; this one refuses all but values."""
 

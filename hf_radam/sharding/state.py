@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 
 from hf_radam.sharding.checkpoint import CheckpointError, OptimizerCheckpoint
-from hf_radam.sharding.distributed import PlainValues, unreadable
+from hf_radam.sharding.distributed import PlainValues, unreadable, unwritten
 from hf_radam.sharding.formats import SHARDED, WHOLE, find, read_checkpoint
 
 _T = TypeVar("_T")
@@ -44,6 +44,7 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         full: gather the state in the first process and write one file, `optimizer.bin`, instead.
 
     Raises:
+        CheckpointError: a process could not write; the earlier save is as it was.
         ValueError: before the first step there is no state; the folder has a save of the other kind; or a parameter is
             not of the model.
         TypeError: the optimizer is DeepSpeed's.
@@ -74,10 +75,9 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
     options = StateDictOptions(full_state_dict=full, cpu_offload=full)
     state = get_optimizer_state_dict(model, optimizer, options=options)
     if full:
-        _on_first_process(lambda: torch.save(state, unfinished))
+        _on_first_process(lambda: _write_whole(state, unfinished))
     else:
-        with _one_process_is_fine():
-            dcp.save({"optimizer": state}, storage_writer=dcp.FileSystemWriter(unfinished))
+        _write_shards({"optimizer": state}, unfinished)
     _on_first_process(lambda: _replace(unfinished, target))
 
 
@@ -100,10 +100,15 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         TypeError: the optimizer is DeepSpeed's.
     """
     optimizer = _unwrap(model, optimizer)
-    new = not optimizer.state
-    if new and any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    # New, or one of torch's that has met no gradient of some parameter.
+    incomplete = any(p.requires_grad and not optimizer.state.get(p) for p in params)
+    if incomplete and any(p.grad is not None for p in params):
         raise ValueError("a new optimizer cannot be loaded while there are gradients; call zero_grad() first")
+    before = dict(optimizer.state)
     try:
+        if incomplete:  # torch makes state for all parameters or none, and takes no checkpoint of some
+            optimizer.state.clear()
         own: Any = get_optimizer_state_dict(model, optimizer)  # makes state, by a step at a learning rate of 0
         path, groups, absent = _on_first_process(lambda: _plan(own, Path(directory)))
         for name in absent:  # as after steps without a gradient
@@ -116,14 +121,31 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         else:
             _load_whole(model, optimizer, path, own["state"], groups)
         for group, options in zip(optimizer.param_groups, groups, strict=True):  # a tuple may have become a list
-            kept = {
-                key: value for key, value in options.items() if key in group and key not in ("params", "param_names")
-            }
-            group.update(kept)
+            group.update({key: value for key, value in options.items() if key in group and key not in _OWN})
     except BaseException:
-        if new:
+        if incomplete:
             optimizer.state.clear()
+            optimizer.state.update(before)
         raise
+
+
+def _write_shards(state: dict[str, Any], folder: Path) -> None:
+    """Write what every process has, or nothing."""
+    with _one_process_is_fine():
+        try:
+            dcp.save(state, storage_writer=dcp.FileSystemWriter(folder))
+        except CheckpointException as error:  # raised in all processes, whichever failed
+            _on_first_process(lambda: _remove(folder))
+            rank, (cause, _) = min(error.failures.items())
+            raise unwritten(folder.parent, rank, cause) from error
+
+
+def _write_whole(state: dict[str, Any], path: Path) -> None:
+    try:
+        torch.save(state, path)
+    except (OSError, RuntimeError) as error:  # the latter is what torch makes of a full disk
+        _remove(path)
+        raise unwritten(path.parent, 0, error) from error
 
 
 def _read_shards(state: dict[str, Any], folder: Path) -> None:

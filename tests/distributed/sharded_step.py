@@ -143,20 +143,23 @@ def _tensors() -> list[Tensor]:
 
 def placements(mesh: DeviceMesh) -> None:
     """Gradients that are placed otherwise are redistributed; one on another mesh is refused, and nothing has moved."""
-    gradient = torch.arange(15.0).reshape(5, 3)
-    expected = nn.Parameter(torch.ones(5, 3))
-    expected.grad = gradient.clone()
-    torch.optim.RAdam([expected], lr=0.1).step()
-    parts: dict[str, DTensor] = {
-        "replicated": distribute_tensor(gradient, mesh, [Replicate()]),
-        "other dimension": distribute_tensor(gradient, mesh, [Shard(1)]),
-        "partial": DTensor.from_local(gradient / mesh.size(), mesh, [Partial()]),
+    gradient = torch.arange(15.0).reshape(5, 3) / 15
+    parts: dict[str, Callable[[Tensor], DTensor]] = {
+        "replicated": lambda t: distribute_tensor(t, mesh, [Replicate()]),
+        "other dimension": lambda t: distribute_tensor(t, mesh, [Shard(1)]),
+        "partial": lambda t: DTensor.from_local(t / mesh.size(), mesh, [Partial()]),
     }
-    for part in parts.values():
-        p = nn.Parameter(distribute_tensor(torch.ones(5, 3), mesh, [Shard(0)]))
-        p.grad = part
-        RAdam([p], lr=0.1).step()
-        assert_close([whole(p)], [whole(expected)], 1e-6)
+    for options in IMPLEMENTATIONS.values():
+        expected = nn.Parameter(torch.ones(5, 3))
+        placed = [nn.Parameter(distribute_tensor(torch.ones(5, 3), mesh, [Shard(0)])) for _ in parts]
+        theirs, ours = torch.optim.RAdam([expected], lr=0.1), RAdam(placed, lr=0.1, **options)
+        for step in range(10):  # start-up is over after 5
+            expected.grad = gradient * (-0.9) ** step
+            for p, place in zip(placed, parts.values(), strict=True):
+                p.grad = place(expected.grad.clone())
+            theirs.step()
+            ours.step()
+        assert_close([whole(p) for p in placed], [whole(expected)] * len(parts), 1e-6)
     p = nn.Parameter(distribute_tensor(torch.ones(5, 3), mesh, [Shard(0)]))
     other = init_device_mesh("cpu", (1, mesh.size()))
     p.grad = distribute_tensor(gradient, other, [Replicate(), Shard(0)])

@@ -99,6 +99,8 @@ def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
         callbacks=[trajectory],
         optimizer_cls_and_kwargs=(RAdam, {"lr": args.learning_rate}) if case.get("plain_trainer") else None,
     )
+    if case.get("scaler"):  # what fp16 adds, which Accelerate refuses on a CPU
+        trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
     trainer.train(resume_from_checkpoint=case.get("resume"))
     found = {
         "optimizer": type(innermost(trainer.optimizer)).__name__,

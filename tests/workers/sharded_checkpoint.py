@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -25,8 +28,11 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.optim import Optimizer
 
 from hf_radam import RAdam, load_optimizer, save_optimizer
+from hf_radam.sharding import CheckpointError
 
 SAVED_AT, END = 4, 12  # in start-up, and well after it
+KINDS = ("SHARDED_STATE_DICT", "FULL_STATE_DICT")  # of Accelerate
+TORCH_RADAM = partial(torch.optim.RAdam, decoupled_weight_decay=True)
 
 
 class Model(nn.Module):
@@ -93,15 +99,30 @@ def shard(model: Model, layout: str) -> Model:
     return model
 
 
+def refuse_a_full_disk(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
+    """One process cannot write its shards: all say so, and nothing is left of it."""
+    write_data = dcp.FileSystemWriter.write_data
+
+    def full_in_one(*args: Any) -> Any:
+        if dist.get_rank() == dist.get_world_size() - 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_data(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dcp.FileSystemWriter, "write_data", full_in_one)
+        with pytest.raises(
+            CheckpointError, match=r"process 1 cannot write to .* \(OSError: .*No space left on device\)"
+        ):
+            save_optimizer(model, optimizer, folder)
+    assert [path.name for path in folder.iterdir()] == ["optimizer_0"]
+
+
 def main() -> None:
     """Save (and resume at once), or resume from the saves of another number of processes."""
     what, layout, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     accelerator: Any = PartialState(cpu=True)  # also starts gloo
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    plugins = {
-        kind: FullyShardedDataParallelPlugin(fsdp_version=2, state_dict_type=kind)
-        for kind in ("SHARDED_STATE_DICT", "FULL_STATE_DICT")
-    }
+    plugins = {kind: FullyShardedDataParallelPlugin(fsdp_version=2, state_dict_type=kind) for kind in KINDS}
 
     def part() -> tuple[int, int]:
         return (rank, ranks) if layout == "fsdp" else (0, 1)
@@ -126,23 +147,33 @@ def main() -> None:
             save_fsdp_optimizer(plugin, accelerator, optimizer, model, folder / f"accelerate_{kind}")
         train(model, optimizer, range(SAVED_AT, END), *part())
         keep("uninterrupted", model)
+        refuse_a_full_disk(model, optimizer, folder / "sharded")
+        model = shard(make_model(), layout)
+        optimizer = make_optimizer(model, TORCH_RADAM)
+        train(model, optimizer, range(SAVED_AT), *part())
+        for kind, plugin in plugins.items():
+            save_fsdp_optimizer(plugin, accelerator, optimizer, model, folder / f"torch_{kind}")
     dist.barrier()
+
+    def by_us(saved: str) -> Callable[[nn.Module, Optimizer], None]:
+        return lambda model, optimizer: load_optimizer(model, optimizer, folder / saved)
 
     def by_accelerate(kind: str, saved: str) -> Callable[[nn.Module, Optimizer], None]:
         return lambda model, optimizer: load_fsdp_optimizer(
             plugins[kind], accelerator, optimizer, model, folder / saved
         )
 
-    ways: dict[str, Callable[[nn.Module, Optimizer], None]] = {
-        name: lambda model, optimizer, name=name: load_optimizer(model, optimizer, folder / name)
-        for name in ("sharded", "full", "flat", "accelerate_SHARDED_STATE_DICT", "accelerate_FULL_STATE_DICT")
+    names = ["sharded", "full", "flat", *(f"{by}_{kind}" for by in ("accelerate", "torch") for kind in KINDS)]
+    ways: dict[str, tuple[Callable[..., Optimizer], Callable[[nn.Module, Optimizer], None]]] = {
+        **{name: (RAdam, by_us(name)) for name in names},
+        "sharded_by_accelerate": (RAdam, by_accelerate("SHARDED_STATE_DICT", "sharded")),
+        "full_by_accelerate": (RAdam, by_accelerate("FULL_STATE_DICT", "full")),
+        **{f"{kind}_in_torch": (TORCH_RADAM, by_us(f"accelerate_{kind}")) for kind in KINDS},
     }
-    ways["sharded_by_accelerate"] = by_accelerate("SHARDED_STATE_DICT", "sharded")
-    ways["full_by_accelerate"] = by_accelerate("FULL_STATE_DICT", "full")
     saved = torch.load(folder / "saved.pt")
-    for name, load in ways.items():
+    for name, (cls, load) in ways.items():
         model = shard(make_model(saved), layout)
-        optimizer = make_optimizer(model)
+        optimizer = make_optimizer(model, cls)
         load(model, optimizer)
         assert all(torch.equal(value, saved[key]) for key, value in weights_of(model).items()), f"{name} moved a weight"
         assert steps_of(optimizer) == {SAVED_AT}, f"{name} counts {steps_of(optimizer)}"
