@@ -142,7 +142,7 @@ def _tensors() -> list[Tensor]:
 
 
 def placements(mesh: DeviceMesh) -> None:
-    """Gradients that are placed otherwise are redistributed; one on another mesh is refused, and nothing has moved."""
+    """Gradients that are placed otherwise are redistributed; others are refused, and nothing has moved."""
     gradient = torch.arange(15.0).reshape(5, 3) / 15
     parts: dict[str, Callable[[Tensor], DTensor]] = {
         "replicated": lambda t: distribute_tensor(t, mesh, [Replicate()]),
@@ -162,9 +162,13 @@ def placements(mesh: DeviceMesh) -> None:
         assert_close([whole(p) for p in placed], [whole(expected)] * len(parts), 1e-6)
     p = nn.Parameter(distribute_tensor(torch.ones(5, 3), mesh, [Shard(0)]))
     other = init_device_mesh("cpu", (1, mesh.size()))
-    p.grad = distribute_tensor(gradient, other, [Replicate(), Shard(0)])
-    with pytest.raises(ValueError, match="bring the gradient to the parameter's mesh"):
-        RAdam([p], lr=0.1).step()
+    refused = {
+        "bring the gradient to the parameter's mesh": distribute_tensor(gradient, other, [Replicate(), Shard(0)]),
+        "has a gradient that is no DTensor": gradient,  # whole: its first rows would be taken for the shard's
+    }
+    for message, p.grad in refused.items():
+        with pytest.raises(ValueError, match=message):
+            RAdam([p], lr=0.1).step()
     assert_close([whole(p)], [torch.ones(5, 3)], 0.0)
 
 
