@@ -39,8 +39,14 @@ FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "radam_loses": (
         FOUR,
         ["`adam_warmup` ends with the lowest", "does not replace warmup", "0.350 above", "in both seeds",
-         "no better than constant prediction", "`adam_untuned_linear`", "2 seeds are too few"],
-        ["below", "leaves zero out"],
+         "no better than constant prediction (3.80): `adam` in both seeds.", "`adam_untuned_linear`",
+         "2 seeds are too few"],
+        ["below", "Unfinished"],
+    ),
+    "radam_loses_on_one_seed": (
+        {"adam": [3.9], "adam_warmup": [0.2], "radam": [0.5]},
+        ["RAdam ends at 0.500, 0.300 above Adam with warmup (0.200).", "One seed: no claim"],
+        ["does not replace"],
     ),
     "radam_wins_on_one_seed": (
         {"adam_warmup": [0.9], "radam": [0.5]},
@@ -52,29 +58,98 @@ FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["0.233 below", "in 2 of 3 seeds", "3 seeds are too few"],
         [],
     ),
+    "radam_loses_on_average_only": (
+        {"adam": [3.0, 3.0], "adam_warmup": [0.5, 0.4], "radam": [0.4, 0.9]},
+        ["RAdam ends at 0.650 ± 0.354, 0.200 above", "but above it only in 1 of 2 seeds"],
+        ["does not replace"],
+    ),
+    "warmup_is_of_no_use": (
+        {"adam": [0.3, 0.3], "adam_warmup": [0.4, 0.4], "radam": [0.5, 0.5]},
+        ["RAdam ends at 0.500", "0.100 above Adam with warmup (0.400 ± 0.000), in both seeds"],
+        ["does not replace"],
+    ),
+    "warmup_learns_nothing_in_a_seed": (
+        {"adam": [3.9, 3.9], "adam_warmup": [0.4, 3.8], "radam": [0.5, 3.9]},
+        ["RAdam ends at 2.200", "`adam_warmup` in 1 of 2 seeds, `radam` in 1 of 2 seeds."],
+        ["does not replace"],
+    ),
+    "without_adam_nobody_knows_whether_warmup_helps": (
+        {"adam_warmup": [0.4, 0.4], "radam": [0.5, 0.5]}, ["RAdam ends at 0.500"], ["does not replace"],
+    ),
     "six_seeds_apart": (
         {"adam_warmup": [0.9, 0.91, 0.92, 0.9, 0.89, 0.9], "radam": [0.5, 0.52, 0.5, 0.49, 0.5, 0.5]},
-        ["Over 6 paired seeds", "which leaves zero out"],
-        ["too few"],
+        ["Over 6 paired seeds RAdam and `adam_warmup` differ (sign-flip test, p = 0.031)."],
+        ["too few", "no difference"],
     ),
     "six_seeds_alike": (
         {"adam_warmup": [0.9, 0.5, 0.9, 0.5, 0.9, 0.5], "radam": [0.5, 0.9, 0.5, 0.9, 0.5, 0.8]},
-        ["includes zero, so no difference is shown"],
-        ["leaves zero out"],
+        ["no difference between RAdam and `adam_warmup` is shown (sign-flip test, p = 1.000)."],
+        ["differ ("],
+    ),
+    # The bootstrap's interval leaves zero out; the test does not.
+    "six_seeds_not_enough": (
+        {"adam_warmup": [0.5] * 6, "radam": [0.6, 0.6, 0.6, 0.6, 0.6, 0.49]},
+        ["no difference between RAdam and `adam_warmup` is shown (sign-flip test, p = 0.062)."],
+        [],
     ),
     "level": (
         {"adam": [0.5], "adam_warmup": [0.5], "radam": [0.501]},
-        ["level with Adam with warmup", "changes little"],
-        ["does not replace"],
+        ["`adam` and `adam_warmup` share the lowest evaluation loss, 0.500.", "level with Adam with warmup",
+         "Adam without warmup ends level with RAdam"],
+        ["does not replace", "ends with the lowest"],
     ),
     "radam_diverged": (
         {"adam_warmup": [0.5], "radam": [None]},
-        ["RAdam diverged where Adam with warmup did not", "1 of 2 runs diverged"],
-        ["ends at"],
+        ["RAdam diverged; Adam with warmup ends at 0.500.", "1 of 2 runs diverged"],
+        ["RAdam ends"],
     ),
-    "warmup_diverged": ({"adam_warmup": [None], "radam": [0.5]}, ["where Adam with warmup diverged"], []),
+    "radam_diverged_once": (
+        {"adam": [None, None, 0.7], "adam_warmup": [0.5, 0.5, 0.5], "radam": [None, 0.4, 0.4],
+         "adam_untuned_linear": [0.5, 0.6, None]},
+        ["RAdam diverged in 1 of 3 seeds and ends at 0.400 ± 0.000 in the others; Adam with warmup ends at 0.500",
+         "Adam without warmup diverged in 2 of 3 seeds and ends at 0.700 in the other.",
+         "(`adam_untuned_linear`), diverged in 1 of 3 seeds and ends at 0.550", "4 of 12 runs diverged"],
+        ["RAdam diverged.", "does not replace"],
+    ),
+    "warmup_diverged": (
+        {"adam_warmup": [None, 0.5], "radam": [0.5, 0.5]},
+        ["RAdam ends at 0.500 ± 0.000; Adam with warmup diverged in 1 of 2 seeds and ends at 0.500 in the other."],
+        [],
+    ),
     "all_diverged": ({"adam_warmup": [None], "radam": [None]}, ["No recipe ended with finite numbers"], ["lowest"]),
+    "each_diverged_once": ({"adam": [None, 1.0], "radam": [1.0, None]}, ["Every recipe diverged in some seed"], []),
     "no_radam": ({"adam": [0.9], "adam_warmup": [0.5]}, ["`adam_warmup` ends with the lowest"], ["RAdam"]),
+    "no_warmup": ({"adam": [0.9], "radam": [0.5]}, ["RAdam ends at 0.500."], ["Adam with warmup"]),
+    "warmup_by_another_name": (
+        {"adam_warmup_10": [0.5], "radam": [0.7]},
+        ["RAdam ends at 0.700, 0.200 above `adam_warmup_10` as Adam with warmup (0.500)."],
+        [],
+    ),
+    "several_lengths_of_warmup": (
+        {"adam_warmup_share": [0.6], "adam_warmup_10": [0.5], "radam": [0.7]},
+        ["0.200 above `adam_warmup_10` as the best of 2 Adams with warmup (0.500)."],
+        [],
+    ),
+    "another_model_is_a_control": (
+        {"adam": [3.9, 3.9], "adam_pre_ln": [0.1, 0.1], "adam_warmup": [0.2, 0.2], "radam": [0.5, 0.5]},
+        ["Of the recipes with the same model, `adam_warmup` ends with the lowest evaluation loss",
+         "Adam without warmup ends higher than RAdam, at 3.900",
+         "With another model, as a control, `adam_pre_ln` (`normalize_before: true`) ends at 0.100"],
+        ["`adam_pre_ln` ends with"],
+    ),
+    "only_controls_beside_radam": (
+        {"adam_pre_ln": [0.1], "radam": [0.5]}, ["`adam_pre_ln` (`normalize_before: true`)"], ["Adam without warmup"],
+    ),
+    "unfinished_in_a_seed": (
+        {"adam_warmup": [0.2, 0.2, 0.9], "radam": [0.5, 0.5]},
+        ["Unfinished: 5 of 6 runs. This is of seeds 0, 1, which all recipes have. `adam_warmup` ends with the lowest "
+         "evaluation loss, 0.200 ± 0.000", "2 seeds are too few"],
+        [],
+    ),
+    "unfinished_by_a_recipe": (
+        {"adam_warmup": [0.2], "radam": [0.5], "adam_eps": []},
+        ["Unfinished: 2 of 3 runs. `adam_warmup` ends with"], ["adam_eps"],
+    ),
     "several_rates": (
         {"adam": {1e-3: [0.9], 1e-2: [3.9]}, "radam": {1e-3: [0.8], 1e-2: [0.9]}},
         ["each recipe at its best of 2 learning rates", "`adam` at 1, `radam` at 2"],
@@ -104,6 +179,21 @@ def test_a_metric_measured_on_validation_decides(tmp_path: Path) -> None:
     assert "`adam_warmup` ends with the highest BLEU, 83.3" in text
     assert "RAdam does not replace warmup here: it ends at 64.6 ± 2.9, 18.7 below Adam with warmup" in text
     assert "Adam without warmup ends lower than RAdam" in text
+    # Where even warmup is no better than the majority class, nothing is said to replace anything.
+    records = [replace(record, facts={"majority_class": 90.0}) for record in records]
+    text = finding(replace(read, records=records))
+    assert "RAdam ends at 64.6" in text
+    assert "always predicting the majority class: `adam` in both seeds, `adam_warmup` in both seeds" in text
+
+
+def test_seeds_that_no_two_recipes_share_show_nothing(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "results", {"adam": [0.5, 0.5], "radam": [0.5, 0.5]})
+    for record in load_records(folder):
+        if (record.recipe == "radam") == (record.seed == 0):
+            (folder / "records" / f"{record.id}.json").unlink()
+    assert finding(Results.load(folder)) == (
+        "Unfinished: 2 of 4 runs. No seed has a run of all recipes: nothing to compare yet."
+    )
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +313,20 @@ def test_names_are_taken_literally(tmp_path: Path) -> None:
         )
         assert len(re.findall("<h1>", html)) == 1
         assert "/home/ann" not in card
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("name", "adam|<script>"), ("name", "a\n# b"), ("warmup", "<b>"), ("optimizer", 3), ("id", "../../elsewhere")],
+)
+def test_records_from_elsewhere_may_not_bring_names_of_their_own(part: str, value: Any, tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "results", {"radam": [2.0]})
+    (record,) = load_records(folder)
+    recipe = {**record.config["recipe"], **({} if part == "id" else {part: value})}
+    changed = replace(record, config={**record.config, "recipe": recipe}, **({"id": value} if part == "id" else {}))
+    changed.save(folder / "records" / "changed.json")
+    with pytest.raises(UserError, match="out of the folder"):
+        Results.load(folder)
 
 
 LEAKS: dict[str, tuple[str, bytes, str]] = {

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +16,7 @@ from hf_radam.experiments.records import Record
 from hf_radam.experiments.statistics import BASELINE, Estimate, Row
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.finding import finding
+from hf_radam.publishing.markdown import code, fenced, literal, one_line
 from hf_radam.publishing.results import Results
 from hf_radam.publishing.tables import Table, features
 
@@ -80,7 +79,7 @@ def render(results: Results, page: Page, template: str) -> str:
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"text": _text, "code": _code, "fenced": _fenced}
+    environment.filters |= {"text": literal, "code": code, "fenced": fenced}
     given, rest = _settings(results)
     arms = results.comparison["recipes"].values()
     return environment.from_string(template).render(
@@ -111,7 +110,7 @@ def _metadata(results: Results, page: Page) -> CardData:
     if page.repo_type == "dataset":
         return DatasetCardData(
             license=page.license,
-            pretty_name=_line(results.comparison["name"]),
+            pretty_name=one_line(results.comparison["name"]),
             tags=tags,
             size_categories=_size(sum(len(table) for table in page.data.values())),
             configs=[
@@ -142,7 +141,7 @@ def _eval_results(results: Results, weights: Record | None) -> list[EvalResult]:
     about = {
         "task_type": task,
         "dataset_type": dataset or ("local-files" if local else "hf_radam-grammar"),
-        "dataset_name": dataset or _line(", ".join(local)) or "the built-in grammar of hf_radam",
+        "dataset_name": dataset or one_line(", ".join(local)) or "the built-in grammar of hf_radam",
         "dataset_config": data.get("dataset_config_name"),
         "dataset_revision": data.get("dataset_revision"),
     }
@@ -267,26 +266,3 @@ def _size(rows: int) -> str:
         if rows < limit:
             return name
     return "1M<n<10M"
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _text(text: Any) -> str:
-    """Text that Markdown and HTML take literally, on one line."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(_line(str(text)), quote=False))
-
-
-def _code(value: Any) -> str:
-    """A value in code marks, also inside of a table."""
-    text = _line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).replace("|", "\\|")
-    marks = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    padding = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{marks}{padding}{text}{padding}{marks}" if text else ""
-
-
-def _fenced(text: str, language: str = "") -> str:
-    """A code block that its content cannot end."""
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
