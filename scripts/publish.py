@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             recipe=options.recipe,
             with_weights=not options.no_weights,
             license=options.license,
+            base_model=options.base_model,
         )
         folder = options.output_dir or options.runs_dir / "hub" / options.repo_type
         card = build(options.runs_dir, folder, choice, options.template.read_text(encoding="utf-8"))
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", help="whose best run gives the weights; the best recipe's if not given")
     add("--no_weights", action="store_true", help="a model repo without weights")
     add("--license", default="apache-2.0", help="in the card's metadata")
+    add("--base_model", help="checkpoint that was fine-tuned, by its name on the Hub; records do not name local ones")
     add("--private", action="store_true", help="make the repo private")
     add("--revision", help="branch to commit to, made if missing; main if not given")
     add("--create_pr", action="store_true", help="open a pull request instead of committing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import importlib
 import re
 import socket
 from dataclasses import replace
@@ -21,7 +22,8 @@ from published import write_results
 from hf_radam.experiments.config import load_comparison
 from hf_radam.experiments.records import load_records
 from hf_radam.experiments.typed import UserError
-from hf_radam.publishing.bundle import Choice, build, report_page, write_card
+from hf_radam.publishing.bundle import Choice, build
+from hf_radam.publishing.card import Page, render
 from hf_radam.publishing.finding import finding
 from hf_radam.publishing.privacy import refuse_leaks
 from hf_radam.publishing.results import Results
@@ -277,7 +279,55 @@ def test_the_same_runs_can_be_made_again(results: Path, tmp_path: Path) -> None:
     again = load_comparison(card.parent / "comparison.yaml")
     assert {run.id for run in again.runs()} == {record.id for record in load_records(results)}
     assert again.target_loss == 1.0
-    assert "python scripts/compare.py comparison.yaml\n" in card.read_text()
+    text = card.read_text()
+    assert "hf download me/invented comparison.yaml --local-dir .\npython scripts/compare.py comparison.yaml\n" in text
+    assert f"In a checkout of `hf_radam` (the records were made at commit `{'c' * 40}`):" in text
+    page = Page(title="invented", report="", repo_id="me/invented", repo_type="dataset")
+    text = render(Results.load(results), page, TEMPLATE)
+    assert "hf download me/invented comparison.yaml --repo-type dataset --local-dir .\n" in text
+
+
+# name: the checkpoint in the records, the one the publisher names; metadata, what of the command and beside it
+CHECKPOINTS: dict[str, tuple[str, str | None, str | None, str]] = {
+    "on_the_hub": ("org/bert", None, "org/bert", "compare.py comparison.yaml\n"),
+    "local": ("model", None, None, "--name_or_path DIR/model\n```\n\nFor DIR before the checkpoint, put the folder of "
+              "your copy of it; if `model` is a name on the Hub, drop DIR/."),
+    "local_and_named": ("model", "org/bert", "org/bert", "--name_or_path DIR/model\n```\n\nFor DIR before the "
+                        "checkpoint, put the folder of your copy of `org/bert`."),
+    "without_namespace": ("gpt2", "gpt2", "gpt2", "compare.py comparison.yaml\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_local_folder_is_no_base_model(name: str, tmp_path: Path) -> None:
+    recorded, named, base_model, said = CHECKPOINTS[name]
+    folder = write_results(tmp_path / "results", {"radam": [1.0]}, model={"name_or_path": recorded})
+    page = Page(title="invented", report="", base_model=named)
+    card = render(Results.load(folder), page, TEMPLATE)
+    assert metadata(card).get("base_model") == base_model
+    assert said in card
+    with pytest.raises(UserError, match="--base_model"):
+        Choice(repo_id="me/invented", base_model="/home/ann/model")
+
+
+def test_what_sets_a_recipe_apart_is_shown(tmp_path: Path) -> None:
+    """Its length, its rate, its model; warmup in updates; the optimizer at the best rate."""
+    folder = write_results(
+        tmp_path / "results",
+        {name: {1e-3: [2.0], 1e-2: [1.0]} for name in ("adam_pre_ln", "adam_warmup_share", "radam")},
+    )
+    for record in load_records(folder):
+        replace(record, optimizer={"lr_at_the_end": record.learning_rate}).save(
+            folder / "records" / f"{record.id}.json"
+        )
+    card = render(Results.load(folder), Page(title="invented", report=""), TEMPLATE)
+    assert "learning rates and updates, except for what sets a recipe apart." in card
+    assert "| adam\\_pre\\_ln | `adam` |  | none | model: `normalize_before: true` |" in card
+    assert "| `adam` |  | linear, 5 updates | 44 updates, 1.1 times the learning rate |" in card  # ceil(0.1 * 44)
+    assert "| radam | `radam` |  | none |  |" in card
+    assert "The length of the linear warmup, 5 updates, was given" in card
+    assert card.count('"lr_at_the_end": 0.01') == 3
+    assert '"lr_at_the_end": 0.001' not in card
 
 
 def test_building_leaves_the_results_alone(results: Path) -> None:
@@ -389,12 +439,11 @@ def test_a_name_that_means_something_else_can_be_allowed(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("model_cards/*/comparison.json")))
-def test_our_cards_are_those_of_the_records(name: str, tmp_path: Path) -> None:
+def test_our_cards_are_those_of_the_records(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stale? `make cards` renders them anew."""
     folder = ROOT / "model_cards" / name
-    results = Results.load(folder)
-    page = report_page(results, folder / "table.md", name, f"model_cards/{name}/comparison.yaml")
-    card = write_card(results, tmp_path, page, TEMPLATE)
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    card = importlib.import_module("readme").render_card(folder, tmp_path)
     for written in (card, tmp_path / "comparison.yaml"):
         assert (folder / written.name).read_text(encoding="utf-8") == written.read_text(encoding="utf-8")
     assert _metadata_errors(card.read_text(), "model") == []

@@ -208,7 +208,9 @@ def _is_trivial(results: Results, run: Record) -> bool:
     if has_failed(run):
         return True
     constant, loss = run.facts.get("unigram_entropy"), run.final["loss"]
-    return results.selection == "loss" and None not in (constant, loss) and loss >= constant * (1 - LEVEL)
+    if results.selection != "loss" or constant is None or loss is None:
+        return False
+    return loss >= constant * (1 - LEVEL)
 
 
 def _floor(results: Results) -> str:
