@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--collection", help="slug, or title of one of yours, to put the repo in")
     add("--dry_run", action="store_true", help="write and list what would be uploaded, and stop")
     add("--yes", action="store_true", help="upload without asking; needed where there is no terminal")
-    add("--allow", nargs="+", default=[], metavar="WORD", help="no leak, though it is the name of this user or host")
+    add("--allow", nargs="+", default=[], metavar="TEXT", help="no leak, though it looks like a name or a path")
     add("--timeout", type=float, default=60.0, help="seconds without a sign of the Hub until a request fails")
     add("--commit_message", default="Publish the comparison")
     add("--output_dir", type=Path, help="what is to be uploaded; RUNS_DIR/hub/REPO_TYPE if not given")
