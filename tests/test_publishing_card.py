@@ -251,6 +251,11 @@ def test_no_weights(tmp_path: Path) -> None:
         (model / "model.safetensors").unlink()
     with pytest.raises(UserError, match="--no_weights"):
         build(bare, tmp_path / "hub", Choice(repo_id="me/invented"), TEMPLATE)
+    for needed in ("config.json", "tokenizer.json"):
+        incomplete = write_results(tmp_path / needed, {"radam": [2.0]})
+        next(incomplete.glob(f"runs/*/model/{needed}")).unlink()
+        with pytest.raises(UserError, match=rf"no {needed}.*--no_weights"):
+            build(incomplete, tmp_path / "hub", Choice(repo_id="me/invented"), TEMPLATE)
     card = build(bare, tmp_path / "hub", Choice(repo_id="me/invented", with_weights=False), TEMPLATE).read_text()
     assert metadata(card)["library_name"] == "hf_radam"
     assert "from_pretrained" not in card

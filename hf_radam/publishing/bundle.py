@@ -118,6 +118,13 @@ def _copy_weights(model: Path, target: Path) -> None:
             f"{model} holds no weights (*.safetensors): they are where the run was made; give --no_weights to publish "
             "without, or another --recipe"
         )
+    names = {path.name for path in files}
+    for needed in ({"config.json"}, {"tokenizer.json", "tokenizer_config.json"}):
+        if not needed & names:
+            raise UserError(
+                f"{model} holds no {' or '.join(sorted(needed))}, without which nobody can load the weights; put it "
+                "there, or give --no_weights to publish without"
+            )
     for path in files:
         if is_pickle(path):
             raise UserError(f"nothing was uploaded: {path} is a pickle, which runs code when it is loaded; remove it")
