@@ -94,6 +94,11 @@ FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["no difference between RAdam and `adam_warmup` is shown (sign-flip test, p = 0.062)."],
         [],
     ),
+    "six_seeds_one_diverged": (
+        {"adam_warmup": [0.5] * 6, "radam": [0.6, 0.6, 0.6, 0.6, 0.6, None]},
+        ["RAdam diverged in 1 of 6 seeds", "6 seeds, and no test of significance"],
+        ["p ="],
+    ),
     "level": (
         {"adam": [0.5], "adam_warmup": [0.5], "radam": [0.501]},
         ["`adam` and `adam_warmup` share the lowest evaluation loss, 0.500.", "level with Adam with warmup",
@@ -331,6 +336,7 @@ def test_what_sets_a_recipe_apart_is_shown(tmp_path: Path) -> None:
     assert "| `adam` |  | linear, 5 updates | 44 updates, 1.1 times the learning rate |" in card  # ceil(0.1 * 44)
     assert "| radam | `radam` |  | none |  |" in card
     assert "The length of the linear warmup, 5 updates, was given" in card
+    assert "- One task, 40 updates." in card
     assert card.count('"lr_at_the_end": 0.01') == 3
     assert '"lr_at_the_end": 0.001' not in card
 

@@ -229,8 +229,9 @@ def _usage(results: Results, page: Page) -> str:
 def _limitations(results: Results) -> list[str]:
     shared, rates = results.comparison["shared"], results.learning_rates
     recipes = results.recipes.values()
+    scope = "One task" if any(recipe.model for recipe in recipes) else "One task and one model"
     limits = [
-        f"One task and one model, {shared['max_steps']:,} updates. RAdam and warmup spend less of a schedule's area "
+        f"{scope}, {shared['max_steps']:,} updates. RAdam and warmup spend less of a schedule's area "
         "than Adam, the more so the shorter the run: short runs compare learning rates as much as optimizers.",
     ]
     if len(rates) == 1:

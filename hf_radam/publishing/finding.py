@@ -189,10 +189,12 @@ def _certainty(results: Results, radam: Row | None, baseline: Row | None) -> str
         return "One seed: no claim of significance."
     if seeds < SEEDS_FOR_SIGNIFICANCE:
         return f"{seeds} seeds are too few to claim significance; {SEEDS_FOR_SIGNIFICANCE} would be the least."
-    pairs = [] if radam is None or baseline is None else _pairs(results, radam, baseline)
-    p = sign_flip_p([ours - theirs for ours, theirs in pairs])
-    if baseline is None or p is None or len(pairs) < seeds:
+    if radam is None or baseline is None:
         return f"{seeds} seeds."
+    differences = [ours - theirs for ours, theirs in _pairs(results, radam, baseline)]
+    p = sign_flip_p(differences)
+    if p is None or len(differences) < seeds:
+        return f"{seeds} seeds, and no test of significance, since one of the two diverged in some."
     tuned = ", which does not count the choice among learning rates" if len(results.learning_rates) > 1 else ""
     verdict = "RAdam and `{}` differ" if p < 0.05 else "no difference between RAdam and `{}` is shown"
     return f"Over {seeds} paired seeds {verdict.format(baseline.recipe)} (sign-flip test, p = {p:.3f}{tuned})."
