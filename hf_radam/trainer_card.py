@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Trainer
-from transformers.trainer_utils import SchedulerType
 
 from hf_radam import rectification
 from hf_radam.callbacks import innermost, rectification_progress
@@ -23,6 +23,8 @@ else:
 
 # The Hub leaves out what the .gitignore of an upload names. Trainer's pickle holds the arguments: folders, and tokens.
 _STAY_HOME = "training_args.bin"
+# Schedules that ignore the warmup steps of the arguments, by name: not every version of Transformers has all.
+_WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
 # What Transformers writes of a model that it knows no origin of.
 _NO_ORIGIN = "This model is a fine-tuned version of [](https://huggingface.co/) on "
 
@@ -35,7 +37,8 @@ class TrainerCardMixin(_Trainer):
         super().create_model_card(*args, **kwargs)
         path = Path(str(self.args.output_dir)) / "README.md"
         if self.is_world_process_zero() and self.optimizer is not None and path.is_file():
-            path.write_text(amend(path.read_text(encoding="utf-8"), describe_training(self)), encoding="utf-8")
+            card = amend(path.read_text(encoding="utf-8"), describe_training(self), describe_schedule(self))
+            path.write_text(card, encoding="utf-8")
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
         """As in Transformers; from here on `training_args.bin`, a pickle, is kept out of every upload."""
@@ -68,13 +71,36 @@ def describe_training(trainer: Trainer) -> list[tuple[str, str]]:
     if rectifies:
         lines.append(("rectification", _describe_rectification(optimizer)))
     steps = trainer.args.get_warmup_steps(max(trainer.state.max_steps, 0))
-    if not steps or trainer.args.lr_scheduler_type == SchedulerType.CONSTANT:
+    if (scheduler := _passed_in(trainer)) is not None:
+        lines.append(("warmup", f"of the scheduler that was passed in ({scheduler})"))
+    elif not steps or trainer.args.lr_scheduler_type in _WITHOUT_WARMUP:
         lines.append(("warmup", "none" + ", rectification takes its place" * rectifies))
     else:
         lines.append(("warmup", f"{steps} updates" + ", on top of rectification" * rectifies))
     clipping = trainer.args.max_grad_norm
     lines.append(("gradient clipping", f"norm {clipping:g}" if clipping else "none"))
     return [*lines, *([("mixed precision", "bf16")] if trainer.args.bf16 else [])]
+
+
+def describe_schedule(trainer: Trainer) -> dict[str, str | None]:
+    """What Transformers' lines about the learning rate must say instead; None where they must say nothing.
+
+    They repeat the arguments, also where the optimizer or the scheduler was passed in or takes no warmup.
+    """
+    rates = [_plain(group.get("initial_lr", group["lr"])) for group in innermost(trainer.optimizer).param_groups]
+    instead: dict[str, str | None] = {"learning_rate": _distinct(rates)}
+    if (scheduler := _passed_in(trainer)) is not None:
+        instead["lr_scheduler_type"] = f"passed in ({scheduler})"
+    if scheduler is not None or trainer.args.lr_scheduler_type in _WITHOUT_WARMUP:
+        instead["lr_scheduler_warmup_steps"] = None
+    return instead
+
+
+def _passed_in(trainer: Trainer) -> str | None:
+    """The class of a scheduler that the caller made. DeepSpeed makes its own, which Trainer does not call made."""
+    if trainer.lr_scheduler is None or trainer._created_lr_scheduler or trainer.is_deepspeed_enabled:
+        return None
+    return type(getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)).__name__  # Accelerate wraps it
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:
@@ -87,8 +113,13 @@ def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:
     groups = [{**group, "lr": group.get("initial_lr", group["lr"])} for group in optimizer.param_groups]
     values = {key: [_plain(group.get(key)) for group in groups] for key in optimizer.defaults if key in groups[0]}
     flags = {key: [value] for key, value in vars(optimizer).items() if not key.startswith("_") and type(value) is bool}
+    # Some optimizers keep their progress beside their options.
+    known = inspect.signature(type(optimizer)).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     options = [
-        f"{key}={_distinct(of_groups)}" for key, of_groups in {**values, **flags}.items() if of_groups[0] is not None
+        f"{key}={_distinct(of_groups)}"
+        for key, of_groups in {**values, **flags}.items()
+        if of_groups[0] is not None and (key in known or takes_any)
     ]
     return f"{type(optimizer).__module__}.{type(optimizer).__qualname__} with {', '.join(options)}"
 
@@ -103,8 +134,17 @@ def _describe_rectification(optimizer: torch.optim.Optimizer) -> str:
     return f"{ended} (rho_t = {rho:.1f}) after {step} updates"
 
 
-def amend(card: str, lines: Sequence[tuple[str, str]]) -> str:
-    """A card of Transformers' Trainer with these lines instead of its own about the optimizer; at the end of others."""
+def amend(card: str, lines: Sequence[tuple[str, str]], instead: Mapping[str, str | None] | None = None) -> str:
+    """A card of Transformers' Trainer with these lines instead of its own about the optimizer; at the end of others.
+
+    Args:
+        card: as Transformers wrote it.
+        lines: names and values, as of `describe_training`.
+        instead: values of further lines, as of `describe_schedule`.
+    """
+    for name, value in (instead or {}).items():
+        line = "" if value is None else f"- {name}: {value}\n"
+        card = re.sub(rf"^- {name}: .*\n", lambda _, line=line: line, card, count=1, flags=re.MULTILINE)
     card = card.replace(_NO_ORIGIN, "This model was trained from scratch on ")
     text = "\n".join(f"- {name}: {value}" for name, value in lines)
     # Transformers writes the options of some optimizers on a line of their own.

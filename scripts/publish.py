@@ -16,7 +16,8 @@ from pathlib import Path
 
 from hf_radam.experiments.typed import UserError
 from hf_radam.publishing.bundle import Choice, build, describe
-from hf_radam.publishing.hub import NetworkError, Target, limit_waiting, publish
+from hf_radam.publishing.failures import NetworkError
+from hf_radam.publishing.hub import Target, limit_waiting, look, publish
 from hf_radam.publishing.privacy import refuse_leaks
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_cards" / "template.md"
@@ -40,16 +41,23 @@ def main(argv: list[str] | None = None) -> int:
             recipe=options.recipe,
             with_weights=not options.no_weights,
             license=options.license,
+            base_model=options.base_model,
         )
         folder = options.output_dir or options.runs_dir / "hub" / options.repo_type
         card = build(options.runs_dir, folder, choice, options.template.read_text(encoding="utf-8"))
         refuse_leaks(folder, public=[options.repo_id, *options.allow])
         print(f"{describe(folder)}\n\ncard: {card}\nto:   {options.repo_type} {options.repo_id}")
-        if options.dry_run or not (options.yes or _agreed()):
+        if options.dry_run or not (options.yes or sys.stdin.isatty()):
             print("nothing was uploaded" + ("" if options.dry_run else "; give --yes to upload"))
             return 0
         limit_waiting(options.timeout)
-        done = publish(folder, target, options.commit_message)
+        plan = look(folder, target, options.commit_message)
+        if plan.deleted:
+            print("\n".join(["to be deleted there:", *(f"  {path}" for path in plan.deleted)]))
+        if not (options.yes or _agreed()):
+            print("nothing was uploaded")
+            return 0
+        done = publish(folder, target, options.commit_message, plan)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -64,7 +72,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _agreed() -> bool:
-    return sys.stdin.isatty() and input("upload? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input("upload? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,14 +90,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--recipe", help="whose best run gives the weights; the best recipe's if not given")
     add("--no_weights", action="store_true", help="a model repo without weights")
     add("--license", default="apache-2.0", help="in the card's metadata")
+    add("--base_model", help="checkpoint that was fine-tuned, by its name on the Hub; records do not name local ones")
     add("--private", action="store_true", help="make the repo private")
     add("--revision", help="branch to commit to, made if missing; main if not given")
-    add("--create_pr", action="store_true", help="open a pull request instead of committing")
-    add("--collection", help="slug, or title of one of yours, to put the repo in")
-    add("--dry_run", action="store_true", help="write and list what would be uploaded, and stop")
+    add("--create_pr", action="store_true", help="open a pull request instead of committing, or continue it")
+    add("--collection", help="slug, or title of one of yours, to put the repo in; made if missing")
+    add("--dry_run", action="store_true", help="write and list what would be uploaded, and ask the Hub nothing")
     add("--yes", action="store_true", help="upload without asking; needed where there is no terminal")
-    add("--allow", nargs="+", default=[], metavar="WORD", help="no leak, though it is the name of this user or host")
-    add("--timeout", type=float, default=60.0, help="seconds without a sign of the Hub until a request fails")
+    add("--allow", nargs="+", default=[], metavar="TEXT", help="no leak, though it looks like a name or a path")
+    add(
+        "--timeout", type=float, default=60.0,
+        help="seconds without a sign of the Hub until a request fails; transfers by Xet have limits of their own",
+    )  # fmt: skip
     add("--commit_message", default="Publish the comparison")
     add("--output_dir", type=Path, help="what is to be uploaded; RUNS_DIR/hub/REPO_TYPE if not given")
     add("--template", type=Path, default=TEMPLATE, help="of the card")

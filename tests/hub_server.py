@@ -64,6 +64,8 @@ class Repo:
 
     private: bool
     branches: dict[str, list[Commit]] = field(default_factory=dict)
+    pull_requests: dict[int, str] = field(default_factory=dict)
+    """Titles by number."""
 
 
 @dataclass
@@ -188,6 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
             rf"POST /api{REPO}/commit/(?P<revision>.+)": self._commit,
             rf"POST /api{REPO}/branch/(?P<revision>.+)": self._branch,
             rf"POST /api{REPO}/discussions": self._pull_request,
+            rf"GET /api{REPO}/discussions": self._discussions,
             rf"GET /api{REPO}/discussions/(?P<number>\d+)": self._discussion,
             rf"GET /api{REPO}/tree/(?P<revision>.+)": self._tree,
             rf"GET /api{REPO}/revision/(?P<revision>.+)": self._info,
@@ -198,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
             rf"POST {FILES}\.git/info/lfs/objects/batch": self._lfs_batch,
             r"PUT /objects/(?P<oid>\w+)": self._lfs_put,
             r"POST /objects/(?P<oid>\w+)": self._lfs_verify,
-            rf"(GET|HEAD) {FILES}/resolve/(?P<revision>[^/]+)/(?P<path>.+)": self._resolve,
+            rf"(GET|HEAD) {FILES}/resolve/(?P<revision>refs/pr/\d+|[^/]+)/(?P<path>.+)": self._resolve,
         }
         for pattern, handler in routes.items():
             if match := re.fullmatch(pattern, f"{self.command} {path}"):
@@ -280,16 +283,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pull_request(self, about: dict[str, str], _: Any, body: bytes) -> None:
         repo = self._repo(about)
-        number = 1 + sum(name.startswith("refs/pr/") for name in repo.branches)
+        number = 1 + len(repo.pull_requests)
+        repo.pull_requests[number] = json.loads(body)["title"]
         repo.branches[f"refs/pr/{number}"] = list(repo.branches["main"])
         self._send(200, {"num": number})
 
+    def _discussions(self, about: dict[str, str], *_: Any) -> None:
+        found = [self._described(about, number) for number in self._repo(about).pull_requests]
+        self._send(200, {"discussions": found, "count": len(found), "start": 0})
+
     def _discussion(self, about: dict[str, str], *_: Any) -> None:
-        self._send(200, {
-            "num": int(about["number"]), "title": "", "author": {"name": "me"}, "status": "draft", "events": [],
-            "createdAt": "2026-01-01T00:00:00.000Z", "repo": {"name": about["id"], "type": about["kind"][:-1]},
-            "isPullRequest": True, "changes": {"base": "refs/heads/main"}, "filesWithConflicts": [],
-        })  # fmt: skip
+        self._send(200, self._described(about, int(about["number"])))
+
+    def _described(self, about: dict[str, str], number: int) -> dict[str, Any]:
+        return {
+            "num": number, "title": self._repo(about).pull_requests[number], "author": {"name": "me"},
+            "status": "draft", "events": [], "createdAt": "2026-01-01T00:00:00.000Z",
+            "repo": {"name": about["id"], "type": about["kind"][:-1]}, "isPullRequest": True,
+            "changes": {"base": "refs/heads/main"}, "filesWithConflicts": [],
+        }  # fmt: skip
 
     # ------------------------------------------------------------------ uploads
 

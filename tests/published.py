@@ -14,7 +14,16 @@ from hf_radam.experiments.config import Comparison
 from hf_radam.experiments.recipes import RECIPES, Recipe
 from hf_radam.experiments.records import Record, write_atomically
 
-WARMUP = Recipe(name="adam_warmup", optimizer="adam", warmup="linear", warmup_steps=5)
+ARMS = {
+    **RECIPES,
+    "adam_warmup": Recipe(name="adam_warmup", optimizer="adam", warmup="linear", warmup_steps=5),
+    "adam_warmup_10": Recipe(name="adam_warmup_10", optimizer="adam", warmup="linear", warmup_steps=10),
+    "adam_warmup_share": Recipe(
+        name="adam_warmup_share", optimizer="adam", warmup="linear", warmup_steps=0.1, max_steps=44,
+        learning_rate_scale=1.1,
+    ),
+    "adam_pre_ln": Recipe(name="adam_pre_ln", optimizer="adam", model={"normalize_before": True}),
+}  # fmt: skip
 ENTROPY = 3.8
 
 
@@ -24,7 +33,7 @@ def comparison(recipes: list[str], rates: tuple[float, ...], seeds: int, **chang
         "max_steps": 40, "batch_size": 4, "eval_steps": 20, "target_loss": 1.0, "threads": 1,
         "training": {"adam_beta2": 0.9, "lr_scheduler_type": "linear"},
     }  # fmt: skip
-    arms = tuple(WARMUP if name == "adam_warmup" else RECIPES[name] for name in recipes)
+    arms = tuple(ARMS[name] for name in recipes)
     return Comparison(**{**settings, "recipes": arms, "learning_rates": rates, "seeds": tuple(range(seeds)), **changes})
 
 
@@ -35,12 +44,13 @@ def write_results(
 
     Args:
         folder: made.
-        losses: by recipe one loss a seed (None where the run diverged), or such lists by learning rate.
+        losses: by recipe one loss a seed (None where the run diverged), or such lists by learning rate. Where a list is
+            shorter than others, runs have not been made yet.
         changes: fields of the comparison.
     """
     by_rate = {name: of if isinstance(of, Mapping) else {1e-3: of} for name, of in losses.items()}
     rates = tuple(next(iter(by_rate.values())))
-    seeds = len(next(iter(next(iter(by_rate.values())).values())))
+    seeds = max(len(of_rate) for of in by_rate.values() for of_rate in of.values())
     described = comparison(list(losses), rates, seeds, **changes)
     recipes = {recipe.name: json.loads(json.dumps(recipe.__dict__)) for recipe in described.recipes}
     content = {
@@ -49,7 +59,10 @@ def write_results(
     }  # fmt: skip
     write_atomically(folder / "comparison.json", json.dumps(content))
     for run in described.runs():
-        loss = by_rate[run.recipe.name][run.learning_rate][run.seed]
+        made = by_rate[run.recipe.name][run.learning_rate]
+        if run.seed >= len(made):
+            continue
+        loss = made[run.seed]
         record(run, loss).save(folder / "records" / f"{run.id}.json")
         model = folder / "runs" / run.id / "model"
         model.mkdir(parents=True)

@@ -8,19 +8,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from comparisons import ROOT, environment, run
 from hub_server import HubServer
-from huggingface_hub import constants, set_client_factory
+from huggingface_hub import HfApi, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 from published import write_results
 
 from hf_radam.experiments.typed import UserError
 from hf_radam.publishing.bundle import Choice, build
-from hf_radam.publishing.hub import Target, limit_waiting, publish
+from hf_radam.publishing.failures import NetworkError, explained
+from hf_radam.publishing.hub import Target, limit_waiting, look, publish
 
 # The client's own upload without Xet calls httpx in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -52,6 +54,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """The server, and a client in this process that talks to it, without Xet."""
     with HubServer(tmp_path) as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", server.token)
         yield server
@@ -127,6 +131,67 @@ def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monk
     assert hub.history(REPO) == ["initial commit", "first", "one figure"]
 
 
+def test_what_an_earlier_publication_left_is_deleted(bundle: Path, hub: HubServer) -> None:
+    """Weights with their tokenizer and configuration, too; never what is not of such a publication."""
+    mine = ["notes.md", "mine/model.safetensors", "figures.txt"]
+    for path in [*mine, "records/[old]*.json", "tokenizer_config.json", "model-00001-of-00002.safetensors"]:
+        (bundle / path).parent.mkdir(exist_ok=True)
+        (bundle / path).write_text("{}")
+    publish(bundle, Target(repo_id=REPO), "with weights")
+    shutil.rmtree(bundle / "mine")
+    stale = ["config.json", "model-00001-of-00002.safetensors", "model.safetensors", "records/[old]*.json",
+             "tokenizer.json", "tokenizer_config.json"]  # fmt: skip
+    for path in {*mine, *stale} - {"mine/model.safetensors"}:
+        (bundle / path).unlink()
+    target = Target(repo_id=REPO)
+    plan = look(bundle, target, "without")
+    assert plan.deleted == stale
+    before = hub.files(REPO)
+    publish(bundle, target, "without", plan)
+    assert set(before) - set(hub.files(REPO)) == set(stale)
+    assert set(mine) < set(hub.files(REPO))
+
+
+# files of a repo beside .gitattributes, and whether they may stay as they are
+STRANGERS: dict[str, tuple[dict[str, bytes], bool]] = {
+    "empty": ({}, True),
+    "default_card": ({"README.md": b"---\nlicense: mit\n---\n"}, True),
+    "nothing_in_the_way": ({"notes.md": b"mine", "records/a.json": b"{}"}, True),
+    "a_card_of_somebody": ({"README.md": b"# Mine", "notes.md": b"mine"}, False),
+    "weights_of_somebody": ({"model.safetensors": b"mine"}, False),
+    "another_comparison_file": ({"comparison.json": b"[1]", "records/a.json": b"{}"}, False),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_files_of_others_are_never_lost(name: str, bundle: Path, hub: HubServer) -> None:
+    files, allowed = STRANGERS[name]
+    api = HfApi()
+    api.create_repo(REPO)
+    for path, content in files.items():
+        api.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=REPO)
+    before = hub.files(REPO)
+    if allowed:
+        publish(bundle, Target(repo_id=REPO), "first")
+        assert set(before) < set(hub.files(REPO))
+        return
+    with pytest.raises(UserError, match=r"holds something else.*(README\.md|model\.safetensors|comparison\.json)"):
+        publish(bundle, Target(repo_id=REPO), "first")
+    assert hub.files(REPO) == before
+
+
+def test_an_upload_that_broke_off_between_commits_is_no_stranger(bundle: Path, hub: HubServer) -> None:
+    """Large folders arrive in several commits: the first may lack the file by which we know our own."""
+    api = HfApi()
+    api.create_repo(REPO)
+    for path in ("README.md", "model.safetensors", "records"):
+        upload: Any = api.upload_folder if (bundle / path).is_dir() else api.upload_file
+        source = {"folder_path" if (bundle / path).is_dir() else "path_or_fileobj": bundle / path}
+        upload(repo_id=REPO, path_in_repo=path, **source)
+    publish(bundle, Target(repo_id=REPO), "the rest")
+    assert set(bytes_below(bundle)) < set(hub.files(REPO))
+
+
 def test_where_it_goes(bundle: Path, hub: HubServer) -> None:
     """A private repo, a branch, a pull request, a collection, a dataset, and files that are none of ours."""
     publish(bundle, Target(repo_id="team/x", private=True), "private")
@@ -152,6 +217,17 @@ def test_pull_request(bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPa
     assert hub.history(REPO) == ["initial commit"]
     assert hub.history(REPO, revision="refs/pr/1") == ["initial commit", "please"]
     assert not publish(bundle, Target(repo_id=REPO, revision="refs/pr/1"), "again").changed
+    again = publish(bundle, Target(repo_id=REPO, create_pr=True), "please")
+    assert not again.changed
+    assert again.pull_request is not None
+    assert again.pull_request.endswith("/discussions/1")
+    (bundle / "figures" / "training_loss.svg").unlink()
+    assert publish(bundle, Target(repo_id=REPO, create_pr=True), "please").changed
+    assert hub.history(REPO, revision="refs/pr/1") == ["initial commit", "please", "please"]
+    assert "figures/training_loss.svg" not in hub.files(REPO, revision="refs/pr/1")
+    other = publish(bundle, Target(repo_id=REPO, create_pr=True), "another")
+    assert other.pull_request is not None
+    assert other.pull_request.endswith("/discussions/2")
 
 
 def test_a_busy_hub_is_waited_for(bundle: Path, hub: HubServer) -> None:
@@ -175,6 +251,7 @@ FAILURES: dict[str, tuple[dict[str, Any], list[str], dict[str, str], int, str]] 
     "hub_down": ({"pattern": "repos/create", "status": 503}, [], {}, 1, "has trouble (503"),
     "hang": ({"pattern": "whoami", "hang": 5.0}, ["--timeout", "0.5"], {}, 1, "did not answer in time"),
     "hang_later": ({"pattern": "validate", "hang": 5.0}, ["--timeout", "0.5"], {}, 1, "did not answer in time"),
+    "proxy": ({"pattern": "whoami", "status": 200}, [], {}, 1, "answered without 'name'"),
     "lfs_refused": ({"pattern": "objects/batch", "status": 403}, [], {}, 2, "may not write"),
     "broken_upload": ({"pattern": "PUT /objects", "status": 400}, [], {}, 1, "the same command completes the job"),
 }  # fmt: skip
@@ -211,6 +288,8 @@ def test_failures_end_in_one_line(
     assert said in error
     assert len(error) < 300
     assert bytes_below(results) == before
+    if name in ("no_such_collection", "bad_license", "proxy"):
+        assert not hub.repos, "something was made before it was refused"
     if code == 1:  # the same command completes the job later
         hub.heal()
         assert command("--yes", *flags) == 0
@@ -233,6 +312,12 @@ def test_the_host_is_down(
     set_client_factory(default_client_factory)
 
 
+@pytest.mark.parametrize(("said", "kind"), [("403 Forbidden", UserError), ("broken pipe", NetworkError)])
+def test_what_xet_says_is_understood(said: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="write access" if kind is UserError else "broke off"), explained(REPO):
+        raise RuntimeError(f"Data processing error: CAS service error: {said}")
+
+
 def test_a_public_repo_does_not_turn_private(bundle: Path, hub: HubServer) -> None:
     publish(bundle, Target(repo_id=REPO), "public")
     with pytest.raises(UserError, match="exists and is public"):
@@ -250,6 +335,26 @@ def test_without_yes_nothing_is_uploaded(command: Any, hub: HubServer, tmp_path:
     assert "records/radam-lr0.001-seed0-" in shown
     assert command("--dry_run", "--yes", *flags) == 0
     assert hub.log == []
+
+
+def test_on_a_terminal_it_asks(
+    command: Any, hub: HubServer, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """After it has listed what will be deleted. The end of the input is a no."""
+    publish(bundle, Target(repo_id=REPO), "first")
+    (bundle / "figures" / "evaluation.svg").unlink()
+    monkeypatch.setattr(sys.modules["publish"], "build", lambda *_: bundle / "README.md")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    for typed, history in (("", ["first"]), ("n\n", ["first"]), ("y\n", ["first", "Publish the comparison"])):
+        answers = StringIO(typed)
+        monkeypatch.setattr("builtins.input", lambda _, answers=answers: next(answers, None) or _end())
+        assert command("--output_dir", str(bundle)) == 0
+        assert "to be deleted there:\n  figures/evaluation.svg\n" in capsys.readouterr().out
+        assert hub.history(REPO)[1:] == history
+
+
+def _end() -> str:
+    raise EOFError
 
 
 def test_a_leak_stops_everything(command: Any, hub: HubServer, results: Path, tmp_path: Path, capsys: Any) -> None:

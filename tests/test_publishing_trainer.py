@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from comparisons import environment, run
 from hub_server import HubServer
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -57,6 +59,14 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"optim": "adam", "warmup_steps": 3, "max_grad_norm": 0.0, "bf16": True},
         ["torch.optim.adamw.AdamW with lr=0.001", "- warmup: 3 updates\n", "clipping: none", "precision: bf16"],
     ),
+    "constant": (
+        {"optim": "adamw_torch", "lr_scheduler_type": "constant", "warmup_steps": 4},
+        ["- warmup: none\n", "- learning_rate: 0.001\n", "- lr_scheduler_type: constant\n"],
+    ),
+    "schedule_free": (
+        {"optim": "schedule_free_radam", "lr_scheduler_type": "constant"},
+        ["schedulefree.radam_schedulefree.RAdamScheduleFree with lr=0.001, betas=(0.9, 0.999)"],
+    ),
     "of_transformers": ({"optim": "adafactor"}, ["- optimizer: transformers.optimization.Adafactor with lr=0.001"]),
 }
 
@@ -73,6 +83,23 @@ def test_the_card_names_what_ran(name: str, tmp_path: Path) -> None:
     assert card.count("- optimizer: ") == 1
     assert "Use " not in card, "a line of Transformers about the optimizer is left"
     assert "(https://huggingface.co/)" not in card, "a model from scratch has no origin"
+    assert "weight_sum" not in card, "no option, but the optimizer's progress"
+    assert ("lr_scheduler_warmup_steps" in card) == (name == "adam_with_warmup")
+
+
+def test_a_scheduler_that_was_passed_in_is_said(tmp_path: Path) -> None:
+    """The arguments say nothing of it, nor of the optimizer's learning rate."""
+    trainer = tiny_trainer(tmp_path, warmup_steps=4)
+    trainer.optimizer = AdamW(trainer.model.parameters(), lr=0.02)  # pyright: ignore[reportOptionalMemberAccess]
+    trainer.lr_scheduler = LambdaLR(trainer.optimizer, lambda _: 0.5)
+    trainer.train()
+    trainer.create_model_card()
+    card = (tmp_path / "README.md").read_text()
+    assert "- warmup: of the scheduler that was passed in (LambdaLR)\n" in card
+    assert "- lr_scheduler_type: passed in (LambdaLR)\n" in card
+    assert "- learning_rate: 0.02\n" in card
+    assert "torch.optim.adamw.AdamW with lr=0.02" in card
+    assert "lr_scheduler_warmup_steps" not in card
 
 
 def test_warmup_on_top_of_radam_is_said(tmp_path: Path) -> None:

@@ -238,14 +238,14 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold a mapping with the keys of a comparison, got {type(content).__name__}")
     overrides = dict(overrides or {})
-    recipes = [_recipe(entry) for entry in _list(content, "recipes", path)]
+    recipes = [read_recipe(entry) for entry in _list(content, "recipes", path)]
     chosen = overrides.pop("recipes", None)
     if chosen:
         by_name = {recipe.name: recipe for recipe in recipes}
         for name in chosen:
             if name not in by_name and name not in RECIPES:
                 raise UserError(unknown_name("recipe", name, dict.fromkeys([*by_name, *RECIPES])))
-        recipes = [by_name.get(name) or _recipe(name) for name in chosen]
+        recipes = [by_name.get(name) or read_recipe(name) for name in chosen]
     for key in ("data", "model", "training"):
         of_file = content.get(key) or {}
         if not isinstance(of_file, dict) or not all(isinstance(name, str) for name in of_file):
@@ -261,7 +261,12 @@ def _list(content: Mapping[str, Any], key: str, path: Path) -> list[Any]:
     return content[key]
 
 
-def _recipe(entry: Any) -> Recipe:
+def read_recipe(entry: Any) -> Recipe:
+    """A recipe from what a comparison's file or a record says.
+
+    Raises:
+        UserError: no mapping, an unknown key, a value of the wrong type, a name that cannot stand in file names.
+    """
     given = {"recipe": entry} if isinstance(entry, str) else dict(entry) if isinstance(entry, dict) else None
     if given is None:
         raise UserError(f"a recipe must be a name or a mapping, got {entry!r}")

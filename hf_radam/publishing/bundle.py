@@ -38,6 +38,12 @@ class Choice:
     """False leaves the weights out of a model repo."""
     license: str = "apache-2.0"
     """Of the card's metadata."""
+    base_model: str | None = None
+    """Name on the Hub of the checkpoint that was fine-tuned; by default what the records tell of it."""
+
+    def __post_init__(self) -> None:
+        if self.base_model is not None and not reproduce.is_hub_id(self.base_model):
+            raise UserError(f"--base_model must be a name on the Hub, such as me/model, got {self.base_model!r}")
 
 
 def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path:
@@ -70,6 +76,7 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
         repo_id=choice.repo_id,
         repo_type=choice.repo_type,
         license=choice.license,
+        base_model=choice.base_model,
         weights=weights,
         figures=[_with_dark_variant(figure, unfinished) for figure in page.figures],
     )
@@ -111,6 +118,13 @@ def _copy_weights(model: Path, target: Path) -> None:
             f"{model} holds no weights (*.safetensors): they are where the run was made; give --no_weights to publish "
             "without, or another --recipe"
         )
+    names = {path.name for path in files}
+    for needed in ({"config.json"}, {"tokenizer.json", "tokenizer_config.json"}):
+        if not needed & names:
+            raise UserError(
+                f"{model} holds no {' or '.join(sorted(needed))}, without which nobody can load the weights; put it "
+                "there, or give --no_weights to publish without"
+            )
     for path in files:
         if is_pickle(path):
             raise UserError(f"nothing was uploaded: {path} is a pickle, which runs code when it is loaded; remove it")

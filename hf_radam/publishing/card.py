@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +12,12 @@ import jinja2
 from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData
 
 from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.statistics import BASELINE, Estimate, Row
+from hf_radam.experiments.statistics import BASELINE, Estimate, Row, at_best_rate
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.finding import finding
+from hf_radam.publishing.markdown import code, fenced, literal, one_line
 from hf_radam.publishing.results import Results
 from hf_radam.publishing.tables import Table, features
 
@@ -56,6 +56,8 @@ class Page:
     """model or dataset."""
     license: str = "apache-2.0"
     """Identifier of the license."""
+    base_model: str | None = None
+    """Name on the Hub of the checkpoint that was fine-tuned; by default what the records tell of it."""
     report: str
     """Table and notes of the report, as Markdown."""
     figures: Sequence[Figure] = ()
@@ -80,30 +82,35 @@ def render(results: Results, page: Page, template: str) -> str:
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"text": _text, "code": _code, "fenced": _fenced}
+    environment.filters |= {"text": literal, "code": code, "fenced": fenced}
     given, rest = _settings(results)
-    arms = results.comparison["recipes"].values()
+    arms = results.recipes.values()
+    base_model = page.base_model or reproduce.base_model(results)
     return environment.from_string(template).render(
-        metadata=_metadata(results, page).to_yaml(),
+        metadata=_metadata(results, page, base_model).to_yaml(),
         name=results.comparison["name"],
         finding=finding(results),
         page=page,
         given=given,
         rest=rest,
-        recipes=[record.config["recipe"] for record in _one_per_recipe(results).values()],
-        command=reproduce.command(results, page.comparison_path),
+        recipes=[_arm(results, name) for name in _one_per_recipe(results)],
+        command=reproduce.command(
+            results, page.comparison_path, base_model=base_model, repo_id=page.repo_id, repo_type=page.repo_type
+        ),
         commits=reproduce.commits(results),
         local_text=bool(reproduce.local_files(results)),
+        local_checkpoint=reproduce.local_checkpoint(results, base_model),
+        base_model=base_model,
         limitations=_limitations(results),
         cited={
-            "untuned": any(recipe["warmup"].startswith("untuned") for recipe in arms),
-            "schedule_free": any("schedule_free" in recipe["optimizer"] for recipe in arms),
+            "untuned": any(recipe.warmup.startswith("untuned") for recipe in arms),
+            "schedule_free": any("schedule_free" in recipe.optimizer for recipe in arms),
         },
         usage=_usage(results, page),
     )
 
 
-def _metadata(results: Results, page: Page) -> CardData:
+def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
     data = results.comparison["shared"]["data"]
     dataset = data.get("dataset_name") if reproduce.is_hub_id(data.get("dataset_name")) else None
     task, _ = PIPELINES[results.comparison["shared"]["task"]]
@@ -111,7 +118,7 @@ def _metadata(results: Results, page: Page) -> CardData:
     if page.repo_type == "dataset":
         return DatasetCardData(
             license=page.license,
-            pretty_name=_line(results.comparison["name"]),
+            pretty_name=one_line(results.comparison["name"]),
             tags=tags,
             size_categories=_size(sum(len(table) for table in page.data.values())),
             configs=[
@@ -120,14 +127,13 @@ def _metadata(results: Results, page: Page) -> CardData:
             ],
             dataset_info=[{"config_name": name, "features": features(table)} for name, table in page.data.items()],
         )
-    base_model = results.comparison["shared"]["model"].get("name_or_path")
     return ModelCardData(
         license=page.license,
         library_name="transformers" if page.weights else "hf_radam",
         pipeline_tag=task if page.weights else None,
         tags=tags,
         datasets=[dataset] if dataset else None,
-        base_model=base_model if reproduce.is_hub_id(base_model) else None,
+        base_model=base_model,
         metrics=[results.metric] if results.metric != "loss" else None,
         model_name=page.title,
         eval_results=_eval_results(results, page.weights),
@@ -142,7 +148,7 @@ def _eval_results(results: Results, weights: Record | None) -> list[EvalResult]:
     about = {
         "task_type": task,
         "dataset_type": dataset or ("local-files" if local else "hf_radam-grammar"),
-        "dataset_name": dataset or _line(", ".join(local)) or "the built-in grammar of hf_radam",
+        "dataset_name": dataset or one_line(", ".join(local)) or "the built-in grammar of hf_radam",
         "dataset_config": data.get("dataset_config_name"),
         "dataset_revision": data.get("dataset_revision"),
     }
@@ -222,9 +228,10 @@ def _usage(results: Results, page: Page) -> str:
 
 def _limitations(results: Results) -> list[str]:
     shared, rates = results.comparison["shared"], results.learning_rates
-    recipes = results.comparison["recipes"].values()
+    recipes = results.recipes.values()
+    scope = "One task" if any(recipe.model for recipe in recipes) else "One task and one model"
     limits = [
-        f"One task and one model, {shared['max_steps']:,} updates. RAdam and warmup spend less of a schedule's area "
+        f"{scope}, {shared['max_steps']:,} updates. RAdam and warmup spend less of a schedule's area "
         "than Adam, the more so the shorter the run: short runs compare learning rates as much as optimizers.",
     ]
     if len(rates) == 1:
@@ -232,28 +239,53 @@ def _limitations(results: Results) -> list[str]:
             f"One learning rate, {rates[0]:g}, for all recipes: a rate that suits one may be too high or too low for "
             "another."
         )
-    if not any(recipe["warmup"].startswith("untuned") for recipe in recipes):
+    if not any(recipe.warmup.startswith("untuned") for recipe in recipes):
         limits.append(
             "No untuned warmup among the recipes, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found about "
             "equal to RAdam."
         )
-    lengths = sorted({recipe["warmup_steps"] for recipe in recipes if recipe["warmup"] == "linear"})
+    lengths = sorted({_warmup_updates(results, recipe) for recipe in recipes if recipe.warmup == "linear"})
     if lengths:
-        tried = ", ".join(f"{length:g}" for length in lengths)
+        tried = ", ".join(f"{length:,}" for length in lengths)
         limits.append(
             f"The length of the linear warmup, {tried} updates, was given and not searched for in these runs; RAdam "
             "needs no such choice."
             if len(lengths) == 1
             else f"Warmup was tried at these lengths only: {tried} updates."
         )
-    elif not any(recipe["name"] == BASELINE for recipe in recipes):
+    elif not any(recipe.name == BASELINE for recipe in recipes):
         limits.append("No Adam with warmup among the recipes to compare with.")
     return limits
 
 
+def _arm(results: Results, name: str) -> dict[str, Any]:
+    """A recipe as the table shows it, with what sets its runs apart from the others'."""
+    recipe = results.recipes[name]
+    warmup, apart = recipe.warmup.replace("_", " "), []
+    if recipe.warmup == "linear":
+        warmup += f", {_warmup_updates(results, recipe):,} updates"
+    if recipe.max_steps is not None:
+        apart.append(f"{recipe.max_steps:,} updates")
+    if recipe.learning_rate_scale != 1:
+        apart.append(f"{recipe.learning_rate_scale:g} times the learning rate")
+    apart += [f"model: {code(f'{key}: {json.dumps(value)}')}" for key, value in recipe.model.items()]
+    return {
+        "name": name,
+        "optimizer": recipe.optimizer,
+        "options": dict(recipe.optim_args) or "",
+        "warmup": warmup,
+        "apart": ", ".join(apart),
+    }
+
+
+def _warmup_updates(results: Results, recipe: Recipe) -> int:
+    return recipe.warmup_updates(results.updates(recipe))
+
+
 def _one_per_recipe(results: Results) -> dict[str, Record]:
+    """A record of each recipe, of its best learning rate."""
     first: dict[str, Record] = {}
-    for record in results.records:
+    for record in at_best_rate(results.records):
         first.setdefault(record.recipe, record)
     return first
 
@@ -267,26 +299,3 @@ def _size(rows: int) -> str:
         if rows < limit:
             return name
     return "1M<n<10M"
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _text(text: Any) -> str:
-    """Text that Markdown and HTML take literally, on one line."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(_line(str(text)), quote=False))
-
-
-def _code(value: Any) -> str:
-    """A value in code marks, also inside of a table."""
-    text = _line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).replace("|", "\\|")
-    marks = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    padding = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{marks}{padding}{text}{padding}{marks}" if text else ""
-
-
-def _fenced(text: str, language: str = "") -> str:
-    """A code block that its content cannot end."""
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"

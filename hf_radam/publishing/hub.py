@@ -1,27 +1,34 @@
-"""The only file that uploads: a folder to a repo on the Hub, and every failure in one line with its remedy."""
+"""The only file that uploads: a folder to a repo on the Hub."""
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
-from huggingface_hub import HfApi, constants, set_client_factory
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
-from huggingface_hub.utils import get_session, httpx, validate_repo_id
+from huggingface_hub import Discussion, HfApi, RepoFile, constants, set_client_factory
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, httpx, validate_repo_id
+from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from hf_radam.experiments.typed import UserError
+from hf_radam.publishing.failures import explained
+from hf_radam.publishing.markdown import one_line
 
-# What the bundle owns in the repo: what lies there and is in it no longer, is deleted. Other files are left alone.
-_OWNED = ("figures/*", "records/*", "data/*")
-_AGAIN = "the same command completes the job"
-
-
-class NetworkError(Exception):
-    """The network's or the Hub's fault; the message says what to do, scripts print it and exit with 1."""
+# What publications of ours consist of: what an earlier one has left in a repo is deleted. Other files are left alone.
+_OWNED = re.compile(
+    r"(figures|records|data)/.+|[^/]+\.(safetensors|safetensors\.index\.json|spm)|(\w+_)?config\.json"
+    r"|tokenizer\.(json|model)|vocab\.(json|txt)|merges\.txt|added_tokens\.json|special_tokens_map\.json"
+    r"|chat_template\.(json|jinja)"
+)
+# What the Hub itself puts into a new repo.
+_DEFAULT = frozenset({".gitattributes", "README.md"})
+_SLUG = re.compile(r"-[0-9a-f]{24}$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +52,7 @@ class Target:
         try:
             validate_repo_id(self.repo_id)
         except HFValidationError as error:
-            raise UserError(f"--repo_id: {_line(error)}") from error
+            raise UserError(f"--repo_id: {one_line(str(error))}") from error
         if "/" not in self.repo_id:
             raise UserError(f"--repo_id must be namespace/name, got {self.repo_id!r}; yours is in `hf auth whoami`")
         if self.create_pr and self.revision is not None:
@@ -81,21 +88,63 @@ def limit_waiting(seconds: float) -> None:
     )
 
 
-def publish(folder: Path, target: Target, message: str) -> Published:
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an upload will do to a repo."""
+
+    target: Target
+    """Where; with the branch of a pull request that is to be continued."""
+    deleted: Sequence[str] = ()
+    """Files there that are in the publication no longer."""
+    pull_request: str | None = None
+    """URL of the one that is to be continued."""
+
+
+def look(folder: Path, target: Target, message: str) -> Plan:
+    """Find out what `publish` will do, and whether it may; changes nothing.
+
+    Args:
+        folder: file by file what the repo shall hold.
+        target: where.
+        message: of the commit, and the title of a pull request.
+
+    Raises:
+        UserError: no token; metadata that the Hub refuses; no such collection; a repo with other content.
+        NetworkError: as of `publish`.
+    """
+    api = HfApi()
+    with explained(target.repo_id):
+        user = api.whoami()["name"]
+        if target.collection is not None and _SLUG.search(target.collection):
+            api.get_collection(target.collection)
+        _check_card(folder / "README.md", target.repo_type)
+        try:
+            begun = _begun_pull_request(api, target, user, message)
+            if begun is not None:
+                target = replace(target, create_pr=False, revision=f"refs/pr/{begun.num}")
+            deleted = _deleted(api, folder, target)
+        except RepositoryNotFoundError:
+            return Plan(target=target)
+    return Plan(target=target, deleted=deleted, pull_request=begun and begun.url)
+
+
+def publish(folder: Path, target: Target, message: str, plan: Plan | None = None) -> Published:
     """Upload a folder; what the repo holds already is not sent again.
 
     Args:
         folder: file by file what the repo shall hold.
         target: where.
-        message: of the commit.
+        message: of the commit, and the title of a pull request; one of that title is continued.
+        plan: what `look` has found, if it has been asked.
 
     Raises:
-        UserError: no token, or one that may not do this; a name that cannot be; metadata that the Hub refuses.
+        UserError: no token, or one that may not do this; a name that cannot be; metadata that the Hub refuses; a repo
+            that holds something else.
         NetworkError: the Hub cannot be reached, is busy or broken, or somebody else committed in between.
     """
-    api = HfApi()
-    with _explained(target):
-        api.whoami()
+    plan = plan or look(folder, target, message)
+    target, api = plan.target, HfApi()
+    with explained(target.repo_id):
         url = api.create_repo(target.repo_id, repo_type=target.repo_type, private=target.private, exist_ok=True)
         if target.private and not api.repo_info(target.repo_id, repo_type=target.repo_type).private:
             raise UserError(
@@ -110,67 +159,85 @@ def publish(folder: Path, target: Target, message: str) -> Published:
             folder_path=folder,
             revision=target.revision,
             create_pr=target.create_pr,
-            delete_patterns=list(_OWNED),
+            delete_patterns=[glob.escape(path) for path in plan.deleted] or None,
             commit_message=message,
         )
         if target.collection is not None:
             _collect(api, target, target.collection)
-    return Published(url=str(url), commit=commit.oid, changed=commit.oid != before, pull_request=commit.pr_url)
+    pull_request = commit.pr_url or plan.pull_request
+    return Published(url=str(url), commit=commit.oid, changed=commit.oid != before, pull_request=pull_request)
+
+
+def _check_card(card: Path, repo_type: str) -> None:
+    """Ask the Hub about the card's metadata. Uploads ask as well, but only when the repo has been made."""
+    answer = get_session().post(
+        f"{constants.ENDPOINT}/api/validate-yaml",
+        json={"content": card.read_text(encoding="utf-8"), "repoType": repo_type},
+        headers=build_hf_headers(),
+    )
+    if answer.status_code == 400:
+        reasons = "; ".join(error["message"] for error in answer.json()["errors"])
+        raise UserError(f"the Hub refuses the card: {one_line(reasons)}")
+    hf_raise_for_status(answer)
+
+
+def _begun_pull_request(api: HfApi, target: Target, user: str, title: str) -> Discussion | None:
+    if not target.create_pr:
+        return None
+    ours = api.get_repo_discussions(
+        target.repo_id, repo_type=target.repo_type, author=user, discussion_type="pull_request"
+    )
+    return next((d for d in ours if d.title == title and d.author == user and d.status in ("open", "draft")), None)
+
+
+def _deleted(api: HfApi, folder: Path, target: Target) -> list[str]:
+    """What earlier publications have left in the repo; raises where something else would be lost."""
+    revision = target.revision
+    try:
+        there = _files(api, target, revision)
+    except RevisionNotFoundError:
+        revision = None  # the branch will begin where main is
+        there = _files(api, target, revision)
+    here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    if "comparison.json" in there and _is_ours(api, target, revision):
+        return sorted(path for path in there if path not in here and _OWNED.fullmatch(path))
+    kept = _DEFAULT if there.keys() <= _DEFAULT else {".gitattributes"}
+    lost = sorted(path for path in there.keys() & here.keys() - kept if not _is_same(there[path], here[path]))
+    if lost:
+        raise UserError(
+            f"{target.repo_id} holds something else than a comparison, and its {', '.join(lost[:3])} would be "
+            "overwritten; choose another --repo_id, or remove that there first"
+        )
+    return []
+
+
+def _files(api: HfApi, target: Target, revision: str | None) -> Mapping[str, RepoFile]:
+    tree = api.list_repo_tree(target.repo_id, repo_type=target.repo_type, revision=revision, recursive=True)
+    return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+
+
+def _is_ours(api: HfApi, target: Target, revision: str | None) -> bool:
+    with TemporaryDirectory() as folder:
+        path = api.hf_hub_download(
+            target.repo_id, "comparison.json", repo_type=target.repo_type, revision=revision, local_dir=folder
+        )
+        try:
+            return {"name", "shared", "recipes"} <= json.loads(Path(path).read_bytes()).keys()
+        except (ValueError, AttributeError):
+            return False
+
+
+def _is_same(there: RepoFile, here: Path) -> bool:
+    if there.size != here.stat().st_size:
+        return False
+    if there.lfs is None:
+        return there.blob_id == git_hash(here.read_bytes())
+    with here.open("rb") as file:
+        return there.lfs.sha256 == sha_fileobj(file).hex()
 
 
 def _collect(api: HfApi, target: Target, collection: str) -> None:
-    if "/" not in collection:
+    if not _SLUG.search(collection):
         namespace = target.repo_id.partition("/")[0]
         collection = api.create_collection(collection, namespace=namespace, private=target.private, exists_ok=True).slug
     api.add_collection_item(collection, item_id=target.repo_id, item_type=target.repo_type, exists_ok=True)
-
-
-@contextmanager
-def _explained(target: Target) -> Iterator[None]:
-    """Turn what the client raises into one line: the fault, and the remedy."""
-    try:
-        yield
-    except LocalTokenNotFoundError as error:
-        raise UserError("no access token: run `hf auth login`, or set HF_TOKEN to a token with write access") from error
-    except OfflineModeIsEnabled as error:
-        raise UserError("offline mode is on: unset HF_HUB_OFFLINE to upload") from error
-    except HfHubHTTPError as error:
-        raise _of_status(error, target) from error
-    except httpx.TimeoutException as error:
-        raise NetworkError(
-            f"{constants.ENDPOINT} did not answer in time; {_AGAIN}, or give a longer --timeout"
-        ) from error
-    except httpx.HTTPError as error:
-        raise NetworkError(f"{constants.ENDPOINT} cannot be reached ({_line(error)}); {_AGAIN} later") from error
-    except json.JSONDecodeError as error:  # the client reads the answer before it looks at the status
-        raise NetworkError(f"{constants.ENDPOINT} answered with something else than JSON; {_AGAIN} later") from error
-    except ValueError as error:
-        raise UserError(f"the Hub refuses this: {_line(error)}") from error
-    except (RuntimeError, ConnectionError, TimeoutError) as error:  # of hf_xet, or of the threads that upload
-        raise NetworkError(f"the upload broke off ({_line(error.__cause__ or error)}); {_AGAIN}") from error
-
-
-def _of_status(error: HfHubHTTPError, target: Target) -> Exception:
-    status = error.response.status_code
-    said = _line(error.server_message or error.response.reason_phrase)
-    if status == 401:
-        return UserError("the Hub does not know this access token: run `hf auth login --force`, or set HF_TOKEN anew")
-    if status in (402, 403):
-        return UserError(
-            f"this access token may not write to {target.repo_id} ({said}): use a namespace of yours, or a token with "
-            "write access to it"
-        )
-    if status == 404:
-        return UserError(f"not found on the Hub ({said}): check --repo_id, --revision and --collection")
-    if status in (409, 412):
-        return NetworkError(f"somebody else changed {target.repo_id} at the same time ({said}); {_AGAIN}")
-    if status == 429:
-        wait = error.response.headers.get("Retry-After")
-        return NetworkError(f"the Hub limits how much one may send; {_AGAIN} " + (f"in {wait} s" if wait else "later"))
-    if status == 408 or status >= 500:
-        return NetworkError(f"the Hub has trouble ({status} {said}); {_AGAIN} later")
-    return UserError(f"the Hub refuses this ({status}): {said}")
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())

@@ -32,24 +32,57 @@ def comparison_file(results: Results) -> str:
     return yaml.safe_dump({k: v for k, v in content.items() if v is not None}, sort_keys=False, allow_unicode=True)
 
 
-def command(results: Results, path: str) -> str:
-    """What to type in a checkout of hf_radam, where `path` is that of `comparison_file`.
+def command(
+    results: Results, path: str, *, base_model: str | None = None, repo_id: str | None = None, repo_type: str = "model"
+) -> str:
+    """What to type in a checkout of hf_radam.
 
-    Text from local files is named as it was, under a folder DIR that the reader has to put in.
+    Text and checkpoints from local files are named as they were, under a folder DIR that the reader has to put in.
+
+    Args:
+        results: of the comparison.
+        path: of `comparison_file`.
+        base_model: what the checkpoint is, if it was fine-tuned from one.
+        repo_id: where to download `path` first, if the reader does not have it.
+        repo_type: model or dataset.
     """
     parts = ["python", "scripts/compare.py", path]
     for key, value in local_files(results).items():
         parts += [f"--{key}", f"DIR/{value}"]
+    if (checkpoint := local_checkpoint(results, base_model)) is not None:
+        parts += ["--name_or_path", f"DIR/{checkpoint}"]
     processes = max(record.environment["processes"] for record in results.records)
     if processes > 1:
         parts[:1] = ["accelerate", "launch", "--num_processes", str(processes)]
-    return shlex.join(parts)
+    if repo_id is None:
+        return shlex.join(parts)
+    kind = [] if repo_type == "model" else ["--repo-type", repo_type]
+    return "\n".join(map(shlex.join, (["hf", "download", repo_id, path, *kind, "--local-dir", "."], parts)))
 
 
 def local_files(results: Results) -> dict[str, str]:
     """The options of the data that name local files; of their paths the records keep the last part."""
     data = results.comparison["shared"]["data"]
     return {key: str(value) for key, value in data.items() if value and key.endswith(("_prefix", "_file"))}
+
+
+def base_model(results: Results) -> str | None:
+    """The name on the Hub of the checkpoint that was fine-tuned, as far as the records tell.
+
+    They keep the last part of a local folder's path, which a name without a namespace cannot be told from.
+    """
+    name = _checkpoint(results)
+    return name if name is not None and "/" in name and is_hub_id(name) else None
+
+
+def local_checkpoint(results: Results, base_model: str | None = None) -> str | None:
+    """The folder of the checkpoint that was fine-tuned; None where the records or `base_model` name one on the Hub."""
+    name = _checkpoint(results)
+    return None if name is None or "/" in name or name == base_model else name
+
+
+def _checkpoint(results: Results) -> str | None:
+    return results.comparison["shared"]["model"].get("name_or_path")
 
 
 def commits(results: Results) -> list[str]:
