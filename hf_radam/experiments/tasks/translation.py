@@ -151,7 +151,8 @@ class TranslationTask:
                       (state.process_index + 1) * total // state.num_processes)  # fmt: skip
         hypotheses = self._translate(model, batch_size, share)
         hypotheses = gather_object(hypotheses) if state.num_processes > 1 else hypotheses
-        return {"bleu": sacrebleu.corpus_bleu(hypotheses, [self._references]).score}
+        # force: no advice to detokenize the built-in corpus, which has its spaces by right.
+        return {"bleu": sacrebleu.corpus_bleu(hypotheses, [self._references], force=True).score}
 
     @torch.no_grad()
     def _translate(self, model: Any, batch_size: int, part: slice) -> list[str]:
