@@ -130,8 +130,9 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def excerpt(output: str, limit: int = 6000) -> str:
-    """The first traceback, from which those of other processes follow, and the end."""
-    first = max(output.find("Traceback (most recent call last)"), 0)
+    """The first traceback or abort, from which those of other processes follow, and the end."""
+    found = re.search(r"Traceback \(most recent call last\)|terminate called|Fatal Python error", output)
+    first = found.start() if found else 0
     rest = output[first + limit :]
     return output[first : first + limit] + ("\n[...]\n" if len(rest) > limit else "") + rest[-limit:]
 
