@@ -12,7 +12,7 @@ test: .venv/.installed
 
 # On a machine with a CUDA GPU, which the other tests do not see.
 test-gpu: .venv/.installed
-	TEST_GPU=1 $(BIN)/python -m pytest tests/test_devices.py
+	TEST_GPU=1 $(BIN)/python -m pytest tests/core/test_devices.py
 
 # Four processes, two-dimensional meshes, DeepSpeed (whose first run compiles for minutes).
 test-slow: .venv/.installed

@@ -117,7 +117,7 @@ _REGISTRY: dict[str, OptimizerSpec] = {
         ),
         OptimizerSpec(
             name="radam_early_adam",
-            target="hf_radam.baselines:EarlyAdam",
+            target="hf_radam.experiments.baselines:EarlyAdam",
             description="RAdam with plain Adam in some early steps (adam_steps): an ablation",
             warmup_free=True,
             reference=f"{PAPER}, Table 3",
@@ -139,14 +139,14 @@ _REGISTRY: dict[str, OptimizerSpec] = {
         ),
         OptimizerSpec(
             name="adam_2k",
-            target="hf_radam.baselines:Adam2k",
+            target="hf_radam.experiments.baselines:Adam2k",
             description="Adam whose first 2,000 steps (freeze_steps) only estimate the second moment",
             warmup_free=True,
             reference=f"{PAPER}, section 3.1",
         ),
         OptimizerSpec(
             name="adam_eps",
-            target="hf_radam.baselines:Adam2k",
+            target="hf_radam.experiments.baselines:Adam2k",
             description="Adam with a large eps (1e-4), added to sqrt(v) as in the authors' code",
             defaults={"freeze_steps": 0, "eps": 1e-4},
             warmup_free=True,

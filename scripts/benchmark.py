@@ -41,8 +41,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
 
-from hf_radam.experiments.records import cpu_name, environment, write_atomically
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.records import cpu_name, environment
+from hf_radam.experiments.schema import UserError
+from hf_radam.files import write_whole
 
 Shape = tuple[int, ...]
 
@@ -253,7 +254,7 @@ def step(options: argparse.Namespace) -> None:
     if options.json:
         content = {"environment": facts, "benchmarks": benchmarks}
         try:
-            write_atomically(options.json, json.dumps(content, indent=2) + "\n")
+            write_whole(options.json, json.dumps(content, indent=2) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {options.json}: {error.strerror}; the tables above are complete") from error
 

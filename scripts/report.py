@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from hf_radam.experiments.report import write_report
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.report.report import write_report
+from hf_radam.experiments.schema import UserError
 
 
 def main(argv: list[str] | None = None) -> int:

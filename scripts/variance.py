@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from hf_radam.experiments.figures import style, theory
-from hf_radam.experiments.records import cpu_name, write_atomically
+from hf_radam.experiments.records import cpu_name
+from hf_radam.experiments.report.figures import style, theory
 from hf_radam.experiments.variance import FIRST_STEP, study
+from hf_radam.files import write_whole
 
 BETAS = (0.9999, 0.999, 0.99, 0.9, 0.8, 0.6, 0.5)
 
@@ -38,10 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     found["seconds"] = round(time.perf_counter() - started, 1)
     found["environment"] = {"numpy": np.__version__, "hardware": cpu_name()}
     try:
-        write_atomically(options.output_dir / "variance.json", json.dumps(found) + "\n")
+        write_whole(options.output_dir / "variance.json", json.dumps(found) + "\n")
         draw(found, options.output_dir)
         path = options.output_dir / "table.md"
-        write_atomically(path, statement(found))
+        write_whole(path, statement(found))
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

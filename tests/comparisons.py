@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "hf_radam" / "experiments" / "configs"
 COMPARE = [sys.executable, str(ROOT / "scripts" / "compare.py")]
 
 TINY: dict[str, Any] = {

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "scripts" / "accelerate_configs"
+CONFIGS = ROOT / "hf_radam" / "training" / "accelerate_configs"
 WORKERS = ROOT / "tests" / "distributed"
 
 # Launched trainings are about CPU processes on gloo: two of them would meet on the only GPU of a machine.

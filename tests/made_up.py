@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_radam.experiments.gradients import BINS, HIGH, LOW
 from hf_radam.experiments.recipes import RECIPES
 from hf_radam.experiments.records import Record
+from hf_radam.experiments.runs.gradients import BINS, HIGH, LOW
 
 STEPS = [1, 2, 3, 4]
 

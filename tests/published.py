@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from hf_radam.experiments.config import Comparison
+from hf_radam.experiments.comparison import Comparison
 from hf_radam.experiments.recipes import RECIPES, Recipe
-from hf_radam.experiments.records import Record, write_atomically
+from hf_radam.experiments.records import Record
+from hf_radam.files import write_whole
 
 ARMS = {
     **RECIPES,
@@ -57,7 +58,7 @@ def write_results(
         "name": described.name, "shared": described.shared(), "data": "0" * 64,
         "target_loss": described.target_loss, "recipes": recipes,
     }  # fmt: skip
-    write_atomically(folder / "comparison.json", json.dumps(content))
+    write_whole(folder / "comparison.json", json.dumps(content))
     for run in described.runs():
         made = by_rate[run.recipe.name][run.learning_rate]
         if run.seed >= len(made):

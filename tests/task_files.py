@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from comparisons import COMPARE, TINY, load_script
 
-from hf_radam.experiments.config import Comparison, load_comparison
-from hf_radam.experiments.grammar import sentence_pairs
+from hf_radam.experiments.comparison import Comparison, load_comparison
+from hf_radam.experiments.tasks.grammar import sentence_pairs
 
 ENCODER = {
     "model_type": "bert",

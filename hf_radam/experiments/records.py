@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -16,7 +15,8 @@ from typing import Any
 
 import torch
 
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.schema import UserError
+from hf_radam.files import write_whole
 
 PACKAGES = (
     "hf_radam", "torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "scikit-learn", "numpy",
@@ -77,7 +77,7 @@ class Record:
 
     def save(self, path: Path) -> None:
         """Write the record whole or not at all."""
-        write_atomically(path, json.dumps(_compact(asdict(self)), separators=(",", ":")) + "\n")
+        write_whole(path, json.dumps(_compact(asdict(self)), separators=(",", ":")) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Record:
@@ -106,23 +106,6 @@ def load_records(folder: Path) -> list[Record]:
             f"{folder} holds no records (records/*.json); run scripts/compare.py --output_dir {folder} first"
         )
     return [Record.load(path) for path in paths]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a kill, never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
-
-
-def is_full_disk(error: Exception) -> bool:
-    """Whether a file could not be written for want of room: no space, quota, or limit of its size."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    # Of safetensors, which quotes the system's number, and of torch.save, which quotes nothing.
-    quoted = [f"(os error {number})" for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
-    return any(part in str(error) for part in (*quoted, "PytorchStreamWriter", "unexpected pos"))
 
 
 def environment(processes: int) -> dict[str, Any]:

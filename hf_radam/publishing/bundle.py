@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from hf_radam.experiments.records import write_atomically
-from hf_radam.experiments.report import write_report
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.report.report import write_report
+from hf_radam.experiments.results import Results
+from hf_radam.experiments.schema import UserError
+from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.card import Figure, Page, render
 from hf_radam.publishing.pictures import darken, width
 from hf_radam.publishing.privacy import is_pickle
-from hf_radam.publishing.results import Results
 from hf_radam.publishing.tables import as_csv, as_json_lines, tables
 
 # Files of a model folder that are of use to nobody else. training_args.bin is a pickle that names local folders.
@@ -85,7 +85,7 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
         page = replace(page, data=flat)
     for name, table in flat.items():
         ending, write = (".jsonl", as_json_lines) if choice.repo_type == "dataset" else (".csv", as_csv)
-        write_atomically(unfinished / "data" / f"{name}{ending}", write(table))
+        write_whole(unfinished / "data" / f"{name}{ending}", write(table))
     shutil.copyfile(folder / "comparison.json", unfinished / "comparison.json")
     shutil.copytree(folder / "records", unfinished / "records", ignore=shutil.ignore_patterns(".*"))
     write_card(results, unfinished, page, template)
@@ -105,9 +105,9 @@ def report_page(results: Results, table: Path, title: str, comparison_path: str 
 
 def write_card(results: Results, output_dir: Path, page: Page, template: str) -> Path:
     """Write the card and, beside it, the file that reproduces the comparison."""
-    write_atomically(output_dir / "comparison.yaml", reproduce.comparison_file(results))
+    write_whole(output_dir / "comparison.yaml", reproduce.comparison_file(results))
     path = output_dir / "README.md"
-    write_atomically(path, render(results, page, template))
+    write_whole(path, render(results, page, template))
     return path
 
 
@@ -140,7 +140,7 @@ def _copy_without_origin(path: Path, target: Path) -> None:
     local = [k for k in ("_name_or_path", "name_or_path") if k in content and not reproduce.is_hub_id(content[k])]
     for key in local:
         del content[key]
-    write_atomically(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_whole(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _link(path: Path, target: Path) -> None:

@@ -14,11 +14,11 @@ from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.statistics import BASELINE, Estimate, Row, at_best_rate
+from hf_radam.experiments.report.statistics import BASELINE, Estimate, Row, at_best_rate
+from hf_radam.experiments.report.verdict import finding
+from hf_radam.experiments.results import Results
 from hf_radam.publishing import reproduce
-from hf_radam.publishing.finding import finding
 from hf_radam.publishing.markdown import code, fenced, literal, one_line
-from hf_radam.publishing.results import Results
 from hf_radam.publishing.tables import Table, features
 
 TAGS = ["radam", "warmup", "optimizer", "learning-rate-schedule", "hf_radam"]
@@ -183,7 +183,7 @@ def _metric_name(name: str, row: Row, estimate: Estimate) -> str:
 
 def _settings(results: Results) -> tuple[list[tuple[str, Any]], str]:
     """The settings that the comparison chose, and all that was used as JSON."""
-    from hf_radam.trainer import RAdamSeq2SeqTrainingArguments  # slow to import
+    from hf_radam.training.trainer import RAdamSeq2SeqTrainingArguments  # slow to import
 
     shared = results.comparison["shared"]
     defaults = {

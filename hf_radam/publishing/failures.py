@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.markdown import one_line
 
 _AGAIN = "the same command completes the job"

@@ -16,7 +16,7 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, R
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, httpx, validate_repo_id
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.failures import explained
 from hf_radam.publishing.markdown import one_line
 

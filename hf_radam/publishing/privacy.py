@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.schema import UserError
 
 _TOKEN = re.compile(
     rb"(?<![A-Za-z0-9])(hf_(oauth_[\w.-]{20}|[A-Za-z0-9]{20})|gh[opsu]_[A-Za-z0-9]{30}|github_pat_\w{22}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from hf_radam.publishing.results import Results
+from hf_radam.experiments.results import Results
 
 
 def comparison_file(results: Results) -> str:

@@ -28,7 +28,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.optim import Optimizer
 
 from hf_radam import RAdam, load_optimizer, save_optimizer
-from hf_radam.sharding import CheckpointError
+from hf_radam.checkpoints import CheckpointError
 
 SAVED_AT, END = 4, 12  # in start-up, and well after it
 KINDS = ("SHARDED_STATE_DICT", "FULL_STATE_DICT")  # of Accelerate

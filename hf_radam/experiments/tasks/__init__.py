@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:  # a comparison is read without torch
     from torch import Tensor
 
-    from hf_radam.experiments.config import Comparison
+    from hf_radam.experiments.comparison import Comparison
 
 # Module and class, imported when asked for.
 TASKS: Mapping[str, str] = {

@@ -14,11 +14,11 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
-from hf_radam.experiments.config import Comparison
+from hf_radam.experiments.comparison import Comparison
+from hf_radam.experiments.schema import UserError, build
 from hf_radam.experiments.tasks.labelled_text import REGRESSION, ClassificationData, Examples, load_examples
 from hf_radam.experiments.tasks.pretrained import ModelChoice
 from hf_radam.experiments.tasks.text import digest, own_tokenizer
-from hf_radam.experiments.typed import UserError, build
 
 IGNORED = -100
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.text import load_splits, read_text, require_column
-from hf_radam.experiments.typed import UserError
 
 REGRESSION = ("pearson", "spearman")
 """Metrics of tasks whose label is a number."""

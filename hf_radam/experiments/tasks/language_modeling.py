@@ -15,12 +15,12 @@ from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, default_data_collator
 from transformers.trainer_pt_utils import LabelSmoother
 
-from hf_radam.experiments.config import Comparison
-from hf_radam.experiments.grammar import sentence_pairs
+from hf_radam.experiments.comparison import Comparison
+from hf_radam.experiments.schema import UserError, build
+from hf_radam.experiments.tasks.grammar import sentence_pairs
 from hf_radam.experiments.tasks.pretrained import ModelChoice
 from hf_radam.experiments.tasks.text import digest, load_splits, own_tokenizer, read_lines, require_column
 from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
-from hf_radam.experiments.typed import UserError, build
 
 TEXTS_AT_A_TIME = 1000
 TEXTS_FOR_VOCABULARY = 500_000

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_radam.experiments.grammar import sentence_pairs
+from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.tasks.grammar import sentence_pairs
 from hf_radam.experiments.tasks.text import load_splits, read_lines, require_column
-from hf_radam.experiments.typed import UserError
 
 Pair = tuple[str, str]
 

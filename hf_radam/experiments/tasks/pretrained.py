@@ -12,8 +12,8 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
+from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.text import SPECIAL_TOKENS
-from hf_radam.experiments.typed import UserError
 from hf_radam.registry import unknown_name
 
 

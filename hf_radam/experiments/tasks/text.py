@@ -16,7 +16,7 @@ from huggingface_hub.utils import httpx
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from hf_radam.experiments.typed import UserError
+from hf_radam.experiments.schema import UserError
 
 SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 

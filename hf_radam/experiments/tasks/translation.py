@@ -21,11 +21,11 @@ from transformers import (
 )
 from transformers.trainer_pt_utils import LabelSmoother
 
-from hf_radam.experiments.config import Comparison
+from hf_radam.experiments.comparison import Comparison
+from hf_radam.experiments.schema import UserError, build
 from hf_radam.experiments.tasks.parallel_text import Pair, TranslationData, load_pairs
 from hf_radam.experiments.tasks.text import SPECIAL_TOKENS, digest, own_tokenizer
 from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
-from hf_radam.experiments.typed import UserError, build
 
 PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
 GRAMMAR_SENTENCE = 10  # tokens; about the mean length of a sentence of the built-in grammar

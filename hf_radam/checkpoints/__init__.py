@@ -1,0 +1,10 @@
+"""Optimizer state in files: saved and loaded under any sharding, looked into and put together without the model.
+
+`hf-radam checkpoint inspect CKPT` and `hf-radam checkpoint consolidate CKPT OUT` are the commands.
+"""
+
+from hf_radam.checkpoints.checkpoint import CheckpointError as CheckpointError
+from hf_radam.checkpoints.checkpoint import OptimizerCheckpoint as OptimizerCheckpoint
+from hf_radam.checkpoints.formats import read_checkpoint as read_checkpoint
+from hf_radam.checkpoints.state import load_optimizer as load_optimizer
+from hf_radam.checkpoints.state import save_optimizer as save_optimizer

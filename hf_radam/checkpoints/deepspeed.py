@@ -1,0 +1,130 @@
+"""Optimizer state of DeepSpeed's ZeRO, read by one process without DeepSpeed and without the model.
+
+ZeRO-1/2 flatten each parameter group and cut it in one piece a rank; ZeRO-3 cuts every parameter in pieces and flattens
+those (`deepspeed/utils/zero_to_fp32.py` puts the weights together alike). Names and shapes are in the model's file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, load_file
+
+PATTERN = "*_optim_states.pt"
+_REMEDY = "convert it with DeepSpeed's ds_to_universal.py, or resume the run and save it under FSDP2 or DDP"
+
+
+State = dict[str, dict[str, Any]]
+
+
+def read_deepspeed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint:
+    """Read the optimizer of a `global_stepN` folder of ZeRO-1, 2 or 3.
+
+    Args:
+        folder: holds the files of all ranks.
+        moments: if False, the moments are on the meta device, so nothing large is read.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the layout is one that is not read.
+    """
+    shards = sorted(folder.glob(PATTERN), key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
+    if any("_mp_rank_00_" not in path.name or "expp_rank" in path.name for path in shards):
+        raise CheckpointError(f"{folder} is split by tensor or expert parallelism as well: not read; {_REMEDY}")
+    files = [load_file(path, inert="deepspeed") for path in shards]
+    try:
+        stage, ranks = _stage_and_ranks(files[0])
+        if len(shards) != ranks:
+            raise CheckpointError(f"{folder} has {len(shards)} of {ranks} shards ({PATTERN}); copy the checkpoint anew")
+        model = folder / ("zero_pp_rank_0_mp_rank_00_model_states.pt" if stage == 3 else "mp_rank_00_model_states.pt")
+        if not model.is_file():
+            raise CheckpointError(f"{model} is missing, which names the parameters; copy the checkpoint anew")
+        shapes: list[dict[str, torch.Size]] = load_file(model, inert="deepspeed")["param_shapes"]
+        groups, state = _join([file["optimizer_state_dict"] for file in files], shapes, stage, moments)
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} has a layout that is not read ({error!r}); {_REMEDY}") from error
+    return OptimizerCheckpoint(
+        format=f"DeepSpeed ZeRO-{stage}", files=shards, processes=ranks, groups=groups, state=state
+    )
+
+
+def _stage_and_ranks(file: dict[str, Any]) -> tuple[int, int]:
+    optimizer = file["optimizer_state_dict"]
+    stage = optimizer["zero_stage"]
+    stage = getattr(stage, "args", (stage,))[0]  # an enumeration
+    count = optimizer["partition_count"]  # ZeRO-1/2: of each group
+    counts = set(count) if isinstance(count, list) else {count}
+    shuffled = file.get("ds_config", {}).get("zero_optimization", {}).get("round_robin_gradients")
+    if stage not in (1, 2, 3) or len(counts) > 1 or shuffled or optimizer.get("ds_zero_partition_groups") is not None:
+        raise CheckpointError(
+            f"this checkpoint of ZeRO-{stage} deals parameters out in an order of its own (round_robin_gradients, "
+            f"experts, or groups of ranks), which is not read; {_REMEDY}"
+        )
+    return stage, counts.pop()
+
+
+def _join(
+    optimizers: list[dict[str, Any]], shapes: list[dict[str, torch.Size]], stage: int, moments: bool
+) -> tuple[list[dict[str, Any]], dict[str | int, dict[str, Any]]]:
+    """The groups, and the state by parameter, of the ranks' flat state."""
+    bases = [optimizer["optimizer_state_dict" if stage == 3 else "base_optimizer_state"] for optimizer in optimizers]
+    paddings = optimizers[0].get("param_alignment_paddings")
+    groups: list[dict[str, Any]] = []
+    state: dict[str | int, dict[str, Any]] = {}
+    for group in bases[0]["param_groups"]:
+        for index in group["params"]:  # one flat parameter; ZeRO-3 cuts large groups in several
+            pieces = [dict(base["state"][index]) for base in bases]
+            if not moments:
+                for piece in pieces:
+                    piece.update({key: piece[key].to("meta") for key in _flat_keys(piece)})
+            if stage == 3:
+                split = _split_parameters(pieces, shapes[index])
+            else:
+                split = _split_group(pieces, shapes[index], paddings[index] if paddings else [0] * len(shapes[index]))
+            # DeepSpeed's own optimizers count in the group.
+            step = torch.tensor(float(pieces[0].get("step", group.get("step"))), dtype=torch.float32)
+            state.update({name: {"step": step.clone(), **split[name]} for name in split})
+        options = {key: value for key, value in group.items() if key != "step"}
+        groups.append({**options, "params": [name for index in group["params"] for name in shapes[index]]})
+    return groups, state
+
+
+def _split_group(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size], paddings: list[int]) -> State:
+    """ZeRO-1/2: the ranks' pieces in a row are the parameters in a row, the end padded."""
+    state: State = {name: {} for name in shapes}
+    for key in _flat_keys(pieces[0]):
+        row, offset = torch.cat([piece[key] for piece in pieces]), 0
+        for (name, shape), padding in zip(shapes.items(), paddings, strict=True):
+            state[name][key] = row[offset : offset + shape.numel()].reshape(shape).clone()
+            offset += shape.numel() + padding
+        align = 2 * len(pieces)  # DeepSpeed pads a group to a multiple of this
+        _check_length(math.ceil(offset / align), math.ceil(row.numel() / align))
+    return state
+
+
+def _split_parameters(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size]) -> State:
+    """ZeRO-3: every parameter is cut in equal pieces, the last padded; a rank has its pieces in a row."""
+    state: State = {name: {} for name in shapes}
+    for key in _flat_keys(pieces[0]):
+        offset = 0
+        for name, shape in shapes.items():
+            length = math.ceil(shape.numel() / len(pieces))
+            whole = torch.cat([piece[key][offset : offset + length] for piece in pieces])
+            state[name][key] = whole[: shape.numel()].reshape(shape).clone()
+            offset += length
+        _check_length(offset, pieces[0][key].numel())
+    return state
+
+
+def _flat_keys(piece: dict[str, Any]) -> list[str]:
+    return [key for key, value in piece.items() if isinstance(value, Tensor) and value.dim() == 1]
+
+
+def _check_length(used: int, there: int) -> None:
+    if used != there:
+        raise CheckpointError(f"the flat state is not as long as its parameters ({there}, not {used}); {_REMEDY}")

@@ -1,0 +1,79 @@
+"""Which format a path holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, load_file
+from hf_radam.checkpoints.deepspeed import PATTERN, read_deepspeed
+from hf_radam.checkpoints.distributed import METADATA, read_distributed
+
+# Accelerate's names (save_fsdp_optimizer, save_accelerator_state), and Trainer's for one process and DDP.
+SHARDED, WHOLE, OF_TRAINER = "optimizer_0", "optimizer.bin", "optimizer.pt"
+
+
+def find(path: Path) -> Path:
+    """What in `path` holds the state: a DCP folder, a DeepSpeed folder or a file.
+
+    Raises:
+        CheckpointError: there is none, or more than one.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; give a checkpoint's folder")
+    if path.is_file() or (path / METADATA).is_file() or list(path.glob(PATTERN)):
+        return path
+    found = [path / name for name in (SHARDED, WHOLE, OF_TRAINER) if (path / name).exists()]
+    steps = sorted(folder for folder in path.glob("global_step*") if list(folder.glob(PATTERN)))
+    latest = path / "latest"  # where DeepSpeed writes the name of the newest
+    if len(steps) > 1 and latest.is_file():
+        steps = [step for step in steps if step.name == latest.read_text().strip()]
+    found += steps
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CheckpointError(f"{path} holds {' and '.join(entry.name for entry in found)}; give the path of one")
+    inside = sorted(folder.name for folder in path.glob("checkpoint-*") if folder.is_dir())
+    hint = f"give one of its checkpoints ({inside[-1]})" if inside else "give a checkpoint's folder or file"
+    raise CheckpointError(f"{path} holds no optimizer state ({SHARDED}/, {WHOLE}, {OF_TRAINER} or {PATTERN}); {hint}")
+
+
+def read_checkpoint(path: str | Path, *, moments: bool = True) -> OptimizerCheckpoint:
+    """Read the optimizer of a checkpoint without the model, in one process.
+
+    Args:
+        path: a checkpoint folder of Trainer, Accelerate, DeepSpeed or `save_optimizer`, or what in it holds the state.
+        moments: if False, the tensors of a sharded checkpoint are on the meta device, so nothing large is read.
+
+    Raises:
+        CheckpointError: it is none, or something of it is missing or damaged.
+    """
+    path = Path(path)
+    found = find(path)
+    if found.is_file():
+        return _read_file(found)
+    return (
+        read_distributed(found, moments=moments)
+        if (found / METADATA).is_file() or found.name == SHARDED
+        else (read_deepspeed(found, moments=moments))
+    )
+
+
+def _read_file(path: Path) -> OptimizerCheckpoint:
+    content: Any = load_file(path)
+    if not isinstance(content, dict) or not {"state", "param_groups"} <= content.keys():
+        raise CheckpointError(f"{path} is no state_dict of an optimizer; give optimizer.pt or optimizer.bin")
+    groups, state = content["param_groups"], content["state"]
+    whole = isinstance(groups, list) and all(isinstance(group, dict) and "params" in group for group in groups)
+    if not whole or not isinstance(state, dict) or not all(isinstance(of, dict) for of in state.values()):
+        raise CheckpointError(f"{path} is no state_dict of an optimizer: its groups or its state have another form")
+    named = any(isinstance(name, str) for group in groups for name in group["params"])
+    # Every process of a Trainer leaves its random state.
+    processes = len(list(path.parent.glob("rng_state*.pth"))) or None
+    return OptimizerCheckpoint(
+        format="one file, parameters by " + ("name (FULL_STATE_DICT)" if named else "number (one process or DDP)"),
+        files=[path],
+        processes=processes,
+        groups=groups,
+        state=state,
+    )

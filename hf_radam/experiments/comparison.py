@@ -1,0 +1,303 @@
+"""A comparison, as frozen dataclasses read from YAML; each run has a stable id."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_radam.experiments.recipes import RECIPES, Recipe
+from hf_radam.experiments.schema import UserError, build, typed
+from hf_radam.experiments.tasks import TASKS
+from hf_radam.registry import unknown_name
+
+# Set by the comparison itself, the same for every recipe.
+_RESERVED = frozenset({
+    "output_dir", "run_name", "seed", "data_seed", "optim", "optim_args", "learning_rate", "warmup_steps",
+    "max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "auto_find_batch_size", "logging_strategy", "logging_steps", "logging_nan_inf_filter", "eval_strategy",
+    "eval_steps", "eval_on_start", "eval_delay", "save_strategy", "save_steps", "save_total_limit", "save_only_model",
+    "load_best_model_at_end", "resume_from_checkpoint", "ignore_data_skip", "dataloader_drop_last",
+    "prediction_loss_only",
+    "push_to_hub", "hub_model_id", "hub_token", "hub_revision", "deepspeed",
+})  # fmt: skip
+
+# Of the training arguments, what only says where to report to; results are the same with and without.
+_TRACKING = frozenset({
+    "report_to", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "logging_dir",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Everything that is the same for all runs, and the lists of what differs."""
+
+    name: str
+    """Title of the report."""
+    task: str
+    """What is trained: a name of `hf_radam.experiments.tasks.TASKS`."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the task's data."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the task's model."""
+    recipes: tuple[Recipe, ...]
+    """The arms."""
+    learning_rates: tuple[float, ...]
+    """Peak learning rates; every recipe tries each."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of initial weights and data order."""
+    max_steps: int
+    """Updates of each run."""
+    batch_size: int | None = None
+    """Examples of one update, over all processes; this or `tokens_per_batch`."""
+    tokens_per_batch: int | None = None
+    """Tokens of one update, over all processes, counted as in `batches.TokenBatches`."""
+    eval_steps: int
+    """Updates between two evaluations."""
+    save_steps: int = 0
+    """Updates between two checkpoints, from which a broken run goes on; 0 for a quarter of `max_steps`."""
+    average_checkpoints: int = 0
+    """The final test is that of the mean of the weights at the last so many multiples of `save_steps`; 0 for none."""
+    target_loss: float | None = None
+    """Evaluation loss whose first reaching is reported as "steps to target"."""
+    threads: int | None = None
+    """CPU threads of each process; by default PyTorch's."""
+    gradient_accumulation_steps: int = 1
+    """Parts into which each process splits its share of a batch, to save memory; the results are the same."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of `RAdamTrainingArguments`, the same for all recipes."""
+
+    def __post_init__(self) -> None:
+        from hf_radam.training.trainer import RAdamTrainingArguments  # slow to import, and not needed to read a record
+
+        if self.task not in TASKS:
+            raise UserError(f"task: {unknown_name('value', self.task, TASKS)}")
+        if (self.batch_size is None) == (self.tokens_per_batch is None):
+            raise UserError("give either batch_size or tokens_per_batch, the size of the batch of one update")
+        for key in ("max_steps", "batch_size", "tokens_per_batch", "eval_steps", "gradient_accumulation_steps"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise UserError(f"{key} must be >= 1, got {value}")
+        for key, zero in (("save_steps", "a quarter of max_steps"), ("average_checkpoints", "no averaging")):
+            if getattr(self, key) < 0:
+                raise UserError(f"{key} must be >= 0, got {getattr(self, key)}; 0 is {zero}")
+        if self.target_loss is not None and not math.isfinite(self.target_loss):
+            raise UserError(f"target_loss must be a finite number, got {self.target_loss}; leave it out for none")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads must be >= 1, got {self.threads}; leave it out for PyTorch's default")
+        for key in ("recipes", "learning_rates", "seeds"):
+            values = [value.name if isinstance(value, Recipe) else value for value in getattr(self, key)]
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"{key} must be a list of at least one, all different, got {values}")
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:
+                raise UserError(f"seeds must lie in [0, 2**32), got {seed}")
+        for recipe in self.recipes:
+            self._check_length(recipe)
+            for key in ("name_or_path", "revision"):
+                if key in recipe.model:
+                    raise UserError(
+                        f"recipe {recipe.name!r}: model may not set {key!r}, since all recipes begin with the same "
+                        "checkpoint; make a comparison of its own"
+                    )
+        for learning_rate in self.learning_rates:
+            if not 0 < learning_rate < float("inf"):
+                raise UserError(f"learning_rates must be positive, got {learning_rate:g}")
+        valid = {f.name: f.type for f in dataclasses.fields(RAdamTrainingArguments) if f.name not in _RESERVED}
+        for key, value in self.training.items():
+            if key in _RESERVED:
+                raise UserError(f"training: {key!r} is set by the comparison itself; remove it")
+            if key not in valid:
+                raise UserError(unknown_name("key in training:", str(key), sorted(valid)))
+            if valid[key] in (bool, int, float):  # Transformers checks these no earlier than it uses them
+                typed(value, valid[key], f"training: {key}")
+
+    def _check_length(self, recipe: Recipe) -> None:
+        steps = self.max_steps if recipe.max_steps is None else recipe.max_steps
+        if steps < 1:
+            raise UserError(f"recipe {recipe.name!r}: max_steps must be >= 1, got {steps}")
+        if not 0 < recipe.learning_rate_scale < math.inf or not 0 <= recipe.warmup_steps < math.inf:
+            raise UserError(f"recipe {recipe.name!r}: learning_rate_scale must be positive, warmup_steps not negative")
+        if recipe.warmup_updates(steps) >= steps:
+            raise UserError(
+                f"recipe {recipe.name!r}: warmup_steps {recipe.warmup_steps:g} must be less than max_steps {steps}; "
+                "the learning rate would never reach its peak"
+            )
+        window = self.average_checkpoints * self.save_steps
+        if self.average_checkpoints and (not self.save_steps or steps % self.save_steps or steps < window):
+            raise UserError(
+                f"recipe {recipe.name!r}: average_checkpoints {self.average_checkpoints} needs save_steps of which "
+                f"max_steps {steps} is a multiple, at least {self.average_checkpoints} times; got {self.save_steps}"
+            )
+
+    def model_of(self, recipe: Recipe) -> dict[str, Any]:
+        """Options of the model of a recipe."""
+        return _merged(self.model, recipe.model)
+
+    def runs(self) -> list[Run]:
+        """All runs; seed by seed, so that a job that is cut short has compared all recipes."""
+        return [
+            Run(self, recipe, learning_rate, seed)
+            for seed in self.seeds
+            for learning_rate in self.learning_rates
+            for recipe in self.recipes
+        ]
+
+    def shared(self) -> dict[str, Any]:
+        """What all results in one folder have in common."""
+        differs = {
+            "name", "recipes", "learning_rates", "seeds", "save_steps", "target_loss", "threads",
+            "gradient_accumulation_steps",
+        }  # fmt: skip
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in differs}
+        # Fields that older results lack are there only where they are set.
+        for key in ("batch_size", "tokens_per_batch", "average_checkpoints"):
+            if not shared[key]:
+                del shared[key]
+        if self.average_checkpoints:
+            shared["save_steps"] = self.save_steps
+        shared["training"] = {key: value for key, value in self.training.items() if key not in _TRACKING}
+        return _plain({**shared, "data": _portable(self.data), "model": _portable(self.model)})
+
+
+def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of paths only the last part: results travel, and are told apart by a fingerprint of the text itself."""
+    return {
+        key: Path(str(value)).name
+        if value and (key.endswith(("_prefix", "_file")) or Path(str(value)).is_dir())
+        else value
+        for key, value in options.items()
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe at one learning rate and seed."""
+
+    comparison: Comparison
+    recipe: Recipe
+    learning_rate: float
+    """That of the comparison, by which runs are compared; the recipe may scale it."""
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.recipe.name}, lr {self.learning_rate:g}, seed {self.seed}"
+
+    def config(self) -> dict[str, Any]:
+        """Everything that decides the result."""
+        settings = {"recipe": self.recipe.definition(), "learning_rate": self.learning_rate, "seed": self.seed}
+        return {**self.comparison.shared(), **settings}
+
+    @property
+    def max_steps(self) -> int:
+        """Updates of this run."""
+        return self.recipe.max_steps or self.comparison.max_steps
+
+    @property
+    def id(self) -> str:
+        """Stable name: readable, with a digest of everything that decides the result."""
+        digest = hashlib.sha256(json.dumps(self.config(), sort_keys=True).encode()).hexdigest()[:8]
+        return f"{self.recipe.name}-lr{self.learning_rate:g}-seed{self.seed}-{digest}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 3e-3 as text; people mean the number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
+    """Read a comparison.
+
+    Args:
+        path: a YAML file with the fields of `Comparison`; a recipe is a name of `RECIPES`, or a mapping that starts
+            from one (`recipe: adam_warmup`) and sets fields of `Recipe`.
+        overrides: fields that replace those of the file; `data`, `model` and `training` are merged key by key, and
+            names in `recipes` select from the recipes of the file first.
+
+    Raises:
+        UserError: no such file, no YAML, an unknown key or recipe, a value of the wrong type or range.
+    """
+    if not path.is_file():
+        raise UserError(f"no such comparison file: {path}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a mapping with the keys of a comparison, got {type(content).__name__}")
+    overrides = dict(overrides or {})
+    recipes = [read_recipe(entry) for entry in _list(content, "recipes", path)]
+    chosen = overrides.pop("recipes", None)
+    if chosen:
+        by_name = {recipe.name: recipe for recipe in recipes}
+        for name in chosen:
+            if name not in by_name and name not in RECIPES:
+                raise UserError(unknown_name("recipe", name, dict.fromkeys([*by_name, *RECIPES])))
+        recipes = [by_name.get(name) or read_recipe(name) for name in chosen]
+    for key in ("data", "model", "training"):
+        of_file = content.get(key) or {}
+        if not isinstance(of_file, dict) or not all(isinstance(name, str) for name in of_file):
+            raise UserError(f"{path}: {key} must be a mapping, got {of_file!r}")
+        content = {**content, key: {**of_file, **overrides.pop(key, {})}}
+    content = {**content, **overrides, "recipes": recipes}
+    return build(Comparison, content, where=str(path))
+
+
+def _list(content: Mapping[str, Any], key: str, path: Path) -> list[Any]:
+    if not isinstance(content.get(key), list):
+        raise UserError(f"{path}: {key} must be a list, got {content.get(key)!r}")
+    return content[key]
+
+
+def read_recipe(entry: Any) -> Recipe:
+    """A recipe from what a comparison's file or a record says.
+
+    Raises:
+        UserError: no mapping, an unknown key, a value of the wrong type, a name that cannot stand in file names.
+    """
+    given = {"recipe": entry} if isinstance(entry, str) else dict(entry) if isinstance(entry, dict) else None
+    if given is None:
+        raise UserError(f"a recipe must be a name or a mapping, got {entry!r}")
+    base_name = given.pop("recipe", None)
+    if base_name is not None and (not isinstance(base_name, str) or base_name not in RECIPES):
+        raise UserError(unknown_name("recipe", str(base_name), RECIPES))
+    base = {f.name: getattr(RECIPES[base_name], f.name) for f in dataclasses.fields(Recipe)} if base_name else {}
+    recipe = build(Recipe, {**base, **given}, where=f"recipe {given.get('name', base_name)!r}")
+    if not re.fullmatch(r"[^\W_][\w .=+-]{0,63}", recipe.name):  # it becomes part of file names, tables and figures
+        raise UserError(
+            f"recipe {recipe.name!r}: a name must have 1 to 64 letters, digits, spaces or _ . = + -, and begin with a "
+            "letter or digit"
+        )
+    if (recipe.warmup == "linear") != (recipe.warmup_steps > 0):
+        raise UserError(
+            f"recipe {recipe.name!r}: warmup_steps must be positive with linear warmup and 0 otherwise, got "
+            f"{recipe.warmup_steps:g}; set it in the comparison's file"
+        )
+    return recipe
+
+
+def _merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with changes, also within the mappings among them."""
+    inner = {
+        key: _merged(options[key], value)
+        for key, value in changes.items()
+        if isinstance(value, Mapping) and isinstance(options.get(key), Mapping)
+    }
+    return {**options, **changes, **inner}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it back."""
+    return json.loads(json.dumps(value, default=str))

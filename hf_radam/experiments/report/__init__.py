@@ -1,0 +1,1 @@
+"""Records -> statistics, verdict, tables and figures."""

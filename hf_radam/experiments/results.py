@@ -1,0 +1,151 @@
+"""What a results folder says, read once: the comparison, its records, and the best run."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hf_radam.experiments.comparison import read_recipe
+from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.recipes import Recipe
+from hf_radam.experiments.records import Record, load_records
+from hf_radam.experiments.report.statistics import Estimate, Row, at_best_rate, by_rate, summarise
+from hf_radam.experiments.schema import UserError
+from hf_radam.registry import unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """A results folder of `scripts/compare.py`."""
+
+    comparison: Mapping[str, Any]
+    """The content of comparison.json: name, shared settings, recipes."""
+    records: Sequence[Record]
+    """One a run, recipes in the order of the comparison."""
+    rows: Sequence[Row]
+    """The records, summarised for each recipe and learning rate."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Results:
+        """Read a results folder.
+
+        Raises:
+            UserError: the folder holds no comparison, or no record, or one with names that no run of ours has.
+        """
+        description = folder / "comparison.json"
+        try:
+            comparison = json.loads(description.read_text(encoding="utf-8"))
+            target_loss, order = comparison["target_loss"], list(comparison["recipes"])
+            _ = comparison["name"], comparison["shared"]["task"], comparison["recipes"].values()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{folder} is no results folder of scripts/compare.py: {description} is missing or damaged"
+            ) from error
+        records = load_records(folder)
+        for record in records:  # ids become paths, and stand in Markdown as the names of recipes do
+            if not re.fullmatch(r"[^\W_][\w .=+-]*", record.id):
+                raise UserError(f"{folder}: {record.id!r} is no id of a run; move its record out of the folder")
+        order += sorted({record.recipe for record in records} - set(order))
+        records.sort(key=lambda record: (order.index(record.recipe), record.learning_rate, record.seed))
+        results = cls(comparison=comparison, records=records, rows=summarise(records, target_loss))
+        try:
+            _ = results.recipes
+        except UserError as error:
+            raise UserError(f"{folder}: {error}; move its records out of the folder") from error
+        return results
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """All recipes by name, also those without a record yet."""
+        definitions = [*self.comparison["recipes"].values(), *(record.config["recipe"] for record in self.records)]
+        different = {json.dumps(definition, sort_keys=True): definition for definition in definitions}
+        return {recipe.name: recipe for recipe in map(read_recipe, different.values())}
+
+    def updates(self, recipe: Recipe) -> int:
+        """Length of a run of a recipe."""
+        return recipe.max_steps or self.comparison["shared"]["max_steps"]
+
+    @property
+    def missing(self) -> int:
+        """Runs without a record: of all recipes, at each rate and seed that some record has."""
+        return len(self.recipes) * len(self.learning_rates) * len(self.seeds) - len(self.records)
+
+    def paired(self) -> Results:
+        """The same with those seeds only that all recipes have, at all the rates that they were run at."""
+        common = set(self.seeds).intersection(*({run.seed for run in runs} for runs in by_rate(self.records).values()))
+        records = [record for record in self.records if record.seed in common]
+        if len(records) == len(self.records):
+            return self
+        rows = summarise(records, self.comparison["target_loss"]) if records else []
+        return replace(self, records=records, rows=rows)
+
+    @property
+    def metric(self) -> str:
+        """The task's own metric, a key of `Record.final`."""
+        return self.records[0].metric
+
+    @property
+    def selection(self) -> str:
+        """The number by which runs are chosen: measured on validation text, never on the test text."""
+        return self.metric if self.metric in self.records[0].evaluations else "loss"
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """The peak learning rates that were tried."""
+        return sorted({record.learning_rate for record in self.records})
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds."""
+        return sorted({record.seed for record in self.records})
+
+    def judged(self, row: Row) -> Estimate:
+        """The number by which a row is judged, over its seeds."""
+        return row.loss if self.selection == "loss" else row.metrics[self.selection]
+
+    def runs(self, row: Row) -> list[Record]:
+        """The records of a row."""
+        return [r for r in self.records if (r.recipe, r.learning_rate) == (row.recipe, row.learning_rate)]
+
+    def by_seed(self, row: Row) -> dict[int, float]:
+        """The number by which each of a row's runs is judged, where it is finite."""
+        return {run.seed: value for run in self.runs(row) if (value := run.final[self.selection]) is not None}
+
+    def best_rows(self) -> list[Row]:
+        """For each recipe the row of its best learning rate, in the order of the comparison."""
+        best = dict.fromkeys((record.recipe, record.learning_rate) for record in at_best_rate(self.records))
+        rows = {(row.recipe, row.learning_rate): row for row in self.rows}
+        return [rows[key] for key in best]
+
+    def best_row(self) -> Row:
+        """The row with the best mean over seeds."""
+        return min(self.best_rows(), key=self.cost)
+
+    def best_run(self, recipe: str | None = None) -> Record:
+        """The best run of a recipe, by default of the best recipe.
+
+        Raises:
+            UserError: no such recipe, or none of its runs ended with finite numbers.
+        """
+        names = list(dict.fromkeys(record.recipe for record in self.records))
+        if recipe is not None and recipe not in names:
+            raise UserError(unknown_name("recipe", recipe, names))
+        row = next(row for row in self.best_rows() if row.recipe == (recipe or self.best_row().recipe))
+        best = min(self.runs(row), key=lambda run: self._cost(run.final.get(self.selection)))
+        if best.final.get(self.selection) is None:
+            raise UserError(f"all runs of {row.recipe!r} diverged; choose another --recipe, or give --no_weights")
+        return best
+
+    def cost(self, row: Row) -> float:
+        """The less the better; infinite where a seed has no finite value."""
+        return self._cost(self.judged(row).mean)
+
+    def _cost(self, value: float | None) -> float:
+        if value is None:
+            return math.inf
+        return -value if METRICS[self.selection].higher_is_better else value

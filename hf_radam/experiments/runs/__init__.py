@@ -1,0 +1,1 @@
+"""Comparison -> records: the sweep, one run, the checks before it, its Trainer."""

@@ -1,0 +1,86 @@
+"""Batches by the number of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from hf_radam.experiments.schema import UserError
+
+
+class TokenBatches(Sampler[list[int]]):
+    """Batches of examples of similar length, for a whole training.
+
+    Tokens are counted with padding, as fairseq's --max-tokens counts them: a batch of n examples, the longest of which
+    has l tokens (of source or target, whichever is longer), has n * l. All batches are as large as `tokens` allows;
+    the last examples of a pass, too few for a batch, are left out (they are among the shortest, other ones each pass).
+    Unlike there, n is not rounded to a multiple of 8, and each pass makes new batches. Their order, and which of the
+    examples of one length meet, follow from the seed alone. Every process takes its share of each batch, so the batches
+    are the same on any number of processes.
+
+    Args:
+        lengths: tokens of each example.
+        tokens: of one batch, with padding.
+        steps: updates of the training, each with one batch.
+        seed: of the order.
+        processes: that share each batch.
+        process: which of them this is.
+        accumulation: parts into which each share is split.
+
+    Raises:
+        UserError: the longest examples leave fewer than one to a share, or all examples do not fill one batch.
+
+    Example:
+        >>> list(TokenBatches([2, 1, 2, 1, 1], tokens=4, steps=1, seed=0))
+        [[2, 0]]
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        tokens: int,
+        *,
+        steps: int,
+        seed: int,
+        processes: int = 1,
+        process: int = 0,
+        accumulation: int = 1,
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.steps, self.seed = steps, seed
+        self.processes, self.process, self.accumulation = processes, process, accumulation
+        descending = np.sort(self.lengths)[::-1]
+        shares = processes * accumulation
+        if len(descending) and tokens // descending[0] < shares:
+            raise UserError(
+                f"tokens_per_batch {tokens} has room for {tokens // descending[0]} of the longest examples "
+                f"({descending[0]} tokens) and must have for one in each of {shares} parts (processes times "
+                "gradient_accumulation_steps); raise it, or lower max_length"
+            )
+        # Where batches begin and end among the examples, longest first: the same in all passes, whatever the order.
+        self._bounds: list[tuple[int, int]] = []
+        start = 0
+        while start < len(descending) and (end := start + tokens // int(descending[start])) <= len(descending):
+            self._bounds.append((start, end))
+            start = end
+        if not self._bounds:
+            raise UserError(f"data: all examples do not fill one batch of {tokens} tokens_per_batch; give more text")
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulation
+
+    def __iter__(self) -> Iterator[list[int]]:
+        done = passes = 0
+        while done < self.steps:
+            random = np.random.default_rng([self.seed, passes])
+            order = random.permutation(len(self.lengths))
+            order = order[np.argsort(-self.lengths[order], kind="stable")]
+            for number in random.permutation(len(self._bounds))[: self.steps - done]:
+                start, end = self._bounds[number]
+                for part in range(self.accumulation):
+                    share = part * self.processes + self.process
+                    yield order[start:end][share :: self.processes * self.accumulation].tolist()
+                done += 1
+            passes += 1

@@ -1,0 +1,79 @@
+"""What would stop a run hours later is found before the first one starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from huggingface_hub.errors import StrictDataclassError
+
+from hf_radam.experiments.comparison import Run
+from hf_radam.experiments.runs.run import build_trainer, describe_optimizer
+from hf_radam.experiments.runs.trainer import ComparisonTrainer
+from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.tasks import Task
+from hf_radam.registry import list_optimizers
+
+# Libraries explain what they refuse in the first kind; the second is what happens to options nobody has checked.
+_EXPLAINED = (ValueError, ImportError)
+_UNCHECKED = (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, StrictDataclassError)
+
+
+def check(run: Run, task: Task, folder: Path) -> None:
+    """Build everything that a run needs, show the model the longest examples, and train nothing.
+
+    Raises:
+        UserError: options of the model, the optimizer or the schedule that do not work, or that would be ignored; a
+            model that does not take the data.
+    """
+    name = run.recipe.name
+    try:
+        trainer = build_trainer(run, task, folder, PartialState().num_processes)
+        trainer.create_optimizer_and_scheduler(run.max_steps)
+        trainer.get_train_dataloader()
+        trainer.get_eval_dataloader()
+        _show_the_longest(trainer, task)
+    except _EXPLAINED as error:
+        raise UserError(f"recipe {name!r}: {_on_one_line(error)}") from error
+    except _UNCHECKED as error:
+        raise UserError(
+            f"recipe {name!r} cannot be trained: {type(error).__name__}: {_on_one_line(error)}; mend the options of "
+            "the model, the data or training"
+        ) from error
+    _refuse_ignored_options(run, trainer)
+
+
+def _show_the_longest(trainer: ComparisonTrainer, task: Task) -> None:
+    """One batch of two: too few positions, a vocabulary that is too small, a tokenizer without padding."""
+    model: Any = trainer.model
+    if model.device.type == "meta":  # its weights are on the main process only
+        return
+    lengths = task.lengths or [1] * len(task.train_dataset)
+    longest = sorted(range(len(lengths)), key=lengths.__getitem__)[-2:]
+    batch = trainer.data_collator([task.train_dataset[i] for i in longest])
+    batch = {name: value.to(model.device) for name, value in batch.items()}
+    model.eval()  # dropout would move the random state
+    with torch.no_grad():
+        task.loss(model(**batch), batch["labels"], trainer.args.label_smoothing_factor)
+    model.train()
+
+
+def _refuse_ignored_options(run: Run, trainer: ComparisonTrainer) -> None:
+    """Transformers drops options that its own optimizers do not know; two arms would be the same without a word."""
+    if run.recipe.optimizer in list_optimizers():
+        return
+    built = json.loads(json.dumps(describe_optimizer(trainer)))
+    given = json.loads(json.dumps(run.recipe.optim_args, default=dict))
+    for key, value in given.items():
+        if key not in built or built[key] != value:
+            raise UserError(
+                f"recipe {run.recipe.name!r}: Transformers ignores the option {key!r} of {run.recipe.optimizer!r}; "
+                f"leave it out, or take a registered optimizer: {', '.join(list_optimizers())}"
+            )
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,127 @@
+"""What the comparison adds to our Trainer."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
+
+from hf_radam.experiments.comparison import Run
+from hf_radam.experiments.recipes import UNTUNED_WARMUP
+from hf_radam.experiments.runs.averaging import WeightAverage
+from hf_radam.experiments.runs.batches import TokenBatches
+from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.tasks import Task
+from hf_radam.files import is_full_disk
+from hf_radam.training.trainer import RAdamTrainer
+
+
+class ComparisonTrainer(RAdamTrainer):
+    """Our Trainer, with the task's loss, batches by tokens, and the untuned warmup rules on top of the scheduler."""
+
+    def __init__(self, *args: Any, run: Run, task: Task, **kwargs: Any) -> None:
+        self.run, self.task = run, task
+        self.average: WeightAverage | None = None
+        self.notes: list[str] = []
+        """What went wrong without ending the run."""
+        super().__init__(*args, compute_loss_func=self.mean_loss, **kwargs)
+
+    def mean_loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Mean loss over the labels of the whole batch, label-smoothed as the arguments say.
+
+        Models that ignore the number of items of the whole batch would have Transformers scale their loss, and with it
+        the SGD steps of RAdam's start-up, by the number of processes and of accumulated parts.
+        """
+        mean = self.task.loss(outputs, labels, self.args.label_smoothing_factor)
+        return mean if num_items_in_batch is None else mean * (labels != -100).sum() / num_items_in_batch
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of so many examples, or of so many tokens."""
+        tokens = self.run.comparison.tokens_per_batch
+        if tokens is None:
+            return super().get_train_dataloader()
+        assert self.task.lengths is not None
+        batches = TokenBatches(
+            self.task.lengths,
+            tokens,
+            steps=self.run.max_steps,
+            seed=self.run.seed,
+            processes=self.args.world_size,
+            process=self.args.process_index,
+            accumulation=self.args.gradient_accumulation_steps,
+        )
+        return DataLoader(
+            self.task.train_dataset,
+            batch_sampler=batches,
+            collate_fn=self._get_collator_with_removed_columns(self.data_collator),
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            generator=torch.Generator(),  # of the workers' seeds; the global one would move the dropout
+        )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As in Transformers; a full disk costs the checkpoint and not the run."""
+        step = self.state.global_step
+        with self.noting_a_full_disk(f"no checkpoint at update {step}", Path(self._get_output_dir(trial)), f"*-{step}"):
+            if self.average is not None:
+                self.average.save(step)
+            super()._save_checkpoint(model, trial)
+            if self.average is not None:
+                self.average.forget_before(step)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The scheduler of the arguments, times the recipe's untuned warmup factor."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        factor = UNTUNED_WARMUP.get(self.run.recipe.warmup)
+        if factor is not None:
+            if not isinstance(scheduler, LambdaLR) or "betas" not in scheduler.optimizer.param_groups[0]:
+                raise UserError(
+                    f"recipe {self.run.recipe.name!r}: untuned warmup needs an optimizer with betas and a schedule "
+                    "that is a function of the step, such as linear or cosine"
+                )
+            base, beta2 = scheduler.lr_lambdas[0], scheduler.optimizer.param_groups[0]["betas"][1]
+            scheduler = LambdaLR(scheduler.optimizer, lambda step: factor(step + 1, beta2) * base(step))
+            self.lr_scheduler: Any = scheduler
+        return self.lr_scheduler
+
+    @contextmanager
+    def noting_a_full_disk(self, what: str, folder: Path, pattern: str) -> Iterator[None]:
+        """Go on where the disk is full: note it for the record, and delete what has been half written."""
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not is_full_disk(error):
+                raise
+            self.notes.append(f"{what}: the disk was full")
+            for path in folder.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+class Padded(Dataset[dict[str, Any]]):
+    """A dataset and examples without labels, so that all processes evaluate equally many and none is evaluated twice.
+
+    Args:
+        dataset: examples with `labels`, of each a number or a sequence.
+        multiple: of which the length becomes one.
+    """
+
+    def __init__(self, dataset: Any, multiple: int) -> None:
+        self.dataset, self.size = dataset, len(dataset) + -len(dataset) % multiple
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < len(self.dataset):
+            return self.dataset[index]
+        first = self.dataset[0]
+        labels = np.full_like(first["labels"], -100)
+        return {**first, "labels": labels if isinstance(first["labels"], np.ndarray) else labels.tolist()}

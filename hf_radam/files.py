@@ -1,0 +1,51 @@
+"""Files that are written whole or not at all, and errors in one line."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Write a file under another name, which becomes `path` when the block ends well and vanishes when it does not.
+
+    A reader, or a kill, never sees half of the file. Missing folders are made.
+
+    Example:
+        >>> with whole(Path("notes.txt")) as unfinished:
+        ...     _ = unfinished.write_text("all of it")
+        >>> Path("notes.txt").read_text()
+        'all of it'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write text (UTF-8) or bytes, whole or not at all."""
+    with whole(path) as unfinished:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def one_line(error: BaseException | str) -> str:
+    """A message with each run of white space as one space; the type of an error that has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a file could not be written for want of room: no space, quota, or limit of its size."""
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    # Of safetensors, which quotes the system's number, and of torch.save, which quotes nothing.
+    quoted = [f"(os error {number})" for number in _FULL]
+    return any(part in str(error) for part in (*quoted, "PytorchStreamWriter", "unexpected pos"))

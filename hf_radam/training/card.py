@@ -1,0 +1,160 @@
+"""A Trainer's model card that names the optimizer that really ran, and a push that keeps private files at home."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import Trainer
+
+from hf_radam import rectification
+from hf_radam.optimizer import RAdam
+from hf_radam.training.callbacks import innermost, rectification_progress
+
+if TYPE_CHECKING:  # the mixin goes on top of any subclass of Trainer
+    _Trainer = Trainer
+else:
+    _Trainer = object
+
+# The Hub leaves out what the .gitignore of an upload names. Trainer's pickle holds the arguments: folders, and tokens.
+_STAY_HOME = "training_args.bin"
+# Schedules that ignore the warmup steps of the arguments, by name: not every version of Transformers has all.
+_WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
+# What Transformers writes of a model that it knows no origin of.
+_NO_ORIGIN = "This model is a fine-tuned version of [](https://huggingface.co/) on "
+
+
+class TrainerCardMixin(_Trainer):
+    """What `RAdamTrainerMixin` does to `create_model_card` and `push_to_hub`."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """As in Transformers, with the optimizer, rectification and warmup that were used."""
+        super().create_model_card(*args, **kwargs)
+        path = Path(str(self.args.output_dir)) / "README.md"
+        if self.is_world_process_zero() and self.optimizer is not None and path.is_file():
+            card = amend(path.read_text(encoding="utf-8"), describe_training(self), describe_schedule(self))
+            path.write_text(card, encoding="utf-8")
+
+    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
+        """As in Transformers; from here on `training_args.bin`, a pickle, is kept out of every upload."""
+        self._make_no_space()
+        super().init_hf_repo(*args, **kwargs)
+        if self.is_world_process_zero():
+            ignored = Path(str(self.args.output_dir)) / ".gitignore"
+            lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.is_file() else []
+            if _STAY_HOME not in lines:
+                ignored.parent.mkdir(parents=True, exist_ok=True)
+                ignored.write_text("\n".join([*lines, _STAY_HOME]) + "\n", encoding="utf-8")
+
+    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Transformers, with the card of `create_model_card`, without `training_args.bin` and without a Space."""
+        self._make_no_space()
+        return super().push_to_hub(*args, **kwargs)
+
+    def _make_no_space(self) -> None:
+        """Trackio would copy the logs of a pushed model to a public Space, unless a name or False is given."""
+        if getattr(self.args, "trackio_static_space_id", False) is None:
+            self.args = copy.copy(self.args)
+            self.args.trackio_static_space_id = False
+
+
+def describe_training(trainer: Trainer) -> list[tuple[str, str]]:
+    """The optimizer of a Trainer, as it is now, and what it was used with; names and values for a card."""
+    optimizer = innermost(trainer.optimizer)
+    lines = [("optimizer", describe_optimizer(optimizer))]
+    rectifies = isinstance(optimizer, (RAdam, torch.optim.RAdam))
+    if rectifies:
+        lines.append(("rectification", _describe_rectification(optimizer)))
+    steps = trainer.args.get_warmup_steps(max(trainer.state.max_steps, 0))
+    if (scheduler := _passed_in(trainer)) is not None:
+        lines.append(("warmup", f"of the scheduler that was passed in ({scheduler})"))
+    elif not steps or trainer.args.lr_scheduler_type in _WITHOUT_WARMUP:
+        lines.append(("warmup", "none" + ", rectification takes its place" * rectifies))
+    else:
+        lines.append(("warmup", f"{steps} updates" + ", on top of rectification" * rectifies))
+    clipping = trainer.args.max_grad_norm
+    lines.append(("gradient clipping", f"norm {clipping:g}" if clipping else "none"))
+    return [*lines, *([("mixed precision", "bf16")] if trainer.args.bf16 else [])]
+
+
+def describe_schedule(trainer: Trainer) -> dict[str, str | None]:
+    """What Transformers' lines about the learning rate must say instead; None where they must say nothing.
+
+    They repeat the arguments, also where the optimizer or the scheduler was passed in or takes no warmup.
+    """
+    rates = [_plain(group.get("initial_lr", group["lr"])) for group in innermost(trainer.optimizer).param_groups]
+    instead: dict[str, str | None] = {"learning_rate": _distinct(rates)}
+    if (scheduler := _passed_in(trainer)) is not None:
+        instead["lr_scheduler_type"] = f"passed in ({scheduler})"
+    if scheduler is not None or trainer.args.lr_scheduler_type in _WITHOUT_WARMUP:
+        instead["lr_scheduler_warmup_steps"] = None
+    return instead
+
+
+def _passed_in(trainer: Trainer) -> str | None:
+    """The class of a scheduler that the caller made. DeepSpeed makes its own, which Trainer does not call made."""
+    if trainer.lr_scheduler is None or trainer._created_lr_scheduler or trainer.is_deepspeed_enabled:
+        return None
+    return type(getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)).__name__  # Accelerate wraps it
+
+
+def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:
+    """Class and options of an optimizer; where parameter groups differ, all their values.
+
+    Example:
+        >>> describe_optimizer(RAdam(torch.nn.Linear(2, 1).parameters(), lr=0.1, betas=(0.9, 0.98))).split(", eps")[0]
+        'hf_radam.optimizer.RAdam with lr=0.1, betas=(0.9, 0.98)'
+    """
+    groups = [{**group, "lr": group.get("initial_lr", group["lr"])} for group in optimizer.param_groups]
+    values = {key: [_plain(group.get(key)) for group in groups] for key in optimizer.defaults if key in groups[0]}
+    flags = {key: [value] for key, value in vars(optimizer).items() if not key.startswith("_") and type(value) is bool}
+    # Some optimizers keep their progress beside their options.
+    known = inspect.signature(type(optimizer)).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    options = [
+        f"{key}={_distinct(of_groups)}"
+        for key, of_groups in {**values, **flags}.items()
+        if of_groups[0] is not None and (key in known or takes_any)
+    ]
+    return f"{type(optimizer).__module__}.{type(optimizer).__qualname__} with {', '.join(options)}"
+
+
+def _describe_rectification(optimizer: torch.optim.Optimizer) -> str:
+    progress = rectification_progress(optimizer)
+    if progress is None:
+        return "no update yet"
+    step, beta2 = progress
+    r, rho = rectification.rectification(step, beta2), rectification.rho(step, beta2)
+    ended = "still in start-up" if r is None else f"r_t = {r:.4f}"
+    return f"{ended} (rho_t = {rho:.1f}) after {step} updates"
+
+
+def amend(card: str, lines: Sequence[tuple[str, str]], instead: Mapping[str, str | None] | None = None) -> str:
+    """A card of Transformers' Trainer with these lines instead of its own about the optimizer; at the end of others.
+
+    Args:
+        card: as Transformers wrote it.
+        lines: names and values, as of `describe_training`.
+        instead: values of further lines, as of `describe_schedule`.
+    """
+    for name, value in (instead or {}).items():
+        line = "" if value is None else f"- {name}: {value}\n"
+        card = re.sub(rf"^- {name}: .*\n", lambda _, line=line: line, card, count=1, flags=re.MULTILINE)
+    card = card.replace(_NO_ORIGIN, "This model was trained from scratch on ")
+    text = "\n".join(f"- {name}: {value}" for name, value in lines)
+    # Transformers writes the options of some optimizers on a line of their own.
+    card, replaced = re.subn(r"^- optimizer: .*(\n(?!- |\n|#).*)*", lambda _: text, card, count=1, flags=re.MULTILINE)
+    return card if replaced else f"{card.rstrip()}\n\n### Optimizer\n\n{text}\n"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, torch.Tensor) else tuple(value) if isinstance(value, list) else value
+
+
+def _distinct(values: Sequence[Any]) -> str:
+    return " and ".join(dict.fromkeys(f"{value:g}" if isinstance(value, float) else str(value) for value in values))

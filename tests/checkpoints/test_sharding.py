@@ -1,0 +1,517 @@
+"""Optimizer state in files: every way to save meets every way to load, and every damage an error of one line."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from filelock import FileLock
+from launching import run, torchrun
+from torch import Tensor, nn
+from torch.distributed.checkpoint import FileSystemWriter
+from torch.optim import Optimizer
+from workers.sharded_checkpoint import (
+    END,
+    KINDS,
+    SAVED_AT,
+    TORCH_RADAM,
+    Model,
+    make_model,
+    make_optimizer,
+    steps_of,
+    train,
+    weights_of,
+)
+
+from hf_radam import RAdam, load_optimizer, save_optimizer
+from hf_radam.checkpoints import CheckpointError, read_checkpoint
+from hf_radam.checkpoints import state as sharding_state
+from hf_radam.checkpoints.__main__ import main
+
+HERE = Path(__file__).parent
+DEEPSPEED = HERE / "data" / "deepspeed"
+# Weights of about 1 after 8 steps of about 2e-2 in float32: sums over ranks are rounded in another order (6e-8 a step).
+TOLERANCE = 1e-6
+# What the same steps give without loading anything is off by this at least; else the tests above would show nothing.
+CONTROL = 1e-2
+
+LAYOUTS = ("fsdp", "tp")
+SAVES = ("sharded", "full", "flat", *(f"accelerate_{kind}" for kind in KINDS))
+WAYS = (*SAVES, "sharded_by_accelerate", "full_by_accelerate")
+# Saved by torch's RAdam and loaded in ours, and the other way.
+INTERCHANGES = (*(f"torch_{kind}" for kind in KINDS), *(f"{kind}_in_torch" for kind in KINDS))
+CLASSES: dict[str, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
+    "hf_radam.RAdam": (RAdam, {}),
+    "torch.optim.RAdam": (TORCH_RADAM, {}),
+    "torch.optim.AdamW": (torch.optim.AdamW, {}),
+}
+
+
+def launch(processes: int, script: str, *arguments: object) -> None:
+    run([*torchrun(processes), str(HERE.parent / "workers" / script), *map(str, arguments)], Path.cwd())
+
+
+@pytest.fixture(scope="session")
+def saves(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder in which two processes of a layout left their saves and results; made once for all test processes."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def folder(layout: str) -> Path:
+        path = root / f"saves_{layout}"
+        with FileLock(root / f"{layout}.lock"):
+            if not (path / "done").exists():
+                path.mkdir(exist_ok=True)
+                launch(2, "sharded_checkpoint.py", "save", layout, path)
+                (path / "done").touch()
+        return path
+
+    return folder
+
+
+def difference(weights: dict[str, Tensor], others: dict[str, Tensor]) -> float:
+    assert weights.keys() == others.keys()
+    return max((weights[name] - others[name]).abs().max().item() for name in weights)
+
+
+def resumed(folder: Path, load: Callable[[nn.Module, Optimizer], None], **options: Any) -> dict[str, Tensor]:
+    """The weights after going on in one process from what two processes saved."""
+    model = make_model(torch.load(folder / "saved.pt"))
+    optimizer = make_optimizer(model, **options)
+    load(model, optimizer)
+    train(model, optimizer, range(SAVED_AT, END))
+    return weights_of(model)
+
+
+def trained(cls: Callable[..., Optimizer] = RAdam, **options: Any) -> tuple[Model, Optimizer]:
+    """A model and its optimizer at the step of the saves, in one process."""
+    model = make_model()
+    optimizer = make_optimizer(model, cls, **options)
+    train(model, optimizer, range(SAVED_AT))
+    return model, optimizer
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_same_processes_go_on_bit_for_bit(saves: Callable[[str], Path], layout: str, way: str) -> None:
+    folder = saves(layout)
+    assert difference(torch.load(folder / f"{way}_on_2_{layout}.pt"), torch.load(folder / "uninterrupted.pt")) == 0
+
+
+@pytest.mark.parametrize("way", INTERCHANGES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_same_processes_go_on_with_the_other_class(saves: Callable[[str], Path], layout: str, way: str) -> None:
+    folder = saves(layout)
+    weights = torch.load(folder / f"{way}_on_2_{layout}.pt")
+    assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE
+
+
+@pytest.mark.parametrize("way", INTERCHANGES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_process_goes_on_with_the_other_class(saves: Callable[[str], Path], layout: str, way: str) -> None:
+    folder = saves(layout)
+    cls, save = (
+        (RAdam, way) if way.startswith("torch") else (TORCH_RADAM, f"accelerate_{way.removesuffix('_in_torch')}")
+    )
+    weights = resumed(folder, lambda model, optimizer: load_optimizer(model, optimizer, folder / save), cls=cls)
+    assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE
+
+
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_process_goes_on(saves: Callable[[str], Path], layout: str, save: str) -> None:
+    folder = saves(layout)
+    weights = resumed(folder, lambda model, optimizer: load_optimizer(model, optimizer, folder / save))
+    assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_without_loading_the_tests_above_would_fail(saves: Callable[[str], Path], layout: str) -> None:
+    folder = saves(layout)
+    assert difference(resumed(folder, lambda *_: None), torch.load(folder / "uninterrupted.pt")) > CONTROL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["fsdp"])
+def test_four_processes_go_on(saves: Callable[[str], Path], layout: str) -> None:
+    folder = saves(layout)
+    launch(4, "sharded_checkpoint.py", "resume", layout, folder)
+    for way in (*WAYS, *INTERCHANGES):
+        weights = torch.load(folder / f"{way}_on_4_{layout}.pt")
+        assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE, way
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_consolidated(saves: Callable[[str], Path], tmp_path: Path, layout: str, save: str, name: str) -> None:
+    folder, (cls, options) = saves(layout), CLASSES[name]
+    assert main(["consolidate", str(folder / save), "optimizer.pt"]) == 0
+    content = torch.load("optimizer.pt")
+    weights = resumed(folder, lambda _, optimizer: optimizer.load_state_dict(content), cls=cls, **options)
+
+    model, optimizer = trained()  # the same without files
+    other = make_optimizer(model, cls, **options)
+    other.load_state_dict(optimizer.state_dict())
+    train(model, other, range(SAVED_AT, END))
+    assert difference(weights, weights_of(model)) < TOLERANCE
+
+
+def state_of(optimizer: Optimizer, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state by number: the optimizer's own, and that of a consolidated file."""
+    assert main(["consolidate", str(path), "optimizer.pt"]) == 0
+    return optimizer.state_dict(), torch.load("optimizer.pt")
+
+
+def check_deepspeed(path: Path) -> None:
+    _, optimizer = trained()
+    own, consolidated = state_of(optimizer, path)
+    assert [group["params"] for group in consolidated["param_groups"]] == [g["params"] for g in own["param_groups"]]
+    assert consolidated["param_groups"] == own["param_groups"]
+    for number, state in own["state"].items():
+        for key in ("exp_avg", "exp_avg_sq"):
+            value = consolidated["state"][number][key]
+            assert value.shape == state[key].shape
+            assert (value - state[key]).abs().max() < TOLERANCE
+        assert consolidated["state"][number]["step"] == SAVED_AT  # ZeRO counts for all, with a gradient or without
+    make_optimizer(make_model()).load_state_dict(consolidated)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_deepspeed(stage: int) -> None:
+    check_deepspeed(DEEPSPEED / f"zero{stage}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_deepspeed_as_installed(tmp_path: Path, stage: int) -> None:
+    launch(2, "deepspeed_checkpoint.py", stage, tmp_path / "saved")
+    check_deepspeed(tmp_path / "saved" / f"global_step{SAVED_AT}")
+
+
+# What `inspect` must say of each kind, beside what all have in common.
+INSPECTED = {
+    "sharded": ["sharded by torch.distributed.checkpoint", "processes   2"],
+    "flat": ["sharded by torch.distributed.checkpoint", "processes   2"],
+    "full": ["one file, parameters by name (FULL_STATE_DICT)", "files       1"],
+    "zero1": ["DeepSpeed ZeRO-1", "processes   2"],
+    "zero2": ["DeepSpeed ZeRO-2", "processes   2"],
+    "zero3": ["DeepSpeed ZeRO-3", "processes   2"],
+}
+
+
+@pytest.mark.parametrize("kind", INSPECTED)
+def test_inspect(saves: Callable[[str], Path], capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    path = DEEPSPEED / kind if kind.startswith("zero") else saves("fsdp") / kind
+    assert main(["inspect", str(path)]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        *INSPECTED[kind],
+        "exp_avg (float32), exp_avg_sq (float32), step (float32); 832 B",  # 2 * 99 moments and 10 steps
+        "loads in    hf_radam.RAdam, torch.optim.RAdam, torch.optim.AdamW",
+        "group 0     4 parameters, 4 with state of 74 elements",
+        "weight_decay=0.1, lr=0.02, betas=(0.9, 0.999)",
+        "group 1     6 parameters, 6 with state of 25 elements",
+        "4; as RAdam: start-up (momentum SGD), rho_t = 4.00",
+    ):
+        assert part in text
+
+
+def test_inspect_knows_the_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    model, optimizer = trained()
+    train(model, optimizer, range(SAVED_AT, 6))
+    torch.save(optimizer.state_dict(), "optimizer.pt")
+    torch.save({}, "rng_state_0.pth")
+    assert main(["inspect", "."]) == 0
+    text = capsys.readouterr().out
+    assert "as RAdam: rectified, r_t = 0.0258, rho_t = 5.99" in text
+    assert "parameters by number (one process or DDP)" in text
+    assert "processes   1" in text
+
+
+def test_as_a_user_types_it() -> None:
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "hf_radam.checkpoints", "inspect", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: nowhere does not exist; give a checkpoint's folder\n"
+
+
+class Evil:
+    """What a pickle can do to whoever reads it."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("pwned",)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def some(folder: Path, pattern: str) -> Path:
+    return sorted(folder.rglob(pattern))[-1]
+
+
+# name: (what is copied, what is done to it, what the error says)
+DAMAGES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "shard missing": ("sharded", lambda c: some(c, "*.distcp").unlink(), "is missing, one of 2 shards"),
+    "shard truncated": ("sharded", lambda c: truncate(some(c, "*.distcp")), "is truncated"),
+    "no metadata": ("sharded", lambda c: some(c, ".metadata").unlink(), ".metadata is missing"),
+    "metadata truncated": ("sharded", lambda c: truncate(some(c, ".metadata")), ".metadata is damaged"),
+    "metadata with code": (
+        "sharded",
+        lambda c: some(c, ".metadata").write_bytes(pickle.dumps(Evil())),
+        "which does not belong there",
+    ),
+    "shard overwritten": (
+        "sharded",
+        lambda c: some(c, "*.distcp").write_bytes(b"x" * some(c, "*.distcp").stat().st_size),
+        "has a shard that cannot be read",
+    ),
+    "full truncated": ("full", lambda c: truncate(c / "optimizer.bin"), "cannot be read as a file of torch.save"),
+    "full empty": ("full", lambda c: (c / "optimizer.bin").write_bytes(b""), "cannot be read as a file of torch.save"),
+    "full with code": ("full", lambda c: torch.save(Evil(), c / "optimizer.bin"), "not read for safety (posix.mkdir)"),
+    "other groups": (
+        "full",
+        lambda c: torch.save({"state": [], "param_groups": {}}, c / "optimizer.bin"),
+        "its groups or its state have another form",
+    ),
+    "no optimizer": ("full", lambda c: torch.save({"a": 1}, c / "optimizer.bin"), "is no state_dict of an optimizer"),
+    "two forms": ("full", lambda c: torch.save({}, c / "optimizer.pt"), "holds optimizer.bin and optimizer.pt"),
+    "empty folder": ("full", lambda c: (c / "optimizer.bin").unlink(), "holds no optimizer state"),
+    "output folder": (
+        "full",
+        lambda c: [(c / "checkpoint-3").mkdir(), (c / "optimizer.bin").unlink()],
+        "give one of its checkpoints (checkpoint-3)",
+    ),
+    "nothing": ("full", lambda c: shutil.rmtree(c), "does not exist"),
+    "zero shard missing": ("zero2", lambda c: some(c, "*optim_states.pt").unlink(), "has 1 of 2 shards"),
+    "zero shard truncated": ("zero3", lambda c: truncate(some(c, "*optim_states.pt")), "cannot be read"),
+    "zero without names": ("zero2", lambda c: some(c, "mp_rank*").unlink(), "which names the parameters"),
+    "zero with code": ("zero2", lambda c: torch.save(Evil(), some(c, "*optim_states.pt")), "not read for safety"),
+    "zero of another kind": ("zero2", lambda c: torch.save({}, some(c, "mp_rank*")), "has a layout that is not read"),
+    "zero with tensor parallelism": (
+        "zero2",
+        lambda c: some(c, "*optim_states.pt").rename(
+            c / f"global_step{SAVED_AT}" / "zero_pp_rank_0_mp_rank_01_optim_states.pt"
+        ),
+        "split by tensor or expert parallelism",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage(saves: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    kind, damage, message = DAMAGES[name]
+    shutil.copytree(DEEPSPEED / kind if kind.startswith("zero") else saves("fsdp") / kind, "copy")
+    damage(Path("copy"))
+    for command in (["inspect", "copy"], ["consolidate", "copy", "out/optimizer.pt"]):
+        assert main(command) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert message in err
+    assert {path.name for path in tmp_path.iterdir()} <= {"copy"}
+
+    model = make_model()
+    optimizer = make_optimizer(model)
+    with pytest.raises(CheckpointError):
+        load_optimizer(model, optimizer, "copy")
+    assert not optimizer.state  # as new
+
+
+def test_consolidate_never_overwrites(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("optimizer.pt").write_text("precious")
+    assert main(["consolidate", str(DEEPSPEED / "zero2"), "optimizer.pt"]) == 2
+    assert capsys.readouterr().err == "error: optimizer.pt exists; give the name of a new file\n"
+    assert Path("optimizer.pt").read_text() == "precious"
+
+
+def test_consolidate_leaves_no_half_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full_disk(_: Any, path: Path) -> None:
+        path.write_text("half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    assert main(["consolidate", str(DEEPSPEED / "zero2"), "optimizer.pt"]) == 2
+    assert capsys.readouterr().err == "error: no space left on device\n"
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_failed_save_leaves_the_earlier_one(full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimizer = trained()
+    save_optimizer(model, optimizer, "saved", full=full)
+    before = read_checkpoint("saved").numbered()
+    train(model, optimizer, [SAVED_AT])
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sharding_state, "_replace", killed)  # all is written, nothing is in its place
+        with pytest.raises(KeyboardInterrupt):
+            save_optimizer(model, optimizer, "saved", full=full)
+    torch.testing.assert_close(read_checkpoint("saved").numbered(), before, rtol=0, atol=0)
+
+    if not full:  # killed between the two renames of a folder
+        Path("saved/optimizer_0").rename("saved/.optimizer_0.old")
+    fresh_model = make_model()
+    fresh = make_optimizer(fresh_model)
+    load_optimizer(fresh_model, fresh, "saved")
+    assert steps_of(fresh) == {SAVED_AT}
+
+    def full_disk(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((torch, "save") if full else (FileSystemWriter, "write_data")), full_disk)
+        with pytest.raises(CheckpointError, match=r"process 0 cannot write to saved \(.*left on device\); make room"):
+            save_optimizer(model, optimizer, "saved", full=full)
+    assert [path.name for path in Path("saved").iterdir()] == ["optimizer.bin" if full else "optimizer_0"]
+    load_optimizer(fresh_model, fresh, "saved")
+    assert steps_of(fresh) == {SAVED_AT}
+
+    save_optimizer(model, optimizer, "saved", full=full)
+    assert [path.name for path in Path("saved").iterdir()] == ["optimizer.bin" if full else "optimizer_0"]
+    load_optimizer(fresh_model, fresh, "saved")
+    assert steps_of(fresh) == {SAVED_AT + 1}
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("to", CLASSES)
+@pytest.mark.parametrize("by", CLASSES)
+def test_classes_interchange(by: str, to: str, full: bool) -> None:
+    """Moments and step carry over, by name; torch's RAdam and AdamW have no state of a parameter without gradients."""
+    model, optimizer = trained(CLASSES[by][0], **CLASSES[by][1], betas=(0.8, 0.99))
+    save_optimizer(model, optimizer, "saved", full=full)
+    reference = make_optimizer(model, CLASSES[to][0], **CLASSES[to][1])
+    reference.load_state_dict(optimizer.state_dict())
+
+    other_model = make_model(weights_of(model))
+    other = make_optimizer(other_model, CLASSES[to][0], **CLASSES[to][1])
+    load_optimizer(other_model, other, "saved")
+    assert other.param_groups[0]["betas"] == (0.8, 0.99)
+    train(model, reference, range(SAVED_AT, END))
+    train(other_model, other, range(SAVED_AT, END))
+    assert difference(weights_of(other_model), weights_of(model)) == 0
+    assert steps_of(other) == {END}
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_used_optimizer_goes_back(name: str, full: bool) -> None:
+    """Also one of torch's, which has no state of the parameter without a gradient."""
+    model, optimizer = trained(CLASSES[name][0], **CLASSES[name][1])
+    save_optimizer(model, optimizer, "saved", full=full)
+    weights = weights_of(model)
+    train(model, optimizer, range(SAVED_AT, END))
+    expected = weights_of(model)
+
+    with pytest.raises(CheckpointError):
+        load_optimizer(model, optimizer, "nowhere")
+    assert steps_of(optimizer) == {END}
+    load_optimizer(model, optimizer, "saved")
+    assert steps_of(optimizer) == {SAVED_AT}
+    model.load_state_dict(weights)
+    train(model, optimizer, range(SAVED_AT, END))
+    assert difference(weights_of(model), expected) == 0
+
+
+def test_groups_may_be_split_as_their_options_agree() -> None:
+    model, optimizer = trained()
+    save_optimizer(model, optimizer, "saved")
+    others = [
+        {"params": [p for p in model.parameters() if p.requires_grad and p.ndim > 1]},
+        {"params": list(model.norm.parameters())},
+        {"params": [p for n, p in model.named_parameters() if p.requires_grad and p.ndim == 1 and "norm" not in n]},
+    ]
+    other = RAdam(others)
+    load_optimizer(model, other, "saved")
+    assert [group["weight_decay"] for group in other.param_groups] == [0.1, 0.0, 0.0]
+    for p, state in other.state.items():
+        assert torch.equal(state["exp_avg"], optimizer.state[p]["exp_avg"])
+
+
+def narrow_model() -> Model:
+    model = make_model()
+    model.second = nn.Linear(3, 7)
+    return model
+
+
+# name: (model, optimizer of it, what the error says)
+UNFIT: dict[str, tuple[Callable[[], Any], Callable[[Any], Optimizer], str]] = {
+    "other flags": (make_model, lambda m: make_optimizer(m, amsgrad=True), "has no max_exp_avg_sq of 'first.weight'"),
+    "other groups": (make_model, lambda m: RAdam(p for p in m.parameters() if p.requires_grad), "in 2 groups"),
+    "fewer parameters": (
+        make_model,
+        lambda m: RAdam(m.norm.parameters()),
+        "has 'first.weight', which the optimizer lacks",
+    ),
+    "more parameters": (make_model, lambda m: RAdam(m.frozen.requires_grad_().parameters()), "in no group"),
+    "other shapes": (narrow_model, make_optimizer, "of 'second.weight' in the shape (14, 3), not (7, 3)"),
+}
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_checkpoint_that_does_not_fit(name: str, full: bool) -> None:
+    save_optimizer(*trained(), "saved", full=full)
+    make, optimizer_of, message = UNFIT[name]
+    model = make()
+    optimizer = optimizer_of(model)
+    before = weights_of(model)
+    with pytest.raises(CheckpointError) as caught:
+        load_optimizer(model, optimizer, "saved")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not optimizer.state
+    assert difference(weights_of(model), before) == 0
+
+
+def test_misuse() -> None:
+    model, optimizer = trained()
+    new = make_optimizer(model)
+    with pytest.raises(ValueError, match="no state before its first step; save it after one"):
+        save_optimizer(model, new, "saved")
+    with pytest.raises(ValueError, match="a parameter of the optimizer is not of the model"):
+        save_optimizer(make_model(), optimizer, "saved")
+    with pytest.raises(TypeError, match="under DeepSpeed use the engine's"):
+        save_optimizer(model, object(), "saved")  # pyright: ignore[reportArgumentType]
+    save_optimizer(model, optimizer, "saved")
+    with pytest.raises(ValueError, match="optimizer_0 is there already"):
+        save_optimizer(model, optimizer, "saved", full=True)
+    model(torch.ones(2, 5)).sum().backward()
+    with pytest.raises(ValueError, match=r"while there are gradients; call zero_grad\(\) first"):
+        load_optimizer(model, new, "saved")
+    new.zero_grad()
+    torch.save(optimizer.state_dict(), "optimizer.pt")
+    with pytest.raises(CheckpointError, match="numbers its parameters"):
+        load_optimizer(model, new, "optimizer.pt")
+    torch.save({"state": {}, "param_groups": [{"params": ["first.weight"]}]}, "optimizer.bin")
+    with pytest.raises(CheckpointError, match="saved before the first step"):
+        load_optimizer(model, new, "optimizer.bin")
+    with pytest.raises(CheckpointError, match="is DeepSpeed's"):
+        load_optimizer(model, new, DEEPSPEED / "zero2")
+    assert not new.state
+
+
+def test_wrapped_by_accelerate() -> None:
+    model, optimizer = trained()
+    accelerator = Accelerator(cpu=True)
+    save_optimizer(model, accelerator.prepare_optimizer(optimizer), "saved")
+    new = make_optimizer(model)
+    load_optimizer(model, accelerator.prepare_optimizer(new), "saved")
+    assert steps_of(new) == {SAVED_AT}

@@ -1,0 +1,130 @@
+"""Adam-2k and Adam-eps, and RAdam with a stretch of Adam."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from cases import TOLERANCES, Gradients, advance, flat, largest_difference, parameters, train
+
+from hf_radam import Adam2k, get_optimizer
+from hf_radam.experiments.baselines import EarlyAdam
+from hf_radam.rectification import rectification
+
+FLOAT64 = TOLERANCES[torch.float64]
+
+
+def test_without_freeze_it_is_adamw() -> None:
+    options = {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.8, 0.99), "eps": 0.0}  # eps stands elsewhere
+    ours = train(Adam2k, parameters(), freeze_steps=0, **options)
+    assert largest_difference(ours, train(torch.optim.AdamW, parameters(), **options)) < FLOAT64
+
+
+def test_freeze_touches_only_the_second_moment() -> None:
+    params, gradients = parameters(), Gradients()
+    before = flat(params)
+    optimizer = Adam2k(params, weight_decay=0.1, betas=(0.9, 0.99), freeze_steps=7)
+    expected = [torch.zeros_like(p) for p in params]
+    for _ in range(7):
+        gradients.set(params)
+        for v, p in zip(expected, params, strict=True):
+            assert p.grad is not None
+            v.mul_(0.99).add_(0.01 * p.grad.square())
+        optimizer.step()
+    assert torch.equal(flat(params), before)
+    for v, p in zip(expected, params, strict=True):
+        assert not optimizer.state[p]["exp_avg"].any()
+        assert optimizer.state[p]["step"] == 7
+        assert largest_difference(optimizer.state[p]["exp_avg_sq"], v) < FLOAT64
+
+
+def test_after_the_freeze_it_is_adamw_with_that_state() -> None:
+    params, gradients = parameters(), Gradients()
+    optimizer = Adam2k(params, lr=1e-2, eps=0.0, freeze_steps=5)
+    advance(optimizer, params, 5, gradients)
+    copies = [p.detach().clone().requires_grad_() for p in params]
+    adamw = torch.optim.AdamW(copies, lr=1e-2, eps=0.0, weight_decay=0.0)
+    adamw.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    generator = gradients.generator.get_state()
+    advance(optimizer, params, 10, gradients)
+    gradients.generator.set_state(generator)
+    advance(adamw, copies, 10, gradients)
+    assert largest_difference(flat(params), flat(copies)) < FLOAT64
+
+
+def test_adam_eps_against_a_hand_written_loop() -> None:
+    """eps is added to sqrt(v) before the correction of its bias, by each parameter's own count of steps."""
+    lr, (beta1, beta2), eps, decay = 1e-2, (0.9, 0.999), 1e-2, 0.1
+    params, gradients = parameters(), Gradients()
+    expected = [p.detach().clone() for p in params]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in params]
+    counts = [0] * len(params)
+    optimizer = get_optimizer("adam_eps")(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=decay)
+    for step in range(20):
+        gradients.set(params)
+        if step < 5:
+            params[0].grad = None
+        optimizer.step()
+        for i, (p, q, (m, v)) in enumerate(zip(params, expected, moments, strict=True)):
+            if p.grad is None:
+                continue
+            counts[i] += 1
+            m.mul_(beta1).add_((1 - beta1) * p.grad)
+            v.mul_(beta2).add_((1 - beta2) * p.grad.square())
+            q.mul_(1 - lr * decay)
+            q.sub_(lr * m / (1 - beta1 ** counts[i]) * (1 - beta2 ** counts[i]) ** 0.5 / (v.sqrt() + eps))
+    assert largest_difference(flat(params), flat(expected)) < FLOAT64
+    assert get_optimizer("adam_eps")(params).param_groups[0]["eps"] == 1e-4
+
+
+def test_bad_freeze_and_copies() -> None:
+    with pytest.raises(ValueError, match="freeze_steps must be a whole number >= 0, got -1"):
+        Adam2k(parameters(), freeze_steps=-1)
+    assert pickle.loads(pickle.dumps(Adam2k(parameters(), freeze_steps=3))).freeze_steps == 3
+
+
+def test_tensor_lr_complex_and_sparse() -> None:
+    params, reference = parameters(), parameters()
+    advance(Adam2k(params, lr=torch.tensor(1e-2), freeze_steps=2), params, 6, Gradients())  # pyright: ignore[reportArgumentType]
+    advance(Adam2k(reference, lr=torch.tensor(1e-2).item(), freeze_steps=2), reference, 6, Gradients())
+    assert torch.equal(flat(params), flat(reference))
+    with pytest.raises(ValueError, match="takes real parameters"):
+        Adam2k([torch.zeros(2, dtype=torch.complex64, requires_grad=True)])
+    (p,) = parameters(shapes=[(2, 2)])
+    p.grad = torch.eye(2, dtype=torch.float64).to_sparse()
+    with pytest.raises(TypeError, match="dense gradients"):
+        Adam2k([p]).step()
+
+
+@pytest.mark.parametrize("adam_steps", [(1, 4), (5, 8), (3, 3), (1, 30)])
+def test_early_adam_against_a_hand_written_loop(adam_steps: tuple[int, int]) -> None:
+    lr, (beta1, beta2), eps, decay = 1e-2, (0.9, 0.999), 1e-8, 0.1
+    params, gradients = parameters(), Gradients()
+    expected = [p.detach().clone() for p in params]
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in params]
+    optimizer = EarlyAdam(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=decay, adam_steps=adam_steps)
+    for step in range(1, 31):
+        gradients.set(params)
+        optimizer.step()
+        r, bc1, bc2 = rectification(step, beta2), 1 - beta1**step, 1 - beta2**step
+        for p, q, (m, v) in zip(params, expected, moments, strict=True):
+            assert p.grad is not None
+            m.mul_(beta1).add_((1 - beta1) * p.grad)
+            v.mul_(beta2).add_((1 - beta2) * p.grad.square())
+            q.mul_(1 - lr * decay)
+            if adam_steps[0] <= step <= adam_steps[1]:
+                q.sub_(lr * m / bc1 / ((v / bc2).sqrt() + eps))
+            elif r is None:
+                q.sub_(lr * m / bc1)
+            else:
+                q.sub_(lr * r * m / bc1 * bc2**0.5 / (v.sqrt() + eps))
+    assert largest_difference(flat(params), flat(expected)) < FLOAT64
+
+
+def test_bad_adam_steps_and_copies() -> None:
+    for adam_steps in ((0, 4), (5, 4), (1.0, 4), (1, 2, 3)):
+        with pytest.raises(ValueError, match="adam_steps must be the first and the last step"):
+            EarlyAdam(parameters(), adam_steps=adam_steps)  # pyright: ignore[reportArgumentType]
+    assert pickle.loads(pickle.dumps(EarlyAdam(parameters(), adam_steps=(5, 8)))).adam_steps == (5, 8)

@@ -1,0 +1,568 @@
+"""The comparison, run as a user runs it on a tiny model; killed, resumed, distributed, and given bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from comparisons import COMPARE, CONFIGS, ROOT, TINY, environment, load_script, run, write_config
+
+from hf_radam.experiments.comparison import Comparison, load_comparison
+from hf_radam.experiments.records import Record, load_records
+from hf_radam.experiments.report.report import write_report
+from hf_radam.experiments.runs.gradients import BINS
+from hf_radam.experiments.runs.sweep import sweep
+from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.tasks.translation import TranslationTask
+from hf_radam.rectification import rectification, untuned_exponential, untuned_linear
+
+# Two processes sum gradients in another order than one: float32 rounding, 6e-8 relative, grows over 12 steps.
+DISTRIBUTED_TOLERANCE = 1e-5
+ALL_RECIPES = [
+    "adam",
+    {"recipe": "adam_warmup", "warmup_steps": 3},
+    "adam_untuned_linear",
+    "adam_untuned_exponential",
+    {"recipe": "adam_2k", "optim_args": {"freeze_steps": 4}},
+    "adam_eps",
+    "radam",
+    "radam_no_sgd",
+    "adam_1_4",
+    "sgd_1_4_adam_5_8",
+    "schedule_free_radam",
+    {"name": "adafactor", "optimizer": "adafactor"},
+    {"recipe": "adam", "name": "adam_pre_ln", "model": {"normalize_before": True}},
+]
+
+
+@pytest.fixture(scope="module")
+def all_recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of every recipe, two seeds."""
+    folder = tmp_path_factory.mktemp("all")
+    config = write_config(folder, recipes=ALL_RECIPES, seeds=[0, 1])
+    done = run([*COMPARE, config, "--output_dir", folder / "results"])
+    assert done.stdout.strip() == str(folder / "results" / "table.md")
+    return folder / "results"
+
+
+def by_recipe(folder: Path, seed: int = 0) -> dict[str, Record]:
+    return {record.recipe: record for record in load_records(folder) if record.seed == seed}
+
+
+def without_clock(record: Record) -> dict[str, Any]:
+    curves: dict[str, Any] = {name: values for name, values in record.curves.items() if name != "seconds"}
+    curves["gradients"] = record.gradients
+    return {"curves": curves, "evaluations": record.evaluations, "final": record.final, "diverged": record.diverged}
+
+
+def test_records_hold_what_happened(all_recipes: Path) -> None:
+    records = by_recipe(all_recipes)
+    assert len(records) == len(ALL_RECIPES)
+    for record in records.values():
+        steps = list(range(1, 13))
+        assert record.curves["step"] == steps
+        for name in ("loss", "learning_rate", "grad_norm", "seconds"):
+            assert len(record.curves[name]) == len(steps)
+            assert all(value is not None and math.isfinite(value) for value in record.curves[name])
+        assert record.evaluations["step"] == [0, 4, 8, 12]
+        assert set(record.final) == {"loss", "token_accuracy", "bleu"}
+        assert record.final["loss"] == record.evaluations["loss"][-1]
+        assert not record.diverged
+        assert record.seconds_per_step > 0
+        assert record.gradients is not None
+        assert record.gradients["step"] == [1, 2, 3, 4, 5, 6, 8, 10]
+        assert all(len(counts) == BINS and sum(counts) > 1000 for counts in record.gradients["counts"])
+        assert record.peak_memory > 10**8
+        assert record.environment["processes"] == 1
+        assert record.environment["versions"]["torch"]
+    text = "".join(path.read_text() for path in (all_recipes / "records").iterdir())
+    assert str(all_recipes) not in text
+    assert str(Path.home()) not in text
+
+
+def test_recipes_do_what_they_say(all_recipes: Path) -> None:
+    records = by_recipe(all_recipes)
+    decay = [(12 - step) / 12 for step in range(12)]
+    for name, factors in {
+        "adam": decay,
+        "radam": decay,
+        "schedule_free_radam": [1.0] * 12,
+        "adam_warmup": [step / 3 if step < 3 else (12 - step) / 9 for step in range(12)],
+        "adam_untuned_linear": [untuned_linear(step + 1, 0.9) * decay[step] for step in range(12)],
+        "adam_untuned_exponential": [untuned_exponential(step + 1, 0.9) * decay[step] for step in range(12)],
+    }.items():
+        assert records[name].curves["learning_rate"] == pytest.approx([3e-3 * factor for factor in factors], rel=1e-6)
+    expected = [rectification(step, 0.9) or 0.0 for step in range(1, 13)]
+    assert records["radam"].curves["rectification"] == pytest.approx(expected, rel=1e-6)
+    assert "rectification" not in records["adam"].curves
+    assert records["adam_eps"].optimizer["eps"] == 1e-4
+    assert records["radam"].optimizer["class"] == "hf_radam.optimizer.RAdam"
+    assert records["adafactor"].optimizer["class"].endswith("Adafactor")
+    assert records["schedule_free_radam"].optimizer["class"].endswith("RAdamScheduleFree")
+    assert not records["schedule_free_radam"].optimizer["train_mode"]  # what was tested is the averaged weights
+    losses = {name: records[name].curves["loss"] for name in ("radam", "adam_1_4", "sgd_1_4_adam_5_8")}
+    assert losses["radam"][:5] == losses["sgd_1_4_adam_5_8"][:5] != losses["adam_1_4"][:5]
+    still = records["adam_2k"].evaluations["loss"]
+    assert still[0] == still[1] != still[2]
+
+
+def test_every_recipe_starts_alike(all_recipes: Path) -> None:
+    for seed in (0, 1):
+        records = by_recipe(all_recipes, seed)
+        pre_ln = records.pop("adam_pre_ln")
+        first = {(r.curves["loss"][0], r.curves["grad_norm"][0]) for r in records.values()}
+        assert len(first) == 1
+        assert (pre_ln.curves["loss"][0], pre_ln.curves["grad_norm"][0]) not in first
+    assert by_recipe(all_recipes, 0)["adam"].curves["loss"] != by_recipe(all_recipes, 1)["adam"].curves["loss"]
+
+
+def test_report(all_recipes: Path) -> None:
+    table = (all_recipes / "table.md").read_text()
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    assert rows[2:] == [
+        entry if isinstance(entry, str) else entry.get("name", entry.get("recipe")) for entry in ALL_RECIPES
+    ]
+    assert "| 0 of 2 |" in table
+    assert "Fewer than 6 seeds: no claim of significance." in table
+    summary = json.loads((all_recipes / "summary.json").read_text())
+    losses = {row["recipe"]: row["loss"]["mean"] for row in summary["rows"]}
+    for recipe, mean in losses.items():
+        seeds = [by_recipe(all_recipes, seed)[recipe].final["loss"] or math.nan for seed in (0, 1)]
+        assert mean == pytest.approx(sum(seeds) / 2)
+    for figure in ("training_loss", "evaluation", "effective_learning_rate"):
+        assert (all_recipes / "figures" / f"{figure}.png").stat().st_size > 10_000
+        assert (all_recipes / "figures" / f"{figure}.svg").read_text().startswith("<?xml")
+
+
+def test_report_over_learning_rates(tmp_path: Path) -> None:
+    config = write_config(tmp_path, recipes=["adam", "radam"], max_steps=2, eval_steps=1)
+    run([*COMPARE, config, "--output_dir", tmp_path / "r", "--learning_rates", "1e-3", "1e-2"])
+    table = (tmp_path / "r" / "table.md").read_text()
+    assert "| radam | 0.01 |" in table
+    assert (tmp_path / "r" / "figures" / "over_learning_rates.png").is_file()
+    written = run([sys.executable, ROOT / "scripts" / "report.py", tmp_path / "r", "--output_dir", tmp_path / "again"])
+    assert Path(written.stdout.strip()).read_text() == table
+    for figure in (tmp_path / "r" / "figures").iterdir():
+        assert (tmp_path / "again" / "figures" / figure.name).read_bytes() == figure.read_bytes()
+
+
+def test_more_seeds_join_and_finished_runs_are_skipped(tmp_path: Path) -> None:
+    config = write_config(tmp_path, recipes=["radam"], max_steps=2, eval_steps=1)
+    run([*COMPARE, config, "--output_dir", "r"], cwd=tmp_path)
+    (first,) = (tmp_path / "r" / "records").iterdir()
+    before = first.read_bytes()
+    run([*COMPARE, config, "--output_dir", "r", "--seeds", "0", "1"], cwd=tmp_path)
+    assert first.read_bytes() == before
+    assert [record.seed for record in load_records(tmp_path / "r")] == [0, 1]
+
+
+@pytest.mark.parametrize("damage", ["none", "checkpoint"])
+def test_killed_and_started_again(tmp_path: Path, damage: str) -> None:
+    config = write_config(tmp_path)
+    command = [*COMPARE, str(config), "--output_dir"]
+    process = subprocess.Popen([*command, "killed"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    # The second run has written its first checkpoint and has not come to its end.
+    while not (checkpoints := list(tmp_path.glob("killed/runs/adam_warmup-*/checkpoint-5/trainer_state.json"))):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {path.name: path.read_bytes() for path in (tmp_path / "killed" / "records").iterdir()}
+    assert len(finished) == 1
+    if damage == "checkpoint":  # as if the kill had come while it was being written
+        (checkpoints[0].parent / "optimizer.pt").write_bytes(b"half")
+        checkpoints[0].write_text("{")
+    run([*command, "killed"], cwd=tmp_path)
+    run([*command, "straight"], cwd=tmp_path)
+    for name, content in finished.items():
+        assert (tmp_path / "killed" / "records" / name).read_bytes() == content
+    killed, straight = by_recipe(tmp_path / "killed"), by_recipe(tmp_path / "straight")
+    assert {name: without_clock(r) for name, r in killed.items()} == {
+        name: without_clock(r) for name, r in straight.items()
+    }
+    tables = [(tmp_path / name / "table.md").read_text().splitlines() for name in ("killed", "straight")]
+    without_time = [[line.rsplit("|", 3)[0] for line in table if line.startswith("|")] for table in tables]
+    assert without_time[0] == without_time[1]
+    assert not list(tmp_path.glob("killed/runs/*/checkpoint-*"))
+
+
+LAUNCHERS = {
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"],
+    "accelerate": [
+        sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0",
+        "--config_file", str(ROOT / "hf_radam" / "training" / "accelerate_configs" / "ddp.yaml"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("label_smoothing", [0.1, 0.0])
+def test_two_processes_make_the_same_records(tmp_path: Path, launcher: str, label_smoothing: float) -> None:
+    training = {**TINY["training"], "label_smoothing_factor": label_smoothing}
+    config = write_config(tmp_path, recipes=["adam_untuned_linear", "radam"], training=training)
+    run([*COMPARE, config, "--output_dir", "one"], cwd=tmp_path)
+    run(
+        [*LAUNCHERS[launcher], COMPARE[1], config, "--output_dir", "two"],
+        cwd=tmp_path,
+        env=environment(CUDA_VISIBLE_DEVICES=""),
+    )
+    one, two = by_recipe(tmp_path / "one"), by_recipe(tmp_path / "two")
+    assert list(one) == list(two)
+    for recipe, record in two.items():
+        assert record.environment["processes"] == 2
+        for name in ("loss", "grad_norm", "learning_rate"):
+            assert record.curves[name] == pytest.approx(one[recipe].curves[name], rel=DISTRIBUTED_TOLERANCE)
+        assert record.evaluations["loss"] == pytest.approx(one[recipe].evaluations["loss"], rel=DISTRIBUTED_TOLERANCE)
+        assert record.final["bleu"] == pytest.approx(one[recipe].final["bleu"], abs=0.1)
+
+
+def test_a_diverged_run_stays_in_the_table(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path,
+        recipes=["radam", {"name": "boom", "optimizer": "adam", "optim_args": {"eps": 1.0, "weight_decay": 1e30}}],
+        training={},
+    )
+    run([*COMPARE, config, "--output_dir", "r"], cwd=tmp_path)
+    records = by_recipe(tmp_path / "r")
+    assert records["boom"].diverged
+    assert not records["radam"].diverged
+    assert set(records["boom"].final.values()) == {None}
+    row = next(line for line in (tmp_path / "r" / "table.md").read_text().splitlines() if line.startswith("| boom"))
+    assert "1 of 1" in row
+    assert "not finite" in row
+
+
+def prepared(comparison: Comparison, folder: Path) -> TranslationTask:
+    task = TranslationTask(comparison)
+    task.prepare(cache_dir=folder)
+    return task
+
+
+def test_pre_ln_begins_with_the_same_weights(tmp_path: Path) -> None:
+    comparison = load_comparison(write_config(tmp_path, recipes=[ALL_RECIPES[0], ALL_RECIPES[-1]]))
+    task = prepared(comparison, tmp_path)
+    weights: list[dict[str, torch.Tensor]] = []
+    for recipe in comparison.recipes:
+        torch.manual_seed(0)
+        weights.append(task.model(comparison.model_of(recipe)).state_dict())
+    post_ln, pre_ln = weights
+    assert all(torch.equal(post_ln[name], pre_ln[name]) for name in post_ln)
+    assert sorted(set(pre_ln) - set(post_ln)) == [
+        f"model.{part}.layer_norm.{kind}" for part in ("decoder", "encoder") for kind in ("bias", "weight")
+    ]
+
+
+def text_files(folder: Path) -> Path:
+    task = prepared(load_comparison(write_config(folder)), folder)
+    for part, dataset in (("train", task.train_dataset), ("val", task.eval_dataset)):
+        for language, column in (("de", "input_ids"), ("en", "labels")):
+            lines = task.tokenizer.batch_decode(dataset[column][:], skip_special_tokens=True)
+            (folder / f"{part}.{language}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return folder
+
+
+def pairs_of(folder: Path, **data: Any) -> tuple[list[Any], list[Any]]:
+    comparison = load_comparison(write_config(folder), {"data": {"vocab_size": 300, **data}})
+    task = prepared(comparison, folder)
+    return task.train_dataset["labels"][:], task.eval_dataset["labels"][:]
+
+
+def test_plain_packed_and_json_text_are_one(tmp_path: Path) -> None:
+    text_files(tmp_path)
+    prefixes = {"train_prefix": str(tmp_path / "train"), "validation_prefix": str(tmp_path / "val")}
+    plain = pairs_of(tmp_path, **prefixes)
+    rows: dict[str, list[str]] = {}
+    for path in [*tmp_path.glob("train.*"), *tmp_path.glob("val.*")]:
+        rows[path.name] = path.read_text(encoding="utf-8").splitlines()
+        with gzip.open(f"{path}.gz", "wt", encoding="utf-8") as file:
+            file.write(path.read_text(encoding="utf-8"))
+        path.unlink()
+    assert pairs_of(tmp_path, **prefixes) == plain
+    for part in ("train", "val"):
+        pairs = zip(rows[f"{part}.de"], rows[f"{part}.en"], strict=True)
+        lines = [json.dumps({"translation": {"de": de, "en": en}}) for de, en in pairs]
+        (tmp_path / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    files = {"train_file": str(tmp_path / "train.jsonl"), "validation_file": str(tmp_path / "val.jsonl")}
+    assert pairs_of(tmp_path, **files) == plain
+
+
+def test_a_dataset_of_the_hubs_form(tmp_path: Path) -> None:
+    """A local folder in the place of a Hub name: the same loader, no network."""
+    text_files(tmp_path)
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    for part, split in (("train", "train"), ("val", "validation")):
+        sides = [(tmp_path / f"{part}.{language}").read_text().splitlines() for language in ("de", "en")]
+        rows = [json.dumps({"translation": {"de": de, "en": en}}) for de, en in zip(*sides, strict=True)]
+        (hub / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    prefixes = {"train_prefix": str(tmp_path / "train"), "validation_prefix": str(tmp_path / "val")}
+    assert pairs_of(tmp_path, dataset_name=str(hub)) == pairs_of(tmp_path, **prefixes)
+    with pytest.raises(UserError, match="source_lang"):
+        pairs_of(tmp_path, dataset_name=str(hub), source_lang="fr")
+    with pytest.raises(UserError, match="cannot load dataset"):
+        pairs_of(tmp_path, dataset_name=str(tmp_path / "nowhere"))
+
+
+def test_without_validation_text_the_end_is_held_out(tmp_path: Path) -> None:
+    text_files(tmp_path)
+    train, held_out = pairs_of(tmp_path, train_prefix=str(tmp_path / "train"))
+    assert (len(train), len(held_out)) == (28, 20)
+    with pytest.raises(UserError, match="there are only 48; give validation_prefix"):
+        pairs_of(tmp_path, train_prefix=str(tmp_path / "train"), max_eval_samples=48)
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    text_files(folder)
+    for name, german, english in (("empty", b"", b""), ("short", b"a\nb\n", b"a\n"), ("latin", b"a\n", b"\xff\n")):
+        (folder / f"{name}.de").write_bytes(german)
+        (folder / f"{name}.en").write_bytes(english)
+    (folder / "packed.de.gz").write_bytes(b"no gzip at all")
+    (folder / "packed.en.gz").write_bytes(gzip.compress(b"a\n")[:-9])
+    (folder / "no.jsonl").write_text('{"translation": {"de": "a", "en": "b"}}\n{oops\n')
+    (folder / "null.jsonl").write_text('{"translation": {"de": null, "en": "b"}}\n')
+    (folder / "fr.jsonl").write_text('{"translation": {"fr": "a", "en": "b"}}\n')
+    other = folder / "other"
+    other.mkdir()
+    description = {"name": "x", "shared": {"max_steps": 7}, "data": "", "target_loss": None, "recipes": {}}
+    (other / "comparison.json").write_text(json.dumps(description))
+    (other / "records").mkdir()
+    (other / "records" / "x.json").write_text("{}")
+    full = folder / "full"
+    full.mkdir()
+    (full / "thesis.tex").write_text("mine")
+    return {path.name: path for path in folder.iterdir()}
+
+
+BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "no file": ({}, ["nowhere.yaml"], "no such comparison file: nowhere.yaml"),
+    "unknown recipe": ({"recipes": ["adamm"]}, [], "unknown recipe 'adamm'; did you mean 'adam'"),
+    "unknown recipe flag": ({}, ["--recipes", "radamm"], "unknown recipe 'radamm'; did you mean 'radam'"),
+    "unknown task": ({"task": "translate"}, [], "task: unknown value 'translate'; did you mean 'translation'"),
+    "unknown optimizer": ({"recipes": [{"name": "x", "optimizer": "radm"}]}, [], "unknown optimizer 'radm'"),
+    "unknown option": (
+        {"recipes": [{"recipe": "radam", "optim_args": {"beta": 1}}]},
+        [],
+        "unknown option of optimizer",
+    ),
+    "unknown key": ({"max_step": 3}, [], "unknown key 'max_step'; did you mean 'max_steps'"),
+    "unknown data key": ({"data": {"vocab": 3}}, [], "data: unknown key 'vocab'; did you mean 'vocab_size'"),
+    "unknown model key": ({"model": {"d_modle": 3}}, [], "model: unknown key 'd_modle'; did you mean 'd_model'"),
+    "unknown training key": ({"training": {"adam_beta3": 1}}, [], "unknown key in training: 'adam_beta3'"),
+    "reserved training key": ({"training": {"seed": 1}}, [], "training: 'seed' is set by the comparison itself"),
+    "no number": ({"training": {"max_grad_norm": "x"}}, [], "training: max_grad_norm must be a number, got 'x'"),
+    "no switch": ({"training": {"bf16": 1}}, [], "training: bf16 must be true or false, got 1"),
+    "missing key": ({"recipes": [{"name": "x"}]}, [], "recipe 'x': the key 'optimizer' is missing"),
+    "wrong type": ({"batch_size": "many"}, [], "batch_size must be a whole number, got 'many'"),
+    "zero steps": ({}, ["--max_steps", "0"], "max_steps must be >= 1, got 0"),
+    "negative lr": ({}, ["--learning_rates", "-0.001"], "learning_rates must be positive, got -0.001"),
+    "no runs at a time": ({}, ["--parallel_runs", "0"], "parallel_runs must be >= 1"),
+    "no seeds": ({"seeds": []}, [], "seeds must be a list of at least one"),
+    "untuned warmup": ({"recipes": ["adam_warmup"]}, [], "warmup_steps must be positive with linear warmup"),
+    "recipe that is a path": (
+        {"recipes": [{"recipe": "radam", "name": "../x"}]},
+        [],
+        "recipe '../x': a name must have",
+    ),
+    "checkpoint of a recipe": (
+        {"recipes": [{"recipe": "radam", "model": {"name_or_path": "x"}}]},
+        [],
+        "model may not set 'name_or_path'",
+    ),
+    "recipe that is a list": ({"recipes": [{"recipe": ["radam"]}]}, [], "unknown recipe"),
+    "data that is a list": ({"data": [1, 2]}, [], "data must be a mapping, got [1, 2]"),
+    "warmup too long": (
+        {"recipes": [{"recipe": "adam_warmup", "warmup_steps": 12}]},
+        [],
+        "must be less than max_steps 12",
+    ),
+    "warmup that is ignored": ({"training": {"lr_scheduler_type": "constant"}}, [], "use constant_with_warmup"),
+    "seed": ({"seeds": [-1]}, [], "seeds must lie in [0, 2**32), got -1"),
+    "target": ({"target_loss": math.nan}, [], "target_loss must be a finite number"),
+    "test text alone": ({}, ["--test_prefix", "val"], "without training text; give train_prefix or train_file"),
+    "too little text": (
+        {},
+        ["--train_prefix", "train", "--batch_size", "60"],
+        "fewer training pairs than batch_size 60",
+    ),
+    "null sentence": ({}, ["--train_file", "null.jsonl"], "set source_lang and target_lang"),
+    "missing text": (
+        {},
+        ["--train_prefix", "nowhere/train"],
+        "neither nowhere/train.de nor nowhere/train.de.gz exists",
+    ),
+    "missing json": ({}, ["--train_file", "nowhere.jsonl"], "no such file: nowhere.jsonl"),
+    "empty text": ({}, ["--train_prefix", "empty"], "empty.de is empty"),
+    "unlike lengths": ({}, ["--train_prefix", "short"], "short.de has 2 lines but short.en has 1"),
+    "unreadable gz": ({}, ["--train_prefix", "packed"], "cannot read packed.de.gz"),
+    "not UTF-8": ({}, ["--train_prefix", "latin"], "cannot read latin.en"),
+    "broken json": ({}, ["--train_file", "no.jsonl"], "no.jsonl, line 2 is not JSON"),
+    "other languages": ({}, ["--train_file", "fr.jsonl"], "set source_lang and target_lang"),
+    "two sources": ({}, ["--train_file", "a", "--train_prefix", "b"], "train_prefix and train_file exclude each other"),
+    "other comparison": ({}, ["--output_dir", "other"], "other holds results of another comparison: max_steps was 7"),
+    "somebody's folder": ({}, ["--output_dir", "full"], "full holds other files and no comparison"),
+    "a file": ({}, ["--output_dir", "train.de"], "train.de is a file"),
+    "unknown flag": ({}, ["--max_stps", "3"], "unrecognized arguments: --max_stps"),
+}
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    # In one process, since each start costs seconds; the script's own main, its exit code and what it prints.
+    compare = load_script(COMPARE[1])
+    bad_files(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for case, (changes, flags, message) in BAD_INPUT.items():
+        (tmp_path / "configs").mkdir(exist_ok=True)
+        config = [] if flags[:1] == ["nowhere.yaml"] else [str(write_config(tmp_path / "configs", **changes))]
+        output_dir = [] if "--output_dir" in flags else ["--output_dir", "new"]
+        try:
+            code = compare.main([*config, *flags, *output_dir])
+        except SystemExit as stop:  # argparse
+            code = stop.code
+        lines = capfd.readouterr().err.strip().splitlines()
+        assert code == 2, case
+        assert message in lines[-1], case
+        assert len([line for line in lines if not line.startswith((" ", "usage:"))]) == 1, (case, lines)
+        assert not Path("new").exists(), case
+    after = {
+        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "configs"
+    }
+    assert {path: content for path, content in after.items() if path.name != "tiny.yaml"} == {
+        path: content for path, content in before.items() if path.name != "tiny.yaml"
+    }
+
+
+LATE: dict[str, tuple[dict[str, Any], str]] = {
+    "optimizer option": (
+        {"recipes": ["radam", {"recipe": "radam", "name": "x", "optim_args": {"eps": -1}}]},
+        "'x': eps must",
+    ),
+    "model": ({"model": {**TINY["model"], "activation_function": "rellu"}}, "rellu"),
+    "batch of evaluations": ({"training": {"per_device_eval_batch_size": 0}}, "batch"),
+    "dropout": ({"model": {**TINY["model"], "dropout": 2.0}}, "dropout probability"),
+    "no heads' width": ({"model": {**TINY["model"], "d_model": 0}}, "recipe 'adam'"),
+    "option of Transformers": (
+        {"recipes": [{"name": "x", "optimizer": "adamw_torch", "optim_args": {"eps": 1.0}}]},
+        "Transformers ignores the option 'eps' of 'adamw_torch'; leave it out, or take a registered optimizer: radam",
+    ),
+    "model of a recipe": ({"recipes": ["adam", {"recipe": "radam", "model": {"d_modle": 1}}]}, "'d_modle'"),
+    "schedule": ({"training": {"lr_scheduler_type": "warmup_stable_decay"}}, "recipe 'adam'"),
+    "betas": ({"training": {"adam_beta2": 2.0}}, "recipe 'adam'"),
+    "untuned": (
+        {
+            "recipes": ["radam", "adam_untuned_linear"],
+            "training": {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "nll"},
+        },
+        "untuned warmup needs",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_what_only_building_shows_is_said_before_training(case: str, tmp_path: Path) -> None:
+    changes, message = LATE[case]
+    comparison = load_comparison(write_config(tmp_path, **changes))
+    with pytest.raises(UserError, match=message):
+        sweep(comparison, tmp_path / "r")
+    assert not list((tmp_path / "r").glob("runs/*/*"))
+    # Without results the folder binds nobody: the corrected file may use it.
+    sweep(load_comparison(write_config(tmp_path, recipes=["radam"], max_steps=1)), tmp_path / "r")
+    assert len(load_records(tmp_path / "r")) == 1
+
+
+def test_a_changed_recipe_needs_another_name(tmp_path: Path) -> None:
+    def of(warmup_steps: int, **changes: Any) -> Comparison:
+        recipes = [{"recipe": "adam_warmup", "warmup_steps": warmup_steps}]
+        return load_comparison(write_config(tmp_path, recipes=recipes, max_steps=3, eval_steps=3, **changes))
+
+    sweep(of(1), tmp_path / "r")
+    with pytest.raises(UserError, match=r"adam_warmup was .* a changed recipe a new name"):
+        sweep(of(2), tmp_path / "r")
+    with pytest.raises(UserError, match=r"average_checkpoints was None and is now 3"):
+        sweep(of(1, average_checkpoints=3, save_steps=1), tmp_path / "r")
+
+
+@pytest.mark.parametrize("recipe", ["radam", "schedule_free_radam"])
+def test_killed_before_the_record_is_written(tmp_path: Path, recipe: str) -> None:
+    """All updates are done and the translation too: the same record, and not one update more."""
+    comparison = load_comparison(write_config(tmp_path, recipes=[recipe], save_steps=6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(comparison, tmp_path / "killed")
+    sweep(comparison, tmp_path / "killed")
+    sweep(comparison, tmp_path / "straight")
+    killed, straight = (without_clock(by_recipe(tmp_path / name)[recipe]) for name in ("killed", "straight"))
+    assert killed == straight
+    assert killed["curves"]["step"] == list(range(1, 13))
+
+
+def test_killed_before_the_folder_is_claimed(tmp_path: Path) -> None:
+    comparison = load_comparison(write_config(tmp_path, recipes=["radam"], max_steps=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TranslationTask, "prepare", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(comparison, tmp_path / "r")
+    (tmp_path / "r" / "comparison.json").rename(tmp_path / "r" / ".comparison.json.tmp")
+    sweep(comparison, tmp_path / "r")
+    assert len(load_records(tmp_path / "r")) == 1
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_other_text_under_the_same_name_is_another_comparison(tmp_path: Path) -> None:
+    text_files(tmp_path)
+    command = [*COMPARE, write_config(tmp_path, recipes=["adam"], max_steps=1, eval_steps=1), "--output_dir", "r"]
+    run([*command, "--train_prefix", "train", "--validation_prefix", "val"], cwd=tmp_path)
+    lines = (tmp_path / "train.de").read_text().splitlines()
+    (tmp_path / "train.de").write_text("\n".join(reversed(lines)))
+    done = run([*command, "--train_prefix", "train", "--validation_prefix", "val"], check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "r holds results on another text or checkpoint" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.yaml")))
+def test_shipped_configs_are_valid(name: str) -> None:
+    comparison = load_comparison(CONFIGS / name)
+    assert comparison.runs()
+    assert len({run.id for run in comparison.runs()}) == len(comparison.runs())
+
+
+def test_report_refuses_other_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no results folder"):
+        write_report(tmp_path)
+    (tmp_path / "comparison.json").write_text('{"name": "x", "target_loss": null}')
+    with pytest.raises(UserError, match="holds no records"):
+        write_report(tmp_path)
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "x.json").write_text("{}")
+    with pytest.raises(UserError, match=r"x\.json is no record"):
+        write_report(tmp_path)
+
+
+@pytest.mark.skipif(
+    not os.environ.get("HF_RADAM_DATA") and not (ROOT.parent / "shared" / "data" / "multi30k").is_dir(),
+    reason="needs the Multi30k text, which is not part of this repository; HF_RADAM_DATA may name its parent folder",
+)
+def test_real_text(tmp_path: Path) -> None:
+    folder = Path(os.environ.get("HF_RADAM_DATA") or ROOT.parent / "shared" / "data") / "multi30k"
+    flags = ["--train_prefix", folder / "train", "--validation_prefix", folder / "val", "--max_train_samples", "400"]
+    run([*COMPARE, write_config(tmp_path, recipes=["radam"]), *flags, "--output_dir", "r"], cwd=tmp_path)
+    (record,) = load_records(tmp_path / "r")
+    first, *_, last = record.evaluations["loss"]
+    assert first is not None
+    assert last is not None
+    assert last < first

@@ -1,0 +1,263 @@
+"""The tasks of the comparison, given what goes wrong: bad data and checkpoints, divergence, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparisons import COMPARE, run
+from task_files import (
+    CLASSIFICATION,
+    COLUMNS,
+    ENCODER,
+    LANGUAGE_MODELING,
+    SPLIT,
+    TRANSLATION,
+    compare,
+    comparison,
+    local,
+    write,
+    write_files,
+)
+
+from hf_radam.experiments.records import Record, load_records
+from hf_radam.experiments.runs.sweep import sweep
+from hf_radam.experiments.schema import UserError
+
+
+@pytest.fixture
+def files() -> Path:
+    return write_files()
+
+
+def test_divergence_is_recorded_and_the_rest_goes_on(files: Path) -> None:
+    boom = {"name": "boom", "optimizer": "adam", "optim_args": {"eps": 1.0, "weight_decay": 1e30}}
+    for task in ("classification", "language_modeling"):
+        content, flags = SPLIT[task]
+        config = write(files, content, recipes=[boom, "radam"])
+        assert compare(config, *flags, "--output_dir", task) == 0
+        records = {record.recipe: record for record in load_records(Path(task))}
+        assert records["boom"].diverged
+        assert set(records["boom"].final.values()) == {None}
+        assert not records["radam"].diverged
+
+
+def test_a_full_disk_costs_checkpoints_and_no_results(files: Path) -> None:
+    """A limit on the size of files stands for the disk: weights do not fit, records do."""
+    model = {**ENCODER, "config": {**ENCODER["config"], "intermediate_size": 40_000}}  # 5 MB
+    config = write(files, CLASSIFICATION, model=model, recipes=["adam", "radam"])
+    command = [*COMPARE, config, *local("csv"), *COLUMNS, "--output_dir", "r"]
+    line = " ".join(f"'{part}'" for part in command)
+    run(["bash", "-c", f"ulimit -f 2000; exec {line}"])  # blocks of 1024 bytes
+    records = load_records(files / "r")
+    assert [record.notes for record in records] == 2 * [
+        ["no checkpoint at update 4: the disk was full", "the trained model was not kept: the disk was full"]
+    ]
+    assert all(record.curves["step"] == [*range(1, 9)] for record in records)
+    assert not list(files.glob("r/runs/*/*"))
+
+
+def test_a_record_that_cannot_be_written(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = [write(files, CLASSIFICATION, recipes=["adam", "radam"]), *local("csv"), *COLUMNS, "--output_dir", "r"]
+    save = Record.save
+
+    def full(record: Record, path: Path) -> None:
+        if record.recipe == "radam":
+            raise OSError(errno.ENOSPC, "No space left on device", "r")
+        save(record, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "save", full)
+        assert compare(*arguments) == 2
+    said = capfd.readouterr().err
+    assert "error: [Errno 28] No space left on device: 'r'; make room, and the same command goes on" in said
+    (first,) = Path("r/records").iterdir()
+    before = first.read_bytes()
+    assert compare(*arguments) == 0
+    assert first.read_bytes() == before
+    assert [record.recipe for record in load_records(Path("r"))] == ["adam", "radam"]
+
+
+def bad_files() -> None:
+    header = "number,german,text,past,share\n"
+    for name, text in {
+        "empty.csv": "",
+        "header.csv": header,
+        "blank.csv": f"{header}1,a,b,yes,0\n2,a, ,no,0\n",
+        "unlabelled.csv": f"{header}1,a,b,yes,0\n2,a,b,,0\n",
+        "one_class.csv": f"{header}1,a,b,yes,0\n2,a,b,yes,0\n",
+        "short.csv": f"{header}1,a,b,yes,0\n2,a\n",
+        "other_label.csv": f"{header}1,a,b,maybe,0\n",
+        "no_number.csv": f"{header}1,a,b,yes,nan\n",
+        "list.json": "[1, 2]",
+        "broken.jsonl": '{"text": "a", "past": "yes"}\n{oops\n',
+        "no_key.jsonl": '{"text": "a", "past": "yes"}\n{"past": "yes"}\n',
+        "words.doc": "a",
+        "blank.txt": " \n \n",
+    }.items():
+        Path(name).write_text(text)
+    Path("hidden").mkdir()
+    for part, label in (("train", 0), ("train", 1), ("validation", -1)):
+        with Path("hidden", f"{part}.jsonl").open("a") as file:
+            file.write(json.dumps({"text": "a", "label": label}) + "\n")
+
+
+LABELS = ["--label_column", "past"]
+BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "no data": (CLASSIFICATION, [], "give either dataset_name (a Hub dataset) or train_file"),
+    "no model": ({**CLASSIFICATION, "model": {}}, local("csv"), "give either name_or_path (a checkpoint)"),
+    "unknown model": (
+        {**CLASSIFICATION, "model": {"model_type": "brt"}}, local("csv"), "unknown model_type 'brt'; did you mean",
+    ),
+    "unknown model option": (
+        {**CLASSIFICATION, "model": {"model_type": "bert", "config": {"hidden": 3}}}, local("csv"),
+        "unknown key in config: 'hidden'",
+    ),
+    "flag of another task": (CLASSIFICATION, ["--num_beams", "2"], "data: unknown key 'num_beams'"),
+    "no batch": ({**CLASSIFICATION, "batch_size": None}, local("csv"), "give either batch_size or tokens_per_batch"),
+    "two batches": ({**TRANSLATION, "batch_size": 3}, [], "give either batch_size or tokens_per_batch"),
+    "tokens of blocks": (
+        {**LANGUAGE_MODELING, "batch_size": None, "tokens_per_batch": 99}, [], "give batch_size, in blocks",
+    ),
+    "average": (
+        {**TRANSLATION, "average_checkpoints": 3}, [], "average_checkpoints 3 needs save_steps of which max_steps 8",
+    ),
+    "scale": (
+        {**CLASSIFICATION, "recipes": [{"recipe": "adam", "learning_rate_scale": 0.0}]}, local("csv"),
+        "learning_rate_scale must be positive",
+    ),
+    "accumulation": (
+        CLASSIFICATION, [*local("csv"), "--gradient_accumulation_steps", "3"], "must be a multiple of the 1 processes",
+    ),
+    "metric": (CLASSIFICATION, [*local("csv"), "--metric", "bleu"], "metric must be one of accuracy, f1"),
+    "three columns": (CLASSIFICATION, [*local("csv"), "--text_column", "a,b,c"], "must name one or two columns"),
+    "no such file": (CLASSIFICATION, ["--train_file", "nowhere.csv"], "no such file: nowhere.csv"),
+    "unknown format": (CLASSIFICATION, ["--train_file", "words.doc"], "must end in .csv, .tsv, .json or .jsonl"),
+    "empty file": (CLASSIFICATION, ["--train_file", "empty.csv"], "empty.csv is empty"),
+    "header alone": (CLASSIFICATION, ["--train_file", "header.csv", *LABELS], "header.csv holds no examples"),
+    "missing column": (CLASSIFICATION, local("csv"), "train.csv has no column 'label', only number, german, text"),
+    "no header": (CLASSIFICATION, local("tsv"), "(numbers from 1 if the file has no header)"),
+    "too few columns": (
+        CLASSIFICATION, [*local("tsv"), "--text_column", "9", "--label_column", "2"],
+        "train.tsv, row 1 has only 4 columns, not 9, 2",
+    ),
+    "short row": (CLASSIFICATION, ["--train_file", "short.csv", *LABELS], "short.csv, row 3 has only 2 columns"),
+    "missing key": (CLASSIFICATION, ["--train_file", "no_key.jsonl", *LABELS], "no_key.jsonl, line 2 has only past"),
+    "json of numbers": (CLASSIFICATION, ["--train_file", "list.json"], "list.json, row 1 must be an object"),
+    "broken json": (CLASSIFICATION, ["--train_file", "broken.jsonl"], "broken.jsonl is no JSON"),
+    "empty text": (
+        CLASSIFICATION, ["--train_file", "blank.csv", *LABELS], "blank.csv, row 3: the text in column 'text' is empty",
+    ),
+    "no label": (CLASSIFICATION, ["--train_file", "unlabelled.csv", *LABELS], "row 3: the label is missing"),
+    "one class": (
+        CLASSIFICATION, ["--train_file", "one_class.csv", *LABELS], "all training examples have the label 'yes'",
+    ),
+    "label out of range": (
+        CLASSIFICATION, ["--train_file", "train.csv", "--validation_file", "other_label.csv", *LABELS],
+        "other_label.csv, row 2: label 'maybe' is none of no, yes",
+    ),
+    "secret labels": (CLASSIFICATION, ["--dataset_name", "hidden"], "hidden, validation[0]: label '-1' is none of 0"),
+    "label no number": (
+        CLASSIFICATION, [*local("csv"), *LABELS, "--metric", "pearson"], "label 'no' is no finite number",
+    ),
+    "label not finite": (
+        CLASSIFICATION, ["--train_file", "no_number.csv", "--label_column", "share", "--metric", "pearson"],
+        "label 'nan' is no finite number",
+    ),
+    "column of the hub": (
+        CLASSIFICATION, ["--dataset_name", "hub", "--dataset_config_name", "cola", *COLUMNS],
+        "dataset 'hub' has no column 'past', only text, label",
+    ),
+    "split of the hub": (
+        CLASSIFICATION, ["--dataset_name", "hub", "--dataset_config_name", "cola", "--validation_split", "dev"],
+        "dataset 'hub' has no split 'dev', only train, validation",
+    ),
+    "no dataset": (LANGUAGE_MODELING, ["--dataset_name", "./nowhere"], "cannot load dataset './nowhere'"),
+    "too few examples": (
+        CLASSIFICATION, [*local("csv"), *LABELS, "--max_train_samples", "7"], "fewer training examples than batch_size",
+    ),
+    "blank text": (LANGUAGE_MODELING, ["--train_file", "blank.txt"], "blank.txt is empty"),
+    "little text": (LANGUAGE_MODELING, ["--train_file", "train.txt"], "but there are only 90; give validation_file"),
+    "too few positions": (
+        {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "max_position_embeddings": 4}}},
+        [*local("csv"), *LABELS], "recipe 'radam' cannot be trained: RuntimeError: The expanded size",
+    ),
+    "layers as text": (
+        {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "num_hidden_layers": "two"}}},
+        [*local("csv"), *LABELS], "cannot be trained: StrictDataclassFieldValidationError",
+    ),
+    "no heads": (
+        {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "num_attention_heads": 0}}},
+        [*local("csv"), *LABELS], "cannot be trained: ZeroDivisionError",
+    ),
+    "encoder as a language model": (
+        {**LANGUAGE_MODELING, "model": ENCODER}, [],
+        "a bert model sees the tokens that it has to predict; set config: {is_decoder: true}",
+    ),
+    "no checkpoint": (
+        {**CLASSIFICATION, "model": {}}, [*local("csv"), *LABELS, "--name_or_path", "./nowhere"], "no tokenizer in",
+    ),
+}  # fmt: skip
+
+
+def test_bad_input_is_one_line_and_exit_code_2(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    bad_files()
+    for case, (content, flags, message) in BAD_INPUT.items():
+        kept = {key: value for key, value in content.items() if value is not None}
+        assert compare(write(files, kept), *flags, "--output_dir", "new") == 2, case
+        lines = capfd.readouterr().err.strip().splitlines()
+        said = [line for line in lines if line and "examples/s" not in line]  # the bar of a dataset that is read
+        assert len(said) == 1, (case, lines)
+        assert said[0].startswith("error: "), (case, lines)
+        assert message in said[0], (case, lines)
+        # A tokenizer, and the folder of a run that was never started, may have been kept.
+        assert not [*Path.cwd().glob("new/records/*"), *Path.cwd().glob("new/runs/*/*")], case
+
+
+@pytest.fixture
+def checkpoints(files: Path) -> Path:
+    """Whole checkpoints of each task, made by the comparison itself."""
+    for task, (content, flags) in SPLIT.items():
+        assert compare(write(files, content, max_steps=1, eval_steps=1), *flags, "--output_dir", f"of_{task}") == 0
+        next(files.glob(f"of_{task}/runs/*/model")).rename(files / task)
+    mixed = files / "mixed"
+    mixed.mkdir()
+    for part in (*files.glob("classification/*"), files / "language_modeling" / "model.safetensors"):
+        (mixed / part.name).write_bytes(part.read_bytes())
+    return files
+
+
+def test_checkpoints_of_another_architecture(checkpoints: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    classification = {**CLASSIFICATION, "model": {}}
+    modeling = {**LANGUAGE_MODELING, "model": {}, "data": {"block_size": 16}}
+    for content, flags, path, message in (
+        (classification, [*local("csv"), *COLUMNS], "translation", "is a marian model, which Transformers has no"),
+        (classification, [*local("csv"), *COLUMNS], "mixed", "are not those of a bert model: 2"),
+        (modeling, local("txt"), "classification", "is a BertForSequenceClassification, not a BertLMHeadModel"),
+        (modeling, local("txt"), "translation", "is a MarianMTModel"),
+        ({**modeling, "data": {"block_size": 33}}, local("txt"), "language_modeling", "the model's 32 positions"),
+    ):  # fmt: skip
+        capfd.readouterr()
+        arguments = [write(checkpoints, content), *flags, "--name_or_path", checkpoints / path, "--output_dir", "new"]
+        assert compare(*arguments) == 2, path
+        line = capfd.readouterr().err.strip().splitlines()[-1]
+        assert line.startswith("error: "), (path, line)
+        assert message in line, (path, line)
+    arguments = [write(checkpoints, modeling), *local("txt"), "--name_or_path", checkpoints / "language_modeling"]
+    assert compare(*arguments, "--output_dir", "tuned") == 0
+    (record,) = load_records(checkpoints / "tuned")
+    assert record.config["model"] == {"name_or_path": "language_modeling"}
+
+
+def test_other_weights_under_the_same_name_are_another_comparison(checkpoints: Path) -> None:
+    content = {**LANGUAGE_MODELING, "model": {"name_or_path": str(checkpoints / "language_modeling")}}
+    data = {"train_file": "train.txt", "validation_file": "validation.txt", "block_size": 16}
+    sweep(comparison(content, data=data, max_steps=1), Path("r"))
+    with (checkpoints / "language_modeling" / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    with pytest.raises(UserError, match="r holds results on another text or checkpoint"):
+        sweep(comparison(content, data=data, max_steps=1), Path("r"))

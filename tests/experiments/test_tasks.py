@@ -1,0 +1,285 @@
+"""The tasks of the comparison, on small data: as a user runs them, on any number of processes, and given bad input."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from comparisons import COMPARE, CONFIGS, ROOT, TINY, environment, run
+from safetensors.torch import load_file
+from task_files import (
+    CLASSIFICATION,
+    COLUMNS,
+    LANGUAGE_MODELING,
+    LM_DATA,
+    PARALLEL,
+    SMOOTHED,
+    SPLIT,
+    TRANSLATION,
+    compare,
+    comparison,
+    local,
+    write,
+    write_files,
+)
+
+from hf_radam.experiments.comparison import load_comparison
+from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.records import Record, load_records
+from hf_radam.experiments.runs.batches import TokenBatches
+from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.tasks import TASKS, task_class
+from hf_radam.experiments.tasks.language_modeling import Blocks
+
+# Sums of float32 in another order: 6e-8 relative, which grows over the updates.
+SPLIT_TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def files() -> Path:
+    return write_files()
+
+
+TABLE: dict[str, tuple[dict[str, Any], list[str], str, str]] = {
+    "cola's files": (
+        CLASSIFICATION,
+        [*local("tsv"), "--text_column", "4", "--label_column", "2"],
+        "accuracy",
+        "nats an example",
+    ),
+    "pairs in csv": (
+        {**CLASSIFICATION, "data": {"metric": "f1", "text_column": "german, text", "label_column": "past"}},
+        local("csv"),
+        "f1",
+        "nats an example",
+    ),
+    "numbers in json": (
+        {**CLASSIFICATION, "data": {"metric": "spearman", "text_column": "text", "label_column": "share"}},
+        local("json"),
+        "spearman",
+        "squared error",
+    ),
+    "glue": (
+        CLASSIFICATION,
+        ["--dataset_name", "glue", "--dataset_config_name", "cola"],
+        "matthews_correlation",
+        "nats an example",
+    ),
+    "lines of text": ({**LANGUAGE_MODELING, "data": LM_DATA}, local("txt"), "perplexity", "nats a token"),
+    "text of the hub": (
+        {**LANGUAGE_MODELING, "data": LM_DATA},
+        ["--dataset_name", "hub", "--dataset_config_name", "cola"],
+        "perplexity",
+        "nats a token",
+    ),
+    "the grammar's text": ({**LANGUAGE_MODELING, "data": LM_DATA}, [], "perplexity", "nats a token"),
+    "token batches": ({**TRANSLATION, "average_checkpoints": 2}, PARALLEL, "bleu", "nats a token"),
+}
+
+
+def test_every_task_trains_and_is_reported(files: Path) -> None:
+    for case, (content, flags, metric, unit) in TABLE.items():
+        folder = files / "results" / case
+        assert compare(write(files, content), *flags, "--output_dir", folder) == 0, case
+        assert METRICS[metric].label in (folder / "table.md").read_text(), case
+        for record in load_records(folder):
+            assert (record.metric, record.loss_unit, record.diverged, record.notes) == (metric, unit, False, []), case
+            assert record.curves["step"] == [*range(1, 9)], case
+            assert record.evaluations["step"] == [0, 4, 8], case
+            assert all(value is not None and math.isfinite(value) for value in record.final.values()), case
+            assert record.final.keys() - {"loss"} <= METRICS.keys(), case
+            first, *_, last = record.evaluations["loss"]
+            assert first is not None, case
+            assert last is not None, case
+            assert last < first, case
+            assert record.facts.keys() == {"majority_class" if "example" in unit or "error" in unit else
+                                           "unigram_entropy"}, case  # fmt: skip
+        assert str(files) not in "".join(path.read_text() for path in (folder / "records").iterdir()), case
+    assert {content["task"] for content, *_ in TABLE.values()} == TASKS.keys()
+
+
+def test_one_text_in_all_forms(files: Path) -> None:
+    """The same examples, whatever file or dataset they come from."""
+
+    def examples(**data: Any) -> Any:
+        task: Any = task_class("classification")(comparison(CLASSIFICATION, data={"max_eval_samples": 9, **data}))
+        task.prepare(files)
+        return [(dataset["input_ids"][:], dataset["labels"][:]) for dataset in (task.train_dataset, task.eval_dataset)]
+
+    def of(ending: str) -> dict[str, Any]:
+        return {"train_file": f"train.{ending}", "validation_file": f"validation.{ending}"}
+
+    expected = examples(**of("csv"), label_column="past")
+    for ending in ("json", "jsonl"):
+        assert examples(**of(ending), label_column="past") == expected
+    assert examples(dataset_name="hub", dataset_config_name="cola") == expected
+    assert len(expected[1][1]) == 9
+    train, validation = examples(train_file="train.csv", label_column="past")  # a tenth is held out
+    assert (len(train[0]), len(validation[0])) == (80, 9)
+
+
+def prepared(content: dict[str, Any], **changes: Any) -> Any:
+    task = task_class(content["task"])(comparison(content, **changes))
+    task.prepare(Path.cwd())
+    return task
+
+
+def test_constant_predictions_score_as_the_majority_class(files: Path) -> None:
+    data = {"train_file": "train.csv", "validation_file": "validation.csv", "label_column": "past"}
+    for metric in ("accuracy", "f1", "matthews_correlation"):
+        task = prepared(CLASSIFICATION, data={**data, "metric": metric})
+        labels = np.array([*task.eval_dataset["labels"], -100, -100])  # two that only fill up a batch
+        majority = round(np.mean(task.train_dataset["labels"]))
+        predictions = np.stack([np.ones(len(labels)), np.full(len(labels), majority)], axis=-1)
+        scores = task.compute_metrics(type("Prediction", (), {"predictions": predictions, "label_ids": labels}))
+        assert scores["nll"] == 1
+        assert task.facts["majority_class"] == scores[metric]
+        assert scores["accuracy"] == pytest.approx(np.mean(labels[:-2] == majority))
+        assert scores["matthews_correlation"] == 0
+
+
+def test_blocks_predict_every_token_once() -> None:
+    blocks = Blocks(np.arange(100, dtype=np.int32), size=8)
+    labels = [label for i in range(len(blocks)) for label in blocks[i]["labels"][1:].tolist()]
+    assert labels == [*range(1, 99)]
+    assert all(blocks[i]["labels"][0] == -100 for i in range(len(blocks)))
+    assert all((blocks[i]["input_ids"][1:] == blocks[i]["labels"][1:]).all() for i in range(len(blocks)))
+
+
+def test_token_batches() -> None:
+    lengths = np.random.default_rng(0).integers(1, 30, 500).tolist()
+    options: dict[str, Any] = {"tokens": 120, "steps": 150, "seed": 3}
+    whole = list(TokenBatches(lengths, **options))
+    assert len(whole) == len(TokenBatches(lengths, **options)) == 150  # passes follow each other without a seam
+    sizes = [len(batch) * max(lengths[i] for i in batch) for batch in whole]
+    assert max(sizes) <= 120
+    assert np.mean(sizes) > 0.9 * 120
+    first_pass = [i for batch in whole[:30] for i in batch]
+    assert len(set(first_pass)) == len(first_pass)
+    assert whole == list(TokenBatches(lengths, **options))
+    assert whole != list(TokenBatches(lengths, **{**options, "seed": 4}))
+    assert [sorted(batch) for batch in list(TokenBatches(lengths, **{**options, "steps": 40}))] == [
+        sorted(batch) for batch in whole[:40]
+    ]
+    for processes, accumulation in ((2, 1), (1, 2), (2, 2)):
+        shares = [
+            list(TokenBatches(lengths, **options, processes=processes, process=process, accumulation=accumulation))
+            for process in range(processes)
+        ]
+        for step, batch in enumerate(whole):
+            parts = [share[step * accumulation + part] for share in shares for part in range(accumulation)]
+            assert all(parts)
+            assert sorted(i for part in parts for i in part) == sorted(batch)
+    with pytest.raises(UserError, match="has room for 4 of the longest examples"):
+        TokenBatches(lengths, **options, processes=5)
+    with pytest.raises(UserError, match="do not fill one batch"):
+        TokenBatches([5, 5], **options)
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    (first,), (second,) = load_records(one), load_records(other)
+    assert first.id == second.id
+    for name in ("loss", "grad_norm", "learning_rate"):
+        assert second.curves[name] == pytest.approx(first.curves[name], rel=SPLIT_TOLERANCE), name
+    assert second.evaluations["loss"] == pytest.approx(first.evaluations["loss"], rel=SPLIT_TOLERANCE)
+
+
+@pytest.mark.parametrize("task", SPLIT)
+def test_accumulation_makes_no_difference(task: str, files: Path) -> None:
+    content, flags = SPLIT[task]
+    config = write(files, content, training=SMOOTHED)
+    assert compare(config, *flags, "--output_dir", "one") == 0
+    assert compare(config, *flags, "--output_dir", "split", "--gradient_accumulation_steps", 2) == 0
+    assert_alike(Path("one"), Path("split"))
+
+
+@pytest.mark.parametrize("task", ["translation", "classification"])  # each way to make a batch
+def test_processes_make_no_difference(task: str, files: Path) -> None:
+    content, flags = SPLIT[task]
+    config = write(files, content, training=SMOOTHED)
+    assert compare(config, *flags, "--output_dir", "one") == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    run([*torchrun, COMPARE[1], config, *flags, "--output_dir", "two"], env=environment(CUDA_VISIBLE_DEVICES=""))
+    assert_alike(Path("one"), Path("two"))
+    assert load_records(Path("two"))[0].environment["processes"] == 2
+
+
+def test_killed_and_started_again(files: Path) -> None:
+    """With dropout, batches by tokens and averaged weights, the killed run ends as the one that was let go on."""
+    model = {**TINY["model"], "dropout": 0.1}
+    changes = {"max_steps": 40, "eval_steps": 20, "save_steps": 10, "average_checkpoints": 3, "model": model}
+    command = [*COMPARE, str(write(files, TRANSLATION, **changes)), *PARALLEL, "--output_dir"]
+    process = subprocess.Popen([*command, "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(files.glob("killed/runs/*/checkpoint-20/trainer_state.json")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(files.glob("killed/records/*"))
+    assert compare(*command[2:], "killed") == 0
+    assert compare(*command[2:], "straight") == 0
+    (killed,), (straight,) = load_records(files / "killed"), load_records(files / "straight")
+    for name in ("loss", "grad_norm"):
+        assert killed.curves[name] == straight.curves[name]
+    assert killed.final == straight.final
+    weights = [load_file(next(files.glob(f"{name}/runs/*/model/model.safetensors"))) for name in ("killed", "straight")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_average_is_that_of_the_last_checkpoints(files: Path) -> None:
+    """Runs of 4, 6 and 8 updates at a constant rate are one run, stopped at its checkpoints."""
+    training = {"adam_beta2": 0.9, "lr_scheduler_type": "constant"}
+    ends: list[dict[str, torch.Tensor]] = []
+    for max_steps, averaged in ((4, 0), (6, 0), (8, 0), (8, 3)):
+        changes = {"max_steps": max_steps, "save_steps": 2, "average_checkpoints": averaged, "training": training}
+        folder = files / f"{max_steps}-{averaged}"
+        assert compare(write(files, TRANSLATION, **changes), *PARALLEL, "--output_dir", folder) == 0
+        ends.append(load_file(next(folder.glob("runs/*/model/model.safetensors"))))
+        assert not list(folder.glob("runs/*/averages"))
+    *parts, average = ends
+    for name, weight in average.items():
+        assert torch.allclose(weight, torch.stack([part[name] for part in parts]).mean(0), rtol=1e-5, atol=1e-7)
+    assert not torch.equal(average["model.shared.weight"], parts[-1]["model.shared.weight"])
+
+
+def test_a_recipe_may_have_its_own_length_and_rate(files: Path) -> None:
+    recipes = ["adam", {"recipe": "adam_2k", "optim_args": {"freeze_steps": 2}, "max_steps": 10,
+                        "learning_rate_scale": 1.25}, {"recipe": "adam_warmup", "warmup_steps": 0.25}]  # fmt: skip
+    assert compare(write(files, CLASSIFICATION, recipes=recipes), *local("csv"), *COLUMNS, "--output_dir", "r") == 0
+    records = {record.recipe: record for record in load_records(Path("r"))}
+    rates = {name: record.curves["learning_rate"] for name, record in records.items()}
+    assert rates["adam"] == pytest.approx([1e-2 * (8 - step) / 8 for step in range(8)])
+    assert rates["adam_2k"][2:] == pytest.approx(rates["adam"])
+    assert rates["adam_warmup"][:3] == pytest.approx([0, 0.5e-2, 1e-2])
+    assert records["adam_2k"].evaluations["step"] == [0, 4, 8, 10]
+    assert {record.learning_rate for record in records.values()} == {1e-2}
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("model_cards/*/comparison.json")))
+def test_committed_records_keep_their_ids(name: str) -> None:
+    """Else the same command would train them again."""
+    records = load_records(ROOT / "model_cards" / name)
+    config = CONFIGS / f"{name.removesuffix('_3_seeds')}.yaml"
+    seeds = sorted({record.seed for record in records})
+    given = {key: records[0].config[key] for key in ("data", "model")}  # files may come from the command line
+    ids = {run.id for run in load_comparison(config, {"seeds": seeds, **given}).runs()}
+    assert {record.id for record in records} <= ids
+
+
+def test_old_records_load() -> None:
+    path = next((ROOT / "model_cards" / "grammar" / "records").iterdir())
+    assert (Record.load(path).metric, Record.load(path).loss_unit, Record.load(path).notes) == (
+        "bleu",
+        "nats a token",
+        [],
+    )

@@ -1,0 +1,519 @@
+"""The card: what it finds, its metadata, what it escapes, how to reproduce it, and what must never be in it."""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import re
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from comparisons import ROOT
+from datasets import load_dataset
+from hub_server import _metadata_errors
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+from published import write_results
+
+from hf_radam.experiments.comparison import load_comparison
+from hf_radam.experiments.records import load_records
+from hf_radam.experiments.report.verdict import finding
+from hf_radam.experiments.results import Results
+from hf_radam.experiments.schema import UserError
+from hf_radam.publishing.bundle import Choice, build
+from hf_radam.publishing.card import Page, render
+from hf_radam.publishing.privacy import refuse_leaks
+
+TEMPLATE = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
+FOUR: dict[str, Any] = {
+    "adam": [3.9, 3.9],
+    "adam_warmup": [0.2, 0.2],
+    "adam_untuned_linear": [0.3, 0.3],
+    "radam": [0.5, 0.6],
+}
+
+# name: losses of the recipes, and what the finding must and must not say
+FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    "radam_loses": (
+        FOUR,
+        ["`adam_warmup` ends with the lowest", "does not replace warmup", "0.350 above", "in both seeds",
+         "no better than constant prediction (3.80): `adam` in both seeds.", "`adam_untuned_linear`",
+         "2 seeds are too few"],
+        ["below", "Unfinished"],
+    ),
+    "radam_loses_on_one_seed": (
+        {"adam": [3.9], "adam_warmup": [0.2], "radam": [0.5]},
+        ["RAdam ends at 0.500, 0.300 above Adam with warmup (0.200).", "One seed: no claim"],
+        ["does not replace"],
+    ),
+    "radam_wins_on_one_seed": (
+        {"adam_warmup": [0.9], "radam": [0.5]},
+        ["`radam` ends with the lowest", "without any warmup", "0.400 below", "One seed: no claim"],
+        ["does not replace"],
+    ),
+    "radam_wins_on_average_only": (
+        {"adam_warmup": [0.9, 0.4, 0.9], "radam": [0.5, 0.5, 0.5]},
+        ["0.233 below", "in 2 of 3 seeds", "3 seeds are too few"],
+        [],
+    ),
+    "radam_loses_on_average_only": (
+        {"adam": [3.0, 3.0], "adam_warmup": [0.5, 0.4], "radam": [0.4, 0.9]},
+        ["RAdam ends at 0.650 ± 0.354, 0.200 above", "but above it only in 1 of 2 seeds"],
+        ["does not replace"],
+    ),
+    "warmup_is_of_no_use": (
+        {"adam": [0.3, 0.3], "adam_warmup": [0.4, 0.4], "radam": [0.5, 0.5]},
+        ["RAdam ends at 0.500", "0.100 above Adam with warmup (0.400 ± 0.000), in both seeds"],
+        ["does not replace"],
+    ),
+    "warmup_learns_nothing_in_a_seed": (
+        {"adam": [3.9, 3.9], "adam_warmup": [0.4, 3.8], "radam": [0.5, 3.9]},
+        ["RAdam ends at 2.200", "`adam_warmup` in 1 of 2 seeds, `radam` in 1 of 2 seeds."],
+        ["does not replace"],
+    ),
+    "without_adam_nobody_knows_whether_warmup_helps": (
+        {"adam_warmup": [0.4, 0.4], "radam": [0.5, 0.5]}, ["RAdam ends at 0.500"], ["does not replace"],
+    ),
+    "six_seeds_apart": (
+        {"adam_warmup": [0.9, 0.91, 0.92, 0.9, 0.89, 0.9], "radam": [0.5, 0.52, 0.5, 0.49, 0.5, 0.5]},
+        ["Over 6 paired seeds RAdam and `adam_warmup` differ (sign-flip test, p = 0.031)."],
+        ["too few", "no difference"],
+    ),
+    "six_seeds_alike": (
+        {"adam_warmup": [0.9, 0.5, 0.9, 0.5, 0.9, 0.5], "radam": [0.5, 0.9, 0.5, 0.9, 0.5, 0.8]},
+        ["no difference between RAdam and `adam_warmup` is shown (sign-flip test, p = 1.000)."],
+        ["differ ("],
+    ),
+    # The bootstrap's interval leaves zero out; the test does not.
+    "six_seeds_not_enough": (
+        {"adam_warmup": [0.5] * 6, "radam": [0.6, 0.6, 0.6, 0.6, 0.6, 0.49]},
+        ["no difference between RAdam and `adam_warmup` is shown (sign-flip test, p = 0.062)."],
+        [],
+    ),
+    "six_seeds_one_diverged": (
+        {"adam_warmup": [0.5] * 6, "radam": [0.6, 0.6, 0.6, 0.6, 0.6, None]},
+        ["RAdam diverged in 1 of 6 seeds", "6 seeds, and no test of significance"],
+        ["p ="],
+    ),
+    "level": (
+        {"adam": [0.5], "adam_warmup": [0.5], "radam": [0.501]},
+        ["`adam` and `adam_warmup` share the lowest evaluation loss, 0.500.", "level with Adam with warmup",
+         "Adam without warmup ends level with RAdam"],
+        ["does not replace", "ends with the lowest"],
+    ),
+    "radam_diverged": (
+        {"adam_warmup": [0.5], "radam": [None]},
+        ["RAdam diverged; Adam with warmup ends at 0.500.", "1 of 2 runs diverged"],
+        ["RAdam ends"],
+    ),
+    "radam_diverged_once": (
+        {"adam": [None, None, 0.7], "adam_warmup": [0.5, 0.5, 0.5], "radam": [None, 0.4, 0.4],
+         "adam_untuned_linear": [0.5, 0.6, None]},
+        ["RAdam diverged in 1 of 3 seeds and ends at 0.400 ± 0.000 in the others; Adam with warmup ends at 0.500",
+         "Adam without warmup diverged in 2 of 3 seeds and ends at 0.700 in the other.",
+         "(`adam_untuned_linear`), diverged in 1 of 3 seeds and ends at 0.550", "4 of 12 runs diverged"],
+        ["RAdam diverged.", "does not replace"],
+    ),
+    "warmup_diverged": (
+        {"adam_warmup": [None, 0.5], "radam": [0.5, 0.5]},
+        ["RAdam ends at 0.500 ± 0.000; Adam with warmup diverged in 1 of 2 seeds and ends at 0.500 in the other."],
+        [],
+    ),
+    "all_diverged": ({"adam_warmup": [None], "radam": [None]}, ["No recipe ended with finite numbers"], ["lowest"]),
+    "each_diverged_once": ({"adam": [None, 1.0], "radam": [1.0, None]}, ["Every recipe diverged in some seed"], []),
+    "no_radam": ({"adam": [0.9], "adam_warmup": [0.5]}, ["`adam_warmup` ends with the lowest"], ["RAdam"]),
+    "no_warmup": ({"adam": [0.9], "radam": [0.5]}, ["RAdam ends at 0.500."], ["Adam with warmup"]),
+    "warmup_by_another_name": (
+        {"adam_warmup_10": [0.5], "radam": [0.7]},
+        ["RAdam ends at 0.700, 0.200 above `adam_warmup_10` as Adam with warmup (0.500)."],
+        [],
+    ),
+    "several_lengths_of_warmup": (
+        {"adam_warmup_share": [0.6], "adam_warmup_10": [0.5], "radam": [0.7]},
+        ["0.200 above `adam_warmup_10` as the best of 2 Adams with warmup (0.500)."],
+        [],
+    ),
+    "another_model_is_a_control": (
+        {"adam": [3.9, 3.9], "adam_pre_ln": [0.1, 0.1], "adam_warmup": [0.2, 0.2], "radam": [0.5, 0.5]},
+        ["Of the recipes with the same model, `adam_warmup` ends with the lowest evaluation loss",
+         "Adam without warmup ends higher than RAdam, at 3.900",
+         "With another model, as a control, `adam_pre_ln` (`normalize_before: true`) ends at 0.100"],
+        ["`adam_pre_ln` ends with"],
+    ),
+    "only_controls_beside_radam": (
+        {"adam_pre_ln": [0.1], "radam": [0.5]}, ["`adam_pre_ln` (`normalize_before: true`)"], ["Adam without warmup"],
+    ),
+    "unfinished_in_a_seed": (
+        {"adam_warmup": [0.2, 0.2, 0.9], "radam": [0.5, 0.5]},
+        ["Unfinished: 5 of 6 runs. This is of seeds 0, 1, which all recipes have. `adam_warmup` ends with the lowest "
+         "evaluation loss, 0.200 ± 0.000", "2 seeds are too few"],
+        [],
+    ),
+    "unfinished_by_a_recipe": (
+        {"adam_warmup": [0.2], "radam": [0.5], "adam_eps": []},
+        ["Unfinished: 2 of 3 runs. `adam_warmup` ends with"], ["adam_eps"],
+    ),
+    "several_rates": (
+        {"adam": {1e-3: [0.9], 1e-2: [3.9]}, "radam": {1e-3: [0.8], 1e-2: [0.9]}},
+        ["each recipe at its best of 2 learning rates", "`adam` at 1, `radam` at 2"],
+        [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_the_finding_says_what_the_numbers_say(name: str, tmp_path: Path) -> None:
+    losses, said, unsaid = FINDINGS[name]
+    # The target is reached at the end, if at all: the records' last evaluation is their final loss.
+    text = finding(Results.load(write_results(tmp_path / "results", losses)))
+    for words in said:
+        assert words in text
+    for words in unsaid:
+        assert words not in text
+    assert "  " not in text
+    assert "None" not in text
+
+
+def test_a_metric_measured_on_validation_decides(tmp_path: Path) -> None:
+    """Of which more is better, and which losses may contradict."""
+    read = Results.load(write_results(tmp_path / "results", FOUR))
+    records = [replace(r, evaluations={**r.evaluations, "bleu": r.evaluations["loss"]}) for r in read.records]
+    text = finding(replace(read, records=records))
+    assert "`adam_warmup` ends with the highest BLEU, 83.3" in text
+    assert "RAdam does not replace warmup here: it ends at 64.6 ± 2.9, 18.7 below Adam with warmup" in text
+    assert "Adam without warmup ends lower than RAdam" in text
+    # Where even warmup is no better than the majority class, nothing is said to replace anything.
+    records = [replace(record, facts={"majority_class": 90.0}) for record in records]
+    text = finding(replace(read, records=records))
+    assert "RAdam ends at 64.6" in text
+    assert "always predicting the majority class: `adam` in both seeds, `adam_warmup` in both seeds" in text
+
+
+def test_seeds_that_no_two_recipes_share_show_nothing(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "results", {"adam": [0.5, 0.5], "radam": [0.5, 0.5]})
+    for record in load_records(folder):
+        if (record.recipe == "radam") == (record.seed == 0):
+            (folder / "records" / f"{record.id}.json").unlink()
+    assert finding(Results.load(folder)) == (
+        "Unfinished: 2 of 4 runs. No seed has a run of all recipes: nothing to compare yet."
+    )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_results(tmp_path_factory.mktemp("results") / "results", FOUR)
+
+
+def metadata(card: str) -> dict[str, Any]:
+    return yaml.safe_load(card.split("\n---\n", 1)[0])
+
+
+def test_a_model_repo(results: Path, tmp_path: Path) -> None:
+    card = build(results, tmp_path / "hub", Choice(repo_id="me/invented", recipe="radam"), TEMPLATE)
+    files = {path.relative_to(card.parent).as_posix() for path in card.parent.rglob("*") if path.is_file()}
+    assert {
+        "README.md",
+        "comparison.json",
+        "comparison.yaml",
+        "summary.json",
+        "config.json",
+        "model.safetensors",
+    } <= files
+    assert {"data/runs.csv", "data/evaluations.csv", "data/updates.csv"} <= files
+    assert {f"figures/evaluation{ending}" for ending in (".png", ".svg", "_dark.png")} <= files
+    assert len([path for path in files if path.startswith("records/")]) == 8
+    assert not any(path.endswith(".bin") for path in files)
+    text = card.read_text(encoding="utf-8")
+    assert _metadata_errors(text, "model") == []
+    data: Any = ModelCard(text).data
+    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "translation")
+    metrics = [(result.metric_type, result.metric_args["recipe"], result.metric_value) for result in data.eval_results]
+    assert len(metrics) == 4 * 3
+    assert metrics[0] == ("loss", "radam", 0.55), "the recipe whose weights these are comes first"
+    assert ("loss", "adam_warmup", 0.2) in metrics
+    for file in re.findall(r'src="([^"]+)"', text):
+        assert file in files
+    assert '"_name_or_path"' not in (card.parent / "config.json").read_text()
+    refuse_leaks(card.parent, public=["me/invented"])
+
+
+def test_the_best_run_gives_the_weights(results: Path) -> None:
+    read = Results.load(results)
+    assert read.best_run().id.startswith("adam_warmup-lr0.001-seed0-")
+    assert read.best_run("radam").id.startswith("radam-lr0.001-seed0-")
+    with pytest.raises(UserError, match=r"unknown recipe 'radma'.*radam"):
+        read.best_run("radma")
+
+
+def test_no_weights(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    write_results(bare, {"adam": [1.0], "radam": [2.0]})
+    for model in bare.glob("runs/*/model"):
+        (model / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="--no_weights"):
+        build(bare, tmp_path / "hub", Choice(repo_id="me/invented"), TEMPLATE)
+    for needed in ("config.json", "tokenizer.json"):
+        incomplete = write_results(tmp_path / needed, {"radam": [2.0]})
+        next(incomplete.glob(f"runs/*/model/{needed}")).unlink()
+        with pytest.raises(UserError, match=rf"no {needed}.*--no_weights"):
+            build(incomplete, tmp_path / "hub", Choice(repo_id="me/invented"), TEMPLATE)
+    card = build(bare, tmp_path / "hub", Choice(repo_id="me/invented", with_weights=False), TEMPLATE).read_text()
+    assert metadata(card)["library_name"] == "hf_radam"
+    assert "from_pretrained" not in card
+
+
+def test_a_dataset_repo(results: Path, tmp_path: Path) -> None:
+    choice = Choice(repo_id="me/invented", repo_type="dataset")
+    card = build(results, tmp_path / "hub", choice, TEMPLATE)
+    assert _metadata_errors(card.read_text(), "dataset") == []
+    configs = metadata(card.read_text())["configs"]
+    assert [config["config_name"] for config in configs] == ["runs", "evaluations", "updates"]
+    cache = str(tmp_path / "cache")
+    runs: Any = load_dataset(str(card.parent), split="train", cache_dir=cache)
+    assert len(runs) == 8
+    assert runs.filter(lambda run: run["recipe"] == "radam")["final_loss"][:] == [0.5, 0.6]
+    updates: Any = load_dataset(str(card.parent), "updates", split="train", cache_dir=cache)
+    assert len(updates) == 8 * 4
+    assert updates["rectification"][0] is None, "Adam has none"
+    assert updates["rectification"][-1] == 0.2
+    # It is a results folder too: the report can be made of it again.
+    assert Results.load(card.parent).best_row().recipe == "adam_warmup"
+
+
+def test_the_same_runs_can_be_made_again(results: Path, tmp_path: Path) -> None:
+    card = build(results, tmp_path / "hub", Choice(repo_id="me/invented", with_weights=False), TEMPLATE)
+    again = load_comparison(card.parent / "comparison.yaml")
+    assert {run.id for run in again.runs()} == {record.id for record in load_records(results)}
+    assert again.target_loss == 1.0
+    text = card.read_text()
+    assert "hf download me/invented comparison.yaml --local-dir .\npython scripts/compare.py comparison.yaml\n" in text
+    assert f"In a checkout of `hf_radam` (the records were made at commit `{'c' * 40}`):" in text
+    page = Page(title="invented", report="", repo_id="me/invented", repo_type="dataset")
+    text = render(Results.load(results), page, TEMPLATE)
+    assert "hf download me/invented comparison.yaml --repo-type dataset --local-dir .\n" in text
+
+
+# name: the checkpoint in the records, the one the publisher names; metadata, what of the command and beside it
+CHECKPOINTS: dict[str, tuple[str, str | None, str | None, str]] = {
+    "on_the_hub": ("org/bert", None, "org/bert", "compare.py comparison.yaml\n"),
+    "local": ("model", None, None, "--name_or_path DIR/model\n```\n\nFor DIR before the checkpoint, put the folder of "
+              "your copy of it; if `model` is a name on the Hub, drop DIR/."),
+    "local_and_named": ("model", "org/bert", "org/bert", "--name_or_path DIR/model\n```\n\nFor DIR before the "
+                        "checkpoint, put the folder of your copy of `org/bert`."),
+    "without_namespace": ("gpt2", "gpt2", "gpt2", "compare.py comparison.yaml\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_local_folder_is_no_base_model(name: str, tmp_path: Path) -> None:
+    recorded, named, base_model, said = CHECKPOINTS[name]
+    folder = write_results(tmp_path / "results", {"radam": [1.0]}, model={"name_or_path": recorded})
+    page = Page(title="invented", report="", base_model=named)
+    card = render(Results.load(folder), page, TEMPLATE)
+    assert metadata(card).get("base_model") == base_model
+    assert said in card
+    with pytest.raises(UserError, match="--base_model"):
+        Choice(repo_id="me/invented", base_model="/home/ann/model")
+
+
+def test_what_sets_a_recipe_apart_is_shown(tmp_path: Path) -> None:
+    """Its length, its rate, its model; warmup in updates; the optimizer at the best rate."""
+    folder = write_results(
+        tmp_path / "results",
+        {name: {1e-3: [2.0], 1e-2: [1.0]} for name in ("adam_pre_ln", "adam_warmup_share", "radam")},
+    )
+    for record in load_records(folder):
+        replace(record, optimizer={"lr_at_the_end": record.learning_rate}).save(
+            folder / "records" / f"{record.id}.json"
+        )
+    card = render(Results.load(folder), Page(title="invented", report=""), TEMPLATE)
+    assert "learning rates and updates, except for what sets a recipe apart." in card
+    assert "| adam\\_pre\\_ln | `adam` |  | none | model: `normalize_before: true` |" in card
+    assert "| `adam` |  | linear, 5 updates | 44 updates, 1.1 times the learning rate |" in card  # ceil(0.1 * 44)
+    assert "| radam | `radam` |  | none |  |" in card
+    assert "The length of the linear warmup, 5 updates, was given" in card
+    assert "- One task, 40 updates." in card
+    assert card.count('"lr_at_the_end": 0.01') == 3
+    assert '"lr_at_the_end": 0.001' not in card
+
+
+def test_building_leaves_the_results_alone(results: Path) -> None:
+    def content() -> dict[str, bytes]:
+        files = (p for p in results.rglob("*") if p.is_file() and "hub" not in p.relative_to(results).parts)
+        return {str(path): path.read_bytes() for path in files}
+
+    before = content()
+    build(results, results / "hub" / "model", Choice(repo_id="me/invented"), TEMPLATE)
+    assert content() == before
+
+
+HOSTILE = 'A "name": {{ 7*7 }} | <script>alert(1)</script>\n---\n# x ``` [a](b) *b* _c_ $d$ & ~e~'
+
+
+def test_names_are_taken_literally(tmp_path: Path) -> None:
+    """In YAML, Markdown, HTML, tables and Jinja."""
+    data = {"vocab_size": 300, "train_file": "/home/ann/ev|il`name` <b>.jsonl"}
+    folder = write_results(tmp_path / "results", {"adam": [1.0], "radam": [2.0]}, name=HOSTILE, data=data)
+    for repo_type in ("model", "dataset"):
+        choice = Choice(repo_id="me/invented", repo_type=repo_type, with_weights=False)
+        card = build(folder, tmp_path / "hub", choice, TEMPLATE).read_text(encoding="utf-8")
+        assert _metadata_errors(card, repo_type) == []
+        if repo_type == "dataset":
+            assert metadata(card)["pretty_name"] == " ".join(HOSTILE.split())
+        body = card.split("\n---\n", 1)[1]
+        html = MarkdownIt("commonmark").enable("table").render(body)
+        assert "<script>" not in html
+        assert "<b>" not in html
+        title = re.findall(r"<h1>(.*?)</h1>", html)[0]
+        assert title.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&") == " ".join(
+            HOSTILE.split()
+        )
+        assert len(re.findall("<h1>", html)) == 1
+        assert "/home/ann" not in card
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("name", "adam|<script>"), ("name", "a\n# b"), ("warmup", "<b>"), ("optimizer", 3), ("id", "../../elsewhere")],
+)
+def test_records_from_elsewhere_may_not_bring_names_of_their_own(part: str, value: Any, tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "results", {"radam": [2.0]})
+    (record,) = load_records(folder)
+    recipe = {**record.config["recipe"], **({} if part == "id" else {part: value})}
+    changed = replace(record, config={**record.config, "recipe": recipe}, **({"id": value} if part == "id" else {}))
+    changed.save(folder / "records" / "changed.json")
+    with pytest.raises(UserError, match="out of the folder"):
+        Results.load(folder)
+
+
+LEAKS: dict[str, tuple[str, bytes, str]] = {
+    "token": ("README.md", b"my hf_" + b"aB3" * 12, "access token"),
+    "token_in_weights": ("model.safetensors", b"\0\0hf_" + b"aB3" * 12 + b"\0", "access token"),
+    "secret_of_the_environment": ("config.json", b'{"key": "swordfish-42"}', "access token"),
+    "home_in_weights": ("model.safetensors", b"\0/home/anneliese/x", "path of this machine"),
+    "home_across_parts": ("model.safetensors", b"\0" * (2**24 - 9) + b"/home/anneliese/x\0", "path of this machine"),
+    "home_of_another": ("records/a.json", b'{"a": "/home/ann/data"}', "absolute path in line 1"),
+    "scratch": ("config.json", b'{\n"a": "/scratch/job/7"}', "absolute path in line 2"),
+    "tilde": ("data/runs.csv", b"a,~/texts/de.txt", "absolute path"),
+    "windows": ("config.json", rb'{"a": "C:\\Users\\ann"}', "absolute path"),
+    "windows_slash": ("config.json", b'{"a": "C:/Users/ann"}', "absolute path"),
+    "windows_small": ("notes.md", rb"c:\Users", "absolute path"),
+    "windows_share": ("notes.md", rb"\\fileserver\texts", "absolute path"),
+    "windows_share_in_json": ("config.json", rb'{"a": "\\\\fileserver\\texts"}', "absolute path"),
+    "file_url": ("config.json", b'{"a": "file:///home/ann/x"}', "absolute path"),
+    "search_path": ("config.json", b'{"a": "/usr/bin:/home/ann/bin"}', "absolute path"),
+    "escaped_slashes": ("config.json", rb'{"a": "\/home\/ann"}', "absolute path"),
+    "escaped_newline": ("config.json", rb'{"a": "in\n/home/ann"}', "absolute path"),
+    **{
+        f"root_{root.strip('/').replace('/', '_')}": ("config.json", f'{{"a": "{root}/x"}}'.encode(), "absolute path")
+        for root in (
+            "/fsx",
+            "/nfs",
+            "/storage",
+            "/export",
+            "/projects",
+            "/content",
+            "/kaggle",
+            "/dev/shm",
+            "/usr/local",
+            "/scratch1",
+            "/home/.ann",
+        )
+    },
+    "token_after_newline": ("config.json", rb'{"a": "x\nhf_' + b"aB3" * 12 + b'"}', "access token"),
+    "token_after_underscore": ("README.md", b"TOKEN_hf_" + b"aB3" * 12 + b"_", "access token"),
+    "token_oauth": ("README.md", b"hf_oauth_" + b"aB3." * 9, "access token"),
+    "token_github": ("README.md", b"github_pat_" + b"aB3_" * 9, "access token"),
+    "token_openai": ("README.md", b"sk-proj-" + b"aB3-" * 9, "access token"),
+    "secret_access_key": ("README.md", b"swordfish-43", "access token"),
+    "code": ("modeling.py", b'open("/home/ann/x")', "absolute path"),
+    "toml": ("pyproject.toml", b'a = "/home/ann/x"', "absolute path"),
+    "without_suffix": ("LICENSE", b"by anneliese", "name of this user"),
+    "metadata_of_weights": (
+        "model.safetensors",
+        (42).to_bytes(8, "little") + b'{"__metadata__": {"from": "/data1/ann/x"}}',
+        "absolute path",
+    ),
+    "file_name": ("events.out.tfevents.1.bluewhale.0", b"", "name of this host"),
+    "user": ("README.md", b"by anneliese.", "name of this user"),
+    "user_in_capitals": ("README.md", b"by Anneliese", "name of this user"),
+    "user_in_a_name": ("README.md", b"anneliese_model", "name of this user"),
+    "host": ("records/a.json", b'{"host": "bluewhale"}', "name of this host"),
+    "pickle_by_name": ("optimizer.pt", b"abc", "pickle"),
+    "pickle_by_content": ("weights", b"\x80\x04N.", "pickle"),
+}
+HARMLESS: dict[str, tuple[str, bytes]] = {
+    "urls": ("README.md", b"https://example.org/home/ann and http://x/tmp/y"),
+    "vocabulary": ("tokenizer.json", b'{"/tmp/": 1, "anneliese": 2}'),
+    "relative": ("README.md", b"python scripts/compare.py data/x --a DIR/home/b"),
+    "own_repo": ("README.md", b'load_dataset("anneliese/records")'),
+    "part_of_a_word": ("README.md", b"bluewhales, anneliese-marie"),
+    "fractions": ("README.md", b"40.1/50.2 and/or"),
+    "vocabulary_with_home": ("vocab.txt", b"a\n/home/anneliese\n"),
+    "pieces": ("source.spm", b"\n/home/anneliese"),
+    "working_folder_of_a_container": ("README.md", b"see /app for it"),
+    "working_folder_in_weights": ("model.safetensors", b"\0/app\0"),
+    "template": ("tokenizer_config.json", rb'{"chat_template": "Q:\nWhat is {{ x }}? {{ \'A:\\nIt\' }}"}'),
+    "template_as_text": ("chat_template.jinja", rb"{{ 'Q:\nWhat' }}"),
+    "latex": ("README.md", rb"\alpha\beta, a \\ b, x:\_y"),
+    "latex_in_json": ("config.json", rb'"\\alpha\\beta"'),
+    "url_in_json": ("config.json", rb'{"a": "https:\/\/example.org\/home\/ann", "s3": "s3://data/x"}'),
+    "short_names_of_tokens": ("README.md", b"hf_radam, hf_hub_download, sk-learn, task-proj-something-or-other-else"),
+}
+
+
+@pytest.fixture
+def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "anneliese")
+    monkeypatch.setattr(socket, "gethostname", lambda: "bluewhale.example.org")
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/app"))
+    monkeypatch.setenv("HOME", "/home/anneliese")
+    monkeypatch.setenv("MY_API_KEY", "swordfish-42")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "swordfish-43")
+
+
+@pytest.mark.parametrize("name", LEAKS)
+@pytest.mark.usefixtures("strangers")
+def test_leaks_are_refused(name: str, tmp_path: Path) -> None:
+    path, content, expected = LEAKS[name]
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_bytes(content)
+    with pytest.raises(UserError, match=rf"nothing was uploaded: .*{re.escape(path)} holds .*{expected}") as refusal:
+        refuse_leaks(tmp_path, public=["anneliese/records"])
+    assert "swordfish" not in str(refusal.value)
+    assert "aB3" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.usefixtures("strangers")
+def test_harmless_text_passes(name: str, tmp_path: Path) -> None:
+    path, content = HARMLESS[name]
+    (tmp_path / path).write_bytes(content)
+    refuse_leaks(tmp_path, public=["anneliese/records"])
+
+
+@pytest.mark.usefixtures("strangers")
+@pytest.mark.parametrize(
+    ("text", "allowed"), [("the Bluewhale corpus", "bluewhale"), ("see /content/x", "/content/"), ("D:\\x", "D:\\x")]
+)
+def test_what_means_something_else_can_be_allowed(text: str, allowed: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(text)
+    with pytest.raises(UserError, match="--allow"):
+        refuse_leaks(tmp_path)
+    refuse_leaks(tmp_path, public=[allowed])
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("model_cards/*/comparison.json")))
+def test_our_cards_are_those_of_the_records(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stale? `make cards` renders them anew."""
+    folder = ROOT / "model_cards" / name
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    card = importlib.import_module("readme").render_card(folder, tmp_path)
+    for written in (card, tmp_path / "comparison.yaml"):
+        assert (folder / written.name).read_text(encoding="utf-8") == written.read_text(encoding="utf-8")
+    assert _metadata_errors(card.read_text(), "model") == []
+    refuse_leaks(tmp_path)

@@ -1,0 +1,378 @@
+"""Uploads, by a real client to a server of our own: complete, repeatable, resumable, and every failure in one line."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparisons import ROOT, environment, run
+from hub_server import HubServer
+from huggingface_hub import HfApi, constants, set_client_factory
+from huggingface_hub.utils._http import default_client_factory
+from published import write_results
+
+from hf_radam.experiments.schema import UserError
+from hf_radam.publishing.bundle import Choice, build
+from hf_radam.publishing.failures import NetworkError, explained
+from hf_radam.publishing.hub import Target, limit_waiting, look, publish
+
+# The client's own upload without Xet calls httpx in an old way.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+PUBLISH = ROOT / "scripts" / "publish.py"
+TEMPLATE = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
+REPO = "me/invented"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    losses: Any = {"adam_warmup": [0.5], "radam": [0.6]}
+    return write_results(tmp_path_factory.mktemp("results") / "results", losses)
+
+
+@pytest.fixture(scope="module")
+def built(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(results, tmp_path_factory.mktemp("built") / "hub", Choice(repo_id=REPO), TEMPLATE).parent
+
+
+@pytest.fixture
+def bundle(built: Path, tmp_path: Path) -> Path:
+    """What is uploaded, to be changed at will."""
+    return Path(shutil.copytree(built, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """The server, and a client in this process that talks to it, without Xet."""
+    with HubServer(tmp_path) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+        template = f"{server.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", server.token)
+        yield server
+    set_client_factory(default_client_factory)
+
+
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and ".cache" not in path.parts)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def client(hub: HubServer, tmp_path: Path, **changes: str) -> dict[str, str]:
+    known = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub.token, "HF_HOME": str(tmp_path / "home")}
+    return environment(**known, HF_HUB_DISABLE_XET="1", **changes)
+
+
+def test_publish_kill_publish_and_download(results: Path, tmp_path: Path) -> None:
+    """As a user types it: killed before the commit, started again, complete; what arrived is what was written."""
+    command = [sys.executable, PUBLISH, results, "--repo_id", REPO, "--yes", "--output_dir", tmp_path / "bundle"]
+    before = bytes_below(results)
+    with HubServer(tmp_path) as hub:
+        hub.fail("POST /api/models/me/invented/commit", hang=60)
+        killed = subprocess.Popen([str(part) for part in command], env=client(hub, tmp_path), stdout=subprocess.DEVNULL)
+        assert hub.reached.wait(120)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert hub.history(REPO) == ["initial commit"]
+        sent = [request for request in hub.log if request.startswith("PUT")]
+        assert len(sent) == len(list((tmp_path / "bundle").rglob("*.png"))) + 1, "all figures and the weights"
+        hub.heal()
+        done = run(command, env=client(hub, tmp_path))
+        assert "is up to date" in done.stdout
+        assert hub.history(REPO) == ["initial commit", "Publish the comparison"]
+        assert not any(request.startswith("PUT") for request in hub.log), "what had arrived was sent again"
+        download = "from huggingface_hub import snapshot_download as s; s('me/invented', local_dir='down')"
+        run([sys.executable, "-c", download], env=client(hub, tmp_path), cwd=tmp_path)
+    arrived = bytes_below(tmp_path / "down")
+    del arrived[".gitattributes"]
+    assert arrived == bytes_below(tmp_path / "bundle")
+    assert bytes_below(results) == before
+
+
+@pytest.mark.parametrize("xet", [False, True])
+def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
+    target = Target(repo_id=REPO)
+    first = publish(bundle, target, "first")
+    assert first.changed
+    assert {path: file.size for path, file in hub.files(REPO).items() if path != ".gitattributes"} == {
+        path: len(content) for path, content in bytes_below(bundle).items()
+    }
+
+    hub.heal()
+    again = publish(bundle, target, "again")
+    assert not again.changed
+    assert again.commit == first.commit
+    assert not any("commit" in request or request.startswith("PUT") for request in hub.log)
+
+    hub.heal()
+    before = {path: file.sha256 for path, file in hub.files(REPO).items()}
+    figure = bundle / "figures" / "evaluation.png"
+    figure.write_bytes(figure.read_bytes() + b"\0")
+    (bundle / "records" / "extra.json").write_text("{}")
+    (bundle / "figures" / "training_loss.svg").unlink()
+    assert publish(bundle, target, "one figure").changed
+    after = {path: file.sha256 for path, file in hub.files(REPO).items()}
+    assert {path for path in after if after[path] != before.get(path)} == {
+        "figures/evaluation.png",
+        "records/extra.json",
+    }
+    assert set(before) - set(after) == {"figures/training_loss.svg"}, "what the bundle owns no longer"
+    assert sum(request.startswith("PUT") for request in hub.log) == (0 if xet else 1)
+    assert hub.history(REPO) == ["initial commit", "first", "one figure"]
+
+
+def test_what_an_earlier_publication_left_is_deleted(bundle: Path, hub: HubServer) -> None:
+    """Weights with their tokenizer and configuration, too; never what is not of such a publication."""
+    mine = ["notes.md", "mine/model.safetensors", "figures.txt"]
+    for path in [*mine, "records/[old]*.json", "tokenizer_config.json", "model-00001-of-00002.safetensors"]:
+        (bundle / path).parent.mkdir(exist_ok=True)
+        (bundle / path).write_text("{}")
+    publish(bundle, Target(repo_id=REPO), "with weights")
+    shutil.rmtree(bundle / "mine")
+    stale = ["config.json", "model-00001-of-00002.safetensors", "model.safetensors", "records/[old]*.json",
+             "tokenizer.json", "tokenizer_config.json"]  # fmt: skip
+    for path in {*mine, *stale} - {"mine/model.safetensors"}:
+        (bundle / path).unlink()
+    target = Target(repo_id=REPO)
+    plan = look(bundle, target, "without")
+    assert plan.deleted == stale
+    before = hub.files(REPO)
+    publish(bundle, target, "without", plan)
+    assert set(before) - set(hub.files(REPO)) == set(stale)
+    assert set(mine) < set(hub.files(REPO))
+
+
+# files of a repo beside .gitattributes, and whether they may stay as they are
+STRANGERS: dict[str, tuple[dict[str, bytes], bool]] = {
+    "empty": ({}, True),
+    "default_card": ({"README.md": b"---\nlicense: mit\n---\n"}, True),
+    "nothing_in_the_way": ({"notes.md": b"mine", "records/a.json": b"{}"}, True),
+    "a_card_of_somebody": ({"README.md": b"# Mine", "notes.md": b"mine"}, False),
+    "weights_of_somebody": ({"model.safetensors": b"mine"}, False),
+    "another_comparison_file": ({"comparison.json": b"[1]", "records/a.json": b"{}"}, False),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_files_of_others_are_never_lost(name: str, bundle: Path, hub: HubServer) -> None:
+    files, allowed = STRANGERS[name]
+    api = HfApi()
+    api.create_repo(REPO)
+    for path, content in files.items():
+        api.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=REPO)
+    before = hub.files(REPO)
+    if allowed:
+        publish(bundle, Target(repo_id=REPO), "first")
+        assert set(before) < set(hub.files(REPO))
+        return
+    with pytest.raises(UserError, match=r"holds something else.*(README\.md|model\.safetensors|comparison\.json)"):
+        publish(bundle, Target(repo_id=REPO), "first")
+    assert hub.files(REPO) == before
+
+
+def test_an_upload_that_broke_off_between_commits_is_no_stranger(bundle: Path, hub: HubServer) -> None:
+    """Large folders arrive in several commits: the first may lack the file by which we know our own."""
+    api = HfApi()
+    api.create_repo(REPO)
+    for path in ("README.md", "model.safetensors", "records"):
+        upload: Any = api.upload_folder if (bundle / path).is_dir() else api.upload_file
+        source = {"folder_path" if (bundle / path).is_dir() else "path_or_fileobj": bundle / path}
+        upload(repo_id=REPO, path_in_repo=path, **source)
+    publish(bundle, Target(repo_id=REPO), "the rest")
+    assert set(bytes_below(bundle)) < set(hub.files(REPO))
+
+
+def test_where_it_goes(bundle: Path, hub: HubServer) -> None:
+    """A private repo, a branch, a pull request, a collection, a dataset, and files that are none of ours."""
+    publish(bundle, Target(repo_id="team/x", private=True), "private")
+    assert hub.repos["models", "team/x"].private
+    (bundle / "notes.md").write_text("mine")
+    publish(bundle, Target(repo_id="team/x", revision="trial"), "branch")
+    (bundle / "notes.md").unlink()
+    publish(bundle, Target(repo_id="team/x", revision="trial", collection="Optimizers"), "again")
+    assert "notes.md" in hub.files("team/x", revision="trial")
+    assert "notes.md" not in hub.files("team/x")
+    (slug, collection), *_ = hub.collections.items()
+    assert [item["id"] for item in collection["items"]] == ["team/x"]
+    publish(bundle, Target(repo_id="me/y", repo_type="dataset", collection=slug), "dataset")
+    publish(bundle, Target(repo_id="me/y", repo_type="dataset", collection=slug), "again")
+    assert [(item["id"], item["type"]) for item in collection["items"]] == [("team/x", "model"), ("me/y", "dataset")]
+
+
+def test_pull_request(bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    done = publish(bundle, Target(repo_id=REPO, create_pr=True), "please")
+    assert done.pull_request is not None
+    assert done.pull_request.endswith("/discussions/1")
+    assert hub.history(REPO) == ["initial commit"]
+    assert hub.history(REPO, revision="refs/pr/1") == ["initial commit", "please"]
+    assert not publish(bundle, Target(repo_id=REPO, revision="refs/pr/1"), "again").changed
+    again = publish(bundle, Target(repo_id=REPO, create_pr=True), "please")
+    assert not again.changed
+    assert again.pull_request is not None
+    assert again.pull_request.endswith("/discussions/1")
+    (bundle / "figures" / "training_loss.svg").unlink()
+    assert publish(bundle, Target(repo_id=REPO, create_pr=True), "please").changed
+    assert hub.history(REPO, revision="refs/pr/1") == ["initial commit", "please", "please"]
+    assert "figures/training_loss.svg" not in hub.files(REPO, revision="refs/pr/1")
+    other = publish(bundle, Target(repo_id=REPO, create_pr=True), "another")
+    assert other.pull_request is not None
+    assert other.pull_request.endswith("/discussions/2")
+
+
+def test_a_busy_hub_is_waited_for(bundle: Path, hub: HubServer) -> None:
+    hub.fail("POST /api/models/me/invented/preupload", status=429, headers={"Retry-After": "0"}, times=1)
+    assert publish(bundle, Target(repo_id=REPO), "first").changed
+
+
+# name: fault, flags, environment, exit code, what the one line says
+FAILURES: dict[str, tuple[dict[str, Any], list[str], dict[str, str], int, str]] = {
+    "no_token": ({}, [], {"HF_TOKEN": ""}, 2, "hf auth login"),
+    "bad_token": ({}, [], {"HF_TOKEN": "hf_wrong"}, 2, "does not know this access token"),
+    "foreign_namespace": ({}, ["--repo_id", "them/x"], {}, 2, "may not write to them/x"),
+    "bad_name": ({}, ["--repo_id", "me/a--b"], {}, 2, "--repo_id"),
+    "no_namespace": ({}, ["--repo_id", "x"], {}, 2, "namespace/name"),
+    "pr_and_revision": ({}, ["--create_pr", "--revision", "x"], {}, 2, "exclude each other"),
+    "no_such_collection": ({}, ["--collection", "me/none-0123456789abcdef01234567"], {}, 2, "--collection"),
+    "bad_license": ({}, ["--license", "My Own"], {}, 2, "license"),
+    "conflict": ({"pattern": "commit/main", "status": 409}, [], {}, 1, "the same command completes the job"),
+    "overtaken": ({"pattern": "commit/main", "status": 412}, [], {}, 1, "the same command completes the job"),
+    "rate_limit": ({"pattern": "whoami", "status": 429, "headers": {"Retry-After": "7"}}, [], {}, 1, "in 7 s"),
+    "hub_down": ({"pattern": "repos/create", "status": 503}, [], {}, 1, "has trouble (503"),
+    "hang": ({"pattern": "whoami", "hang": 5.0}, ["--timeout", "0.5"], {}, 1, "did not answer in time"),
+    "hang_later": ({"pattern": "validate", "hang": 5.0}, ["--timeout", "0.5"], {}, 1, "did not answer in time"),
+    "proxy": ({"pattern": "whoami", "status": 200}, [], {}, 1, "answered without 'name'"),
+    "lfs_refused": ({"pattern": "objects/batch", "status": 403}, [], {}, 2, "may not write"),
+    "broken_upload": ({"pattern": "PUT /objects", "status": 400}, [], {}, 1, "the same command completes the job"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, results: Path) -> Any:
+    """scripts/publish.py in this process."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    script = importlib.import_module("publish")
+    return lambda *flags: script.main([str(results), "--repo_id", REPO, *flags])
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_failures_end_in_one_line(
+    name: str, hub: HubServer, command: Any, results: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], built: Path,
+) -> None:  # fmt: skip
+    fault, flags, variables, code, said = FAILURES[name]
+    if "--license" not in flags:  # the bundle is that of the other tests; it takes seconds to write
+        monkeypatch.setattr(sys.modules["publish"], "build", lambda *_: built / "README.md")
+        flags = ["--output_dir", str(built), *flags]
+    else:
+        flags = ["--output_dir", str(tmp_path / "hub"), *flags]
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    if fault:
+        hub.fail(**fault)
+    before = bytes_below(results)
+    assert command("--yes", *flags) == code
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert said in error
+    assert len(error) < 300
+    assert bytes_below(results) == before
+    if name in ("no_such_collection", "bad_license", "proxy"):
+        assert not hub.repos, "something was made before it was refused"
+    if code == 1:  # the same command completes the job later
+        hub.heal()
+        assert command("--yes", *flags) == 0
+        assert hub.history(REPO)[-1] == "Publish the comparison"
+
+
+def test_the_host_is_down(
+    command: Any, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    with HubServer(tmp_path) as gone:
+        pass
+    monkeypatch.setattr(sys.modules["publish"], "build", lambda *_: built / "README.md")
+    monkeypatch.setattr(constants, "ENDPOINT", gone.endpoint)
+    monkeypatch.setenv("HF_TOKEN", gone.token)
+    assert command("--yes", "--output_dir", str(built)) == 1
+    assert "cannot be reached" in capsys.readouterr().err
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert command("--yes", "--output_dir", str(built)) == 2
+    assert "unset HF_HUB_OFFLINE" in capsys.readouterr().err
+    set_client_factory(default_client_factory)
+
+
+@pytest.mark.parametrize(("said", "kind"), [("403 Forbidden", UserError), ("broken pipe", NetworkError)])
+def test_what_xet_says_is_understood(said: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="write access" if kind is UserError else "broke off"), explained(REPO):
+        raise RuntimeError(f"Data processing error: CAS service error: {said}")
+
+
+def test_a_public_repo_does_not_turn_private(bundle: Path, hub: HubServer) -> None:
+    publish(bundle, Target(repo_id=REPO), "public")
+    with pytest.raises(UserError, match="exists and is public"):
+        publish(bundle, Target(repo_id=REPO, private=True), "private")
+    assert hub.history(REPO) == ["initial commit", "public"]
+
+
+def test_without_yes_nothing_is_uploaded(command: Any, hub: HubServer, tmp_path: Path, capsys: Any) -> None:
+    """Not with --dry_run, and not where nobody can be asked."""
+    flags = ["--output_dir", str(tmp_path / "hub")]
+    assert command(*flags) == 0
+    shown = capsys.readouterr().out
+    assert "give --yes" in shown
+    assert f"card: {tmp_path / 'hub' / 'README.md'}" in shown
+    assert "records/radam-lr0.001-seed0-" in shown
+    assert command("--dry_run", "--yes", *flags) == 0
+    assert hub.log == []
+
+
+def test_on_a_terminal_it_asks(
+    command: Any, hub: HubServer, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """After it has listed what will be deleted. The end of the input is a no."""
+    publish(bundle, Target(repo_id=REPO), "first")
+    (bundle / "figures" / "evaluation.svg").unlink()
+    monkeypatch.setattr(sys.modules["publish"], "build", lambda *_: bundle / "README.md")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    for typed, history in (("", ["first"]), ("n\n", ["first"]), ("y\n", ["first", "Publish the comparison"])):
+        answers = StringIO(typed)
+        monkeypatch.setattr("builtins.input", lambda _, answers=answers: next(answers, None) or _end())
+        assert command("--output_dir", str(bundle)) == 0
+        assert "to be deleted there:\n  figures/evaluation.svg\n" in capsys.readouterr().out
+        assert hub.history(REPO)[1:] == history
+
+
+def _end() -> str:
+    raise EOFError
+
+
+def test_a_leak_stops_everything(command: Any, hub: HubServer, results: Path, tmp_path: Path, capsys: Any) -> None:
+    leaking = Path(shutil.copytree(results, tmp_path / "leaking"))
+    record = next(leaking.glob("records/radam-*"))
+    record.write_text(record.read_text().replace("a processor", "/home/ann/cpu"))
+    script = sys.modules["publish"]
+    assert script.main([str(leaking), "--repo_id", REPO, "--yes"]) == 2
+    error = capsys.readouterr().err
+    assert "nothing was uploaded" in error
+    assert "absolute path" in error
+    assert "ann" not in error
+    assert hub.log == []
+
+
+def test_a_limit_for_every_request(hub: HubServer) -> None:
+    from huggingface_hub.utils import get_session
+
+    limit_waiting(3.0)
+    assert get_session().timeout.read == 3.0
+    assert get_session().event_hooks["request"], "huggingface_hub's own hooks are kept"

@@ -1,0 +1,130 @@
+"""Intervals, tests, the choice of a learning rate, and what the report says about them; on made-up records."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up import record, results
+
+from hf_radam.experiments.report import statistics, table
+from hf_radam.experiments.report.report import write_report
+
+
+def test_estimate() -> None:
+    one, two, three = (statistics.estimate([1.0, 3.0, 5.0][:n]) for n in (1, 2, 3))
+    assert (one.mean, one.std, one.interval) == (1.0, None, None)
+    assert (two.mean, two.interval) == (2.0, None)
+    # 1/27 of the resamples, more than 2.5 %, are three times the least.
+    assert three.interval == (1.0, 5.0)
+    assert statistics.estimate([1.0, None]).mean is None
+    assert statistics.estimate([1.0, math.inf]).mean is None
+    assert statistics.estimate([2.0, 2.0, 2.0]).interval == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(("seeds", "least", "most"), [(3, 0.70, 0.80), (20, 0.90, 0.96)])
+def test_intervals_hold_the_mean_as_often_as_stated(seeds: int, least: float, most: float) -> None:
+    """Three quarters for 3 seeds, nearly 95 % for 20; of 400 samples, so that 3 standard errors are about 0.06."""
+    samples = np.random.default_rng(0).normal(size=(400, seeds))
+    intervals = [statistics.estimate(list(sample)).interval for sample in samples]
+    assert (
+        least <= np.mean([interval is not None and interval[0] <= 0 <= interval[1] for interval in intervals]) <= most
+    )
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([0.1] * 5, None),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 2 / 64),
+        ([-0.1, -0.2, -0.3, -0.4, -0.5, -0.6], 2 / 64),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, -0.05], 4 / 64),  # only this and all positive are as far from 0
+        ([1.0, -1.0] * 3, 1.0),
+        ([0.1] * 6 + [None], None),
+        ([0.1 * i for i in range(1, 13)], 2 / 2**12),
+    ],
+)
+def test_sign_flips(differences: list[float | None], p: float | None) -> None:
+    assert statistics.sign_flip_p(differences) == (None if p is None else pytest.approx(p))
+
+
+def rows(records: Iterable[Any], target: float | None = None) -> dict[tuple[str, float], statistics.Row]:
+    return {(row.recipe, row.learning_rate): row for row in statistics.summarise(list(records), target)}
+
+
+def test_recipes_are_compared_seed_by_seed() -> None:
+    runs = [record("adam_warmup", seed=seed, loss=1.0 + seed) for seed in range(6)]
+    runs += [record("radam", seed=seed, loss=1.5 + seed) for seed in range(6)]
+    of = rows(runs)
+    difference = of["radam", 1e-3].difference
+    assert difference is not None
+    assert (difference.mean, difference.std) == (0.5, 0.0)
+    assert of["radam", 1e-3].p_value == 2 / 64
+    assert of["adam_warmup", 1e-3].difference is None
+
+
+def test_the_best_rate_is_chosen_by_validation() -> None:
+    runs = [
+        record("radam", rate=rate, seed=seed, loss=loss, validation=validation)
+        for rate, loss, validation in ((1e-3, 0.1, 2.0), (2e-3, 0.5, 1.0), (4e-3, 0.0, None), (8e-3, None, 0.5))
+        for seed in (0, 1)
+    ]
+    runs.append(record("adam_warmup", rate=8e-3, seed=0, loss=0.25))
+    best = statistics.at_best_rate(runs)
+    assert [(r.recipe, r.learning_rate, r.seed) for r in best] == [
+        ("radam", 2e-3, 0),
+        ("radam", 2e-3, 1),
+        ("adam_warmup", 8e-3, 0),
+    ]
+    difference = rows(best)["radam", 2e-3].difference  # best against best, for the seed that both have
+    assert difference is not None
+    assert (difference.mean, difference.n) == (0.25, 1)
+
+
+def test_a_metric_that_evaluations_hold_decides() -> None:
+    runs = [
+        record("radam", rate=rate, loss=loss, metric="token_accuracy", value=value, validated_metric=value)
+        for rate, loss, value in ((1e-3, 0.1, 0.7), (2e-3, 0.5, 0.9))
+    ]
+    assert statistics.headline(runs) == "token_accuracy"
+    assert {r.learning_rate for r in statistics.at_best_rate(runs)} == {2e-3}
+
+
+def test_failures_are_counted() -> None:
+    runs = [
+        record("adam", seed=seed, metric="token_accuracy", value=value, facts={"majority_class": 0.5})
+        for seed, value in enumerate((0.5, 0.9, None, 0.4))
+    ]
+    (row,) = statistics.summarise(runs, None)
+    assert row.failed == 3
+    assert "| failed |" in table.markdown([row], None, "token_accuracy")
+    assert "| 3 of 4 |" in table.markdown([row], None, "token_accuracy")
+    assert "failed" not in table.markdown(statistics.summarise([record("adam")], None), None, "bleu")
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_no_p_below_six_seeds(seeds: int, tmp_path: Path) -> None:
+    runs = [record(recipe, seed=s, loss=1.0 + s) for recipe in ("adam_warmup", "radam") for s in range(seeds)]
+    text = write_report(results(tmp_path, runs)).read_text()
+    assert ("no claim of significance" in text) == (seeds < 6)
+    assert ("| p |" in text) == (seeds >= 6)
+    assert ("sign-flip test" in text) == (seeds >= 6)
+    assert "percentile bootstrap" in text
+
+
+def test_unequal_effort_is_said(tmp_path: Path) -> None:
+    runs = [record("adam_warmup", rate=rate, seed=s) for rate in (1e-3, 2e-3) for s in (0, 1)] + [record("radam")]
+    text = write_report(results(tmp_path, runs)).read_text()
+    assert "**Unequal numbers of learning rates**, which favours those with more: adam_warmup 2, radam 1." in text
+    assert "**Unequal numbers of seeds** (the comparison is not finished?): adam_warmup 2, radam 1." in text
+    assert text.index("best learning rate") < text.index("All learning rates")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [row["recipe"] for row in summary["best_rows"]] == ["adam_warmup", "radam"]
+    assert len(summary["rows"]) == 3
+    even = results(tmp_path / "even", [record("adam_warmup"), record("radam")])
+    assert "Unequal" not in write_report(even).read_text()

@@ -1,0 +1,100 @@
+"""RAdam as DeepSpeed's client optimizer."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import MODELS, Engine, accelerate, assert_follows, train
+from torch import Tensor
+
+from hf_radam.training.trainer import keep_in_deepspeed
+
+needs_deepspeed = pytest.mark.skipif(
+    find_spec("deepspeed") is None, reason="needs `pip install deepspeed --no-build-isolation`; make test-slow does it"
+)
+TIMEOUT = 900  # seconds: the first launch compiles for over 2 minutes
+# Configuration, what is added on the command line, and the stage and offloading that must come of it.
+ENGINES: dict[str, tuple[str, list[str], int, str]] = {
+    "zero1": ("deepspeed_zero2", ["--zero_stage", "1"], 1, "none"),
+    "zero2": ("deepspeed_zero2", [], 2, "none"),
+    "zero3": ("deepspeed_zero3", [], 3, "none"),
+    "zero2_offload": ("deepspeed_zero2", ["--offload_optimizer_device", "cpu"], 2, "cpu"),
+    "zero3_offload": ("deepspeed_zero3", ["--offload_optimizer_device", "cpu"], 3, "cpu"),
+}
+
+
+@pytest.mark.slow
+@needs_deepspeed
+@pytest.mark.parametrize("name", ENGINES)
+def test_follows_the_reference_and_resumes(name: str, reference: dict[str, Tensor], tmp_path: Path) -> None:
+    config, options, stage, offload = ENGINES[name]
+    engine = Engine([*accelerate(config), *options], 2, "DEEPSPEED")
+    cases: dict[str, Any] = {model: {"model": model, "output_dir": "out"} for model in MODELS}
+    cases |= {f"{model}/accumulated": {**cases[model], "accumulation": 2} for model in MODELS}
+    long = {"model": "marian", "arguments": {"max_steps": 30}}
+    cases["straight"] = {
+        **long, "output_dir": "straight", "arguments": {"max_steps": 30, "save_strategy": "steps", "save_steps": 3}
+    }  # fmt: skip
+    resumed = {
+        f"from_{step}": {**long, "output_dir": "resumed", "resume": f"straight/checkpoint-{step}"} for step in (3, 12)
+    }
+    results = train(engine.launcher, {**cases, **resumed}, tmp_path, timeout=TIMEOUT)
+    for case in (*cases, *resumed):
+        assert results[case]["optimizer"] == "RAdam"
+        assert results[case]["deepspeed"]["stage"] == stage
+        assert (results[case]["deepspeed"].get("offload_optimizer") or {}).get("device", "none") == offload
+    for case in cases:
+        if case != "straight":
+            assert_follows(results[case], reference[case.partition("/")[0]], engine, "engine")
+    assert_follows(results["straight"], reference["long"], engine, "other_world")
+    for case in resumed:
+        assert_follows(results[case], results["straight"]["trajectory"], engine, "same_world")
+        assert len(results[case]["trajectory"]) == 30 - int(case.rpartition("_")[2])
+
+    # The control: the optimizer's state is read, and DeepSpeed does not go on without.
+    states = list((tmp_path / "straight/checkpoint-12/global_step12").glob("*optim_states.pt"))
+    assert len(states) == 2
+    for state in states:
+        state.unlink()
+    with pytest.raises(AssertionError, match="optim_states"):
+        train(engine.launcher, {"lost": resumed["from_12"]}, tmp_path, "lost", timeout=TIMEOUT)
+
+
+@pytest.mark.slow
+@needs_deepspeed
+def test_a_config_file_with_an_optimizer_is_refused_at_the_start(tmp_path: Path) -> None:
+    config = {"optimizer": {"type": "AdamW"}, "zero_optimization": {"stage": 2}}
+    config |= dict.fromkeys(("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), "auto")
+    (tmp_path / "ds.json").write_text(json.dumps(config))
+    (tmp_path / "accelerate.yaml").write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_processes: 2\nnum_machines: 1\n"
+        "machine_rank: 0\nuse_cpu: false\ndeepspeed_config: {deepspeed_config_file: ds.json}\n"
+    )
+    launcher = accelerate("ddp")
+    launcher[launcher.index("--config_file") + 1] = str(tmp_path / "accelerate.yaml")
+    with pytest.raises(AssertionError, match="delete that section, or pass optim='adamw_torch' to use it"):
+        train(launcher, {"bert": {"model": "bert", "output_dir": "out"}}, tmp_path, timeout=TIMEOUT)
+
+
+def test_the_optimizer_is_kept() -> None:
+    config: dict[str, Any] = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}
+    keep_in_deepspeed("radam", config)
+    assert config["zero_force_ds_cpu_optimizer"] is False
+    keep_in_deepspeed("radam", config)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"optimizer": {"type": "AdamW"}}, r"section 'optimizer' \(AdamW\).*'radam'.*delete that section"),
+        ({"zero_force_ds_cpu_optimizer": True}, "replaces 'radam' by DeepSpeedCPUAdam; delete that line"),
+    ],
+    ids=["section", "forced"],
+)
+def test_a_config_that_asks_for_another_optimizer_is_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        keep_in_deepspeed("radam", config)
