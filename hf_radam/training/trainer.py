@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +89,9 @@ class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
 
     The name is the keyword `optim`, or else `args.optim`. Registered optimizers get their learning rate, betas, eps and
     weight decay (with Transformers' decay and no-decay groups) from the training arguments, then the registered
-    defaults, then `optim_args`; the later wins. Any other name is left to Transformers. A `create_optimizer` of the
-    subclass itself (layer-wise learning rates, say) does not run for registered names.
+    defaults, then `args.optim_args`, then the keyword `optim_args`, a mapping; the later wins. Any other name is left to
+    Transformers. A `create_optimizer` of the subclass itself (layer-wise learning rates, say) does not run for
+    registered names.
 
     With a registered optimizer, the loss of a batch that is split over processes or accumulation steps is the mean over
     the whole batch (see `hf_radam.training.loss_scale`), and DeepSpeed takes the optimizer as it is.
@@ -107,8 +109,11 @@ class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
         'RAdam'
     """
 
-    def __init__(self, *args: Any, optim: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, optim: str | None = None, optim_args: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         spec = None if optim is None else _find(optim)
+        self._optim_args = dict(optim_args or {})
         self._built: OptimizerSpec | None = None
         self._warned_of_warmup = False
         super().__init__(*args, **kwargs)
@@ -163,7 +168,7 @@ class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
         }
         known = spec.options()
         options = {key: value for key, value in of_arguments.items() if key in known}
-        given = parse_optim_args(self.args.optim_args)
+        given = {**parse_optim_args(self.args.optim_args), **self._optim_args}
         spec.check_options(given)
         return {"weight_decay": self.args.weight_decay, **options, **spec.defaults, **given}
 

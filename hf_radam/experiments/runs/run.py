@@ -10,6 +10,7 @@ import re
 import shutil
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from hf_radam.experiments.runs.gradients import GradientHistograms, collect
 from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
+from hf_radam.registry import get_optimizer, list_optimizers
 from hf_radam.training.callbacks import innermost
 from hf_radam.training.trainer import RAdamTrainingArguments
 
@@ -146,6 +148,7 @@ def build_trainer(run: Run, task: Task, folder: Path, processes: int) -> Compari
         task=task,
         model=model,
         args=args,
+        optim_args=_values(run.recipe.optim_args) if args.optim in list_optimizers() else None,
         train_dataset=task.train_dataset,
         eval_dataset=Padded(task.eval_dataset, processes * args.per_device_eval_batch_size if processes > 1 else 1),
         data_collator=task.collator(model),
@@ -198,7 +201,6 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamTrainingA
         "seed": run.seed,
         "data_seed": run.seed,
         "optim": recipe.optimizer,
-        "optim_args": ",".join(f"{key}={value}" for key, value in recipe.optim_args.items()) or None,
         "learning_rate": run.learning_rate * recipe.learning_rate_scale,
         "warmup_steps": recipe.warmup_updates(run.max_steps),
         "max_steps": run.max_steps,
@@ -216,11 +218,28 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamTrainingA
     }
     try:
         args = RAdamTrainingArguments(**settings)
+        if recipe.optimizer in list_optimizers():
+            get_optimizer(recipe.optimizer).check_options(_values(recipe.optim_args))
+        else:
+            args.optim_args = _as_text(recipe.optim_args)
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"recipe {recipe.name!r}: {error}") from error
     if recipe.warmup_steps and args.lr_scheduler_type == SchedulerType.CONSTANT:
         raise UserError(f"recipe {recipe.name!r}: lr_scheduler_type constant knows no warmup; use constant_with_warmup")
     return args
+
+
+def _values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as Python has them: YAML and JSON know no tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+
+
+def _as_text(options: Mapping[str, Any]) -> str | None:
+    """Options for an optimizer of Transformers, which takes nothing but text."""
+    for key, value in options.items():
+        if any(character in f"{key}{value}" for character in ",= "):
+            raise ValueError(f"Transformers cannot be given the option {key}: {value!r}; take a registered optimizer")
+    return ",".join(f"{key}={value}" for key, value in options.items()) or None
 
 
 def _last_whole_checkpoint(folder: Path) -> str | None:
