@@ -13,7 +13,8 @@ from torch.optim.optimizer import ParamsT
 
 from hf_radam import rectification
 from hf_radam.arguments import check_options
-from hf_radam.update import UPDATES, Bucket, Hyperparameters, Implementation, Update, WeightDecay, capturable
+from hf_radam.rectification import Hyperparameters
+from hf_radam.update import UPDATES, Bucket, Implementation, Update
 
 # Devices for which PyTorch ships a fused AdamW kernel.
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
@@ -246,32 +247,27 @@ class RAdam(Optimizer):
         torch._foreach_add_(bucket.steps, [torch.ones_like(step)] * len(bucket.steps))
         if bucket.params[0].is_complex():
             bucket = Bucket(*([torch.view_as_real(t) for t in column] for column in bucket[:5]), steps=bucket.steps)
-        decay: WeightDecay = "decoupled" if group["decoupled_weight_decay"] else "l2"
-        lr = group["lr"]
-        hyper = Hyperparameters(
-            lr=lr.reshape(()) if isinstance(lr, Tensor) else lr,
+        lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
+        if group["capturable"]:  # what stays on the device is not read
+            number, lr = torch.stack(bucket.steps).double(), lr.double() if isinstance(lr, Tensor) else lr
+        else:
+            number, lr = int(step.item()), lr if group["differentiable"] else float(lr)
+        decay = "absolute" if self.absolute_weight_decay else "decoupled" if group["decoupled_weight_decay"] else "l2"
+        hyperparameters = Hyperparameters(
+            lr=lr,
             betas=group["betas"],
             eps=group["eps"],
             weight_decay=group["weight_decay"],
-            decay="absolute" if self.absolute_weight_decay else decay,
+            decay=decay,
             degenerated_to_sgd=self.degenerated_to_sgd,
             optimized_update=self.optimized_update,
             maximize=group["maximize"],
         )
-        if group["capturable"]:
-            return capturable(bucket, hyper)
-        scalars = rectification.step_scalars(
-            int(step.item()),
-            lr=hyper.lr if group["differentiable"] else float(hyper.lr),
-            betas=hyper.betas,
-            eps=hyper.eps,
-            weight_decay=hyper.weight_decay,
-            decay=hyper.decay,
-            optimized_update=hyper.optimized_update,
-        )
-        return update(bucket, scalars, hyper)
+        update(bucket, rectification.step_scalars(number, hyperparameters))
 
     def _implementation(self, group: dict[str, Any], p: Tensor) -> Implementation:
+        if group["capturable"]:
+            return "capturable"
         if group["differentiable"] or (group["foreach"] is False and not self.fused):
             return "for_loop"
         if (group["foreach"] and not self.fused) or self.fused is False:

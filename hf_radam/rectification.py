@@ -79,83 +79,141 @@ def rectification(step: int, beta2: float) -> float | None:
         raise ValueError(f"steps are counted from 1, got step={step}")
     if not 0 <= beta2 < 1:
         raise ValueError(f"beta2 must lie in [0, 1), got {beta2}")
+    return _rectification(step, beta2) or None
+
+
+def _rectification(step: Any, beta2: float) -> Any:
+    """r_t of a number or a float64 tensor; 0 in start-up."""
+    limit = rho_inf(beta2)
+    if limit <= RECTIFY_ABOVE:
+        return 0.0 * step
     rho_t = rho(step, beta2)
-    return math.sqrt(variance_ratio(rho_t, rho_inf(beta2))) if rho_t > RECTIFY_ABOVE else None
+    return (variance_ratio(rho_t, limit) * (rho_t > RECTIFY_ABOVE)) ** 0.5
+
+
+class Hyperparameters(NamedTuple):
+    """The options of a parameter group and the optimizer's flags, in the words of `hf_radam.RAdam`."""
+
+    lr: Any = 1e-3  # a float or a 0-dim tensor
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decay: WeightDecay = "decoupled"
+    degenerated_to_sgd: bool = True
+    optimized_update: bool = True
+    maximize: bool = False
+
+
+class AdamWScalars(NamedTuple):
+    """What an AdamW kernel is given in the place of its own three numbers, for one step."""
+
+    lr: Any
+    eps: float
+    weight_decay: float
 
 
 class StepScalars(NamedTuple):
     """Every number that one step needs; tensor code derives none of its own.
 
-    With m and v the moments after this step's gradient, the step is `p *= 1 - decay`, then
+    With g the gradient (negated to maximize, plus `l2 * p`) and m, v the moments after it, the step is
 
-        rectified:  p -= lr * rectification / bias_correction1 * m * sqrt(bias_correction2) / (sqrt(v) + eps)
-        start-up:   p -= lr / bias_correction1 * m        (left out where degenerated_to_sgd is off)
+        p *= 1 - decay
+        rectified (r > 0):  p -= adaptive_step * m / (sqrt(v) + eps)
+        start-up (r = 0):   p -= sgd_step * m
 
-    and the rectified step is also PyTorch's AdamW kernel called with `kernel_lr`, `kernel_eps` and
-    `kernel_weight_decay` (nan in start-up, where that kernel is of no use).
+    and it is also a step of AdamW with the numbers of `adamw()`.
     """
 
-    lr: Any  # a float, or the 1-element tensor that a differentiable run wants gradients for
-    rectification: float | None
-    bias_correction1: float
-    bias_correction2: float
-    eps: float  # what is added to sqrt(v), not to sqrt(v_hat)
-    decay: Any  # share of the parameter that is taken away
-    l2: float  # weight of the parameter in the gradient
-    kernel_lr: Any = math.nan
-    kernel_eps: float = math.nan
-    kernel_weight_decay: float = math.nan
+    beta1: float
+    beta2: float
+    maximize: bool
+    lr: Any
+    r: Any  # the rectification; 0 in start-up
+    bias_correction1: Any
+    bias_correction2: Any
+    eps: Any  # added to sqrt(v), not to sqrt(v_hat)
+    sgd: bool  # whether parameters move in start-up
+    l2: float  # weight of the parameter in its gradient
+    decoupled: float  # coefficient of the decay that the learning rate multiplies
+    decay: Any  # share of the parameter that is taken away; None if nothing is
+
+    @property
+    def adaptive_step(self) -> Any:
+        """Step size once the step is rectified."""
+        return self.lr * self.r * self.bias_correction2**0.5 / self.bias_correction1
+
+    @property
+    def sgd_step(self) -> Any:
+        """Step size in start-up."""
+        return self.sgd * self.lr / self.bias_correction1
+
+    def adamw(self, *, eps_on: Literal["sqrt(v_hat)", "sqrt(v)"] = "sqrt(v_hat)", k: float = 2.0**40) -> AdamWScalars:
+        """The lr, eps and weight decay with which a kernel of AdamW takes this step of RAdam.
+
+        A rectified step is AdamW's with `lr * r`. In start-up a large eps drowns the denominator, and the learning rate
+        is as many times larger: sqrt(v_hat) + k rounds to k. Where start-up steps do not move, eps is inf. The decay is
+        divided by the scale of the learning rate, never by a ratio of rates, since lr may be 0. An L2 decay is for a
+        kernel of Adam. An absolute decay, which knows no learning rate, is to be done beside the kernel (`decay`).
+
+        Args:
+            eps_on: what the kernel adds its eps to. PyTorch, bitsandbytes, torchao and DeepSpeed add it to
+                sqrt(v_hat), galore_torch to sqrt(v).
+            k: a power of two. In float32, 2**40 is exact while sqrt(v_hat) < 2**16 and m > 1e-26; for float64 take
+                2**100.
+
+        Example:
+            >>> step_scalars(6, Hyperparameters(lr=1.0)).adamw().lr == rectification(6, 0.999)
+            True
+            >>> step_scalars(1, Hyperparameters(lr=0.5, weight_decay=0.1)).adamw(k=2.0**40).lr == 2.0**39
+            True
+        """
+        root = self.bias_correction2**0.5
+        on_v = eps_on == "sqrt(v)"
+        if self.r:
+            scale, eps = self.r, self.eps if on_v else self.eps / root
+        elif self.sgd:
+            scale, eps = k / root if on_v else k, k
+        else:
+            scale, eps = 1.0, math.inf
+        return AdamWScalars(lr=self.lr * scale, eps=eps, weight_decay=self.l2 or self.decoupled / scale)
 
 
-def step_scalars(
-    step: int,
-    *,
-    lr: Any,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-    decay: WeightDecay,
-    optimized_update: bool,
-) -> StepScalars:
-    """The scalars of step number `step` (counted from 1), for arguments as in `hf_radam.RAdam`.
+def step_scalars(step: Any, hyperparameters: Hyperparameters) -> StepScalars:
+    """The scalars of a step.
+
+    Args:
+        step: number of the step, counted from 1; or a float64 tensor of such numbers, which is not read: then the
+            scalars that depend on the step are tensors too, and `adamw()` is of no use.
+        hyperparameters: what the optimizer was told.
 
     Example:
-        >>> scalars = step_scalars(6, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1,
-        ...                        decay="decoupled", optimized_update=True)
-        >>> round(scalars.kernel_lr, 9) == round(1e-3 * rectification(6, 0.999), 9)
-        True
+        >>> scalars = step_scalars(1, Hyperparameters(lr=0.5, betas=(0.5, 0.999), weight_decay=0.1))
+        >>> scalars.r, scalars.sgd_step, scalars.decay
+        (0.0, 1.0, 0.05)
     """
-    beta1, beta2 = betas
-    bias_correction1, bias_correction2 = 1 - beta1**step, 1 - beta2**step
-    r = rectification(step, beta2)
-    scalars = StepScalars(
-        lr=lr,
-        rectification=r,
-        bias_correction1=bias_correction1,
+    h = hyperparameters
+    beta1, beta2 = h.betas
+    bias_correction2 = 1 - beta2**step
+    decoupled, l2, absolute = (h.weight_decay if h.decay == kind else 0.0 for kind in ("decoupled", "l2", "absolute"))
+    decay = None
+    if decoupled:
+        decay = h.lr * decoupled
+    elif absolute:  # times lr / lr, but 0 at lr = 0: a checkpoint loader's step moves no weight; also for a tensor
+        decay = absolute * (h.lr / (h.lr + (h.lr == 0)))
+    return StepScalars(
+        beta1=beta1,
+        beta2=beta2,
+        maximize=h.maximize,
+        lr=h.lr,
+        r=_rectification(step, beta2),
+        bias_correction1=1 - beta1**step,
         bias_correction2=bias_correction2,
-        eps=eps if optimized_update else eps * math.sqrt(bias_correction2),
-        decay=decay_factor(lr, weight_decay, decay),
-        l2=weight_decay if decay == "l2" else 0.0,
+        eps=h.eps if h.optimized_update else h.eps * bias_correction2**0.5,
+        sgd=h.degenerated_to_sgd,
+        l2=l2,
+        decoupled=decoupled,
+        decay=decay,
     )
-    if r is None:
-        return scalars
-    # The kernel multiplies its decay by kernel_lr. The scale is divided out, never a ratio of learning rates: lr is 0
-    # at the ends of schedules and in the dummy step of checkpoint loaders.
-    # An absolute decay, which knows no learning rate, is done beside the kernel.
-    kernel_weight_decay = {"decoupled": weight_decay / r, "l2": weight_decay, "absolute": 0.0}[decay]
-    return scalars._replace(
-        kernel_lr=lr * r,
-        kernel_eps=scalars.eps / math.sqrt(bias_correction2),
-        kernel_weight_decay=kernel_weight_decay,
-    )
-
-
-def decay_factor(lr: Any, weight_decay: float, decay: WeightDecay) -> Any:
-    """Share of each parameter that one step takes away; 0 at lr = 0, so that loading a checkpoint moves no weight."""
-    if decay == "decoupled":
-        return lr * weight_decay
-    # lr / lr, but 0 at lr = 0; in this form it also serves a tensor and keeps its precision.
-    return weight_decay * (lr / (lr + (lr == 0))) if decay == "absolute" else 0.0
 
 
 def variance_exact(rho_t: float, sigma: float = 1.0) -> float:

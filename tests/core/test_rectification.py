@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -37,30 +38,54 @@ def test_rectification_rises_to_one(beta2: float) -> None:
     assert numbers[-1] == pytest.approx(1.0, abs=1e-4)
 
 
-def test_tensors_in_float64_give_the_same() -> None:
-    for beta2 in (0.9, 0.999, 0.9999):
-        steps = torch.arange(1, 50, dtype=torch.float64)
-        of_tensors = r.variance_ratio(r.rho(steps, beta2), r.rho_inf(beta2)).sqrt().tolist()
-        for step, value in enumerate(of_tensors, start=1):
-            expected = r.rectification(step, beta2)
-            assert expected is None or expected == pytest.approx(value, rel=1e-7)
+K = 2.0**100  # for float64
 
 
 @pytest.mark.parametrize("optimized_update", [True, False])
-@pytest.mark.parametrize("decay", ["decoupled", "absolute", "l2"])
-@pytest.mark.parametrize("step", [6, 7, 100])
-def test_kernel_scalars_are_the_step_in_adamw_terms(optimized_update: bool, decay: r.WeightDecay, step: int) -> None:
+@pytest.mark.parametrize("degenerated_to_sgd", [True, False])
+@pytest.mark.parametrize("eps_on", ["sqrt(v_hat)", "sqrt(v)"])
+@pytest.mark.parametrize("lr", [0.0, 1e-3])
+@pytest.mark.parametrize("step", [1, 5, 6, 100])
+def test_every_phase_is_a_step_of_adamw(
+    optimized_update: bool, degenerated_to_sgd: bool, eps_on: Literal["sqrt(v_hat)", "sqrt(v)"], lr: float, step: int
+) -> None:
     s = r.step_scalars(
-        step, lr=1e-3, betas=(0.9, 0.999), eps=1e-3, weight_decay=0.1, decay=decay, optimized_update=optimized_update
+        step,
+        r.Hyperparameters(
+            lr=lr,
+            eps=1e-3,
+            weight_decay=0.1,
+            degenerated_to_sgd=degenerated_to_sgd,
+            optimized_update=optimized_update,
+        ),
     )
     m, v = 0.3, 0.04
-    assert s.rectification is not None
-    step_size = s.lr * s.rectification * math.sqrt(s.bias_correction2) / s.bias_correction1
-    ours = step_size * m / (math.sqrt(v) + s.eps)
-    kernel = s.kernel_lr / s.bias_correction1 * m / (math.sqrt(v) / math.sqrt(s.bias_correction2) + s.kernel_eps)
-    assert kernel == pytest.approx(ours, rel=1e-12)
-    if decay == "decoupled":
-        assert s.kernel_lr * s.kernel_weight_decay == pytest.approx(s.decay, rel=1e-12)
+    v_hat = v / s.bias_correction2
+    m_hat = m / s.bias_correction1
+    term = r.rectification(step, 0.999)
+    if term is None:
+        ours = lr * m_hat * degenerated_to_sgd
+    elif optimized_update:
+        ours = lr * term * m_hat * math.sqrt(s.bias_correction2) / (math.sqrt(v) + 1e-3)
+    else:
+        ours = lr * term * m_hat / (math.sqrt(v_hat) + 1e-3)
+    kernel = s.adamw(eps_on=eps_on, k=K)
+    if eps_on == "sqrt(v_hat)":
+        theirs = kernel.lr * m_hat / (math.sqrt(v_hat) + kernel.eps)
+    else:
+        theirs = kernel.lr * m_hat * math.sqrt(s.bias_correction2) / (math.sqrt(v) + kernel.eps)
+    assert theirs == pytest.approx(ours, rel=1e-12)
+    assert kernel.lr * kernel.weight_decay == pytest.approx(lr * 0.1, rel=1e-12)
+
+
+def test_scalars_of_tensors_are_those_of_numbers() -> None:
+    hyperparameters = r.Hyperparameters(weight_decay=0.1, optimized_update=False)
+    steps = range(1, 50)
+    of_tensors = r.step_scalars(torch.tensor([*steps], dtype=torch.float64), hyperparameters)
+    for i, step in enumerate(steps):
+        of_numbers = r.step_scalars(step, hyperparameters)
+        for name in ("r", "adaptive_step", "sgd_step", "eps"):
+            assert getattr(of_tensors, name)[i].item() == pytest.approx(getattr(of_numbers, name), rel=1e-7)
 
 
 def test_exact_variance_is_that_of_samples() -> None:
