@@ -1,0 +1,350 @@
+"""RAdam from any AdamW class: each step of RAdam is a step of AdamW with another lr, eps and weight decay.
+
+`rectification.StepScalars.adamw` is the rule for the three numbers; this file sets them for one step, calls the class's
+own step, and puts them back. So the RAdam of an 8-bit, paged, offloaded or low-rank AdamW is 8-bit, paged, offloaded or
+low-rank, and keeps that optimizer's state and checkpoints.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hf_radam.arguments import check_options
+from hf_radam.rectification import Hyperparameters, rectification, step_scalars
+
+if TYPE_CHECKING:  # the mixin goes on top of any AdamW
+    _Optimizer = Optimizer
+else:
+    _Optimizer = object
+
+NUMBERS = ("lr", "eps", "weight_decay")
+EpsOn = Literal["sqrt(v_hat)", "sqrt(v)"]
+T = TypeVar("T", bound=Optimizer)
+
+
+class Kernel(NamedTuple):
+    """What the rule must know of a library's step."""
+
+    eps_on: EpsOn = "sqrt(v_hat)"
+    """What the step adds its eps to."""
+    tensors: bool = False
+    """Whether eps and weight decay are given as tensors: torchao compiles numbers in as constants."""
+    forgets: tuple[str, ...] = ()
+    """State that measures the size of the last update before lr, and must not outlive start-up."""
+
+
+# By the package of the class that defines the step's arithmetic.
+KERNELS = {
+    "apollo_torch": Kernel(eps_on="sqrt(v)", forgets=("scaled_grad",)),
+    "bitsandbytes": Kernel(),
+    "deepspeed": Kernel(),
+    "galore_torch": Kernel(eps_on="sqrt(v)"),
+    "torch": Kernel(),
+    "torch_npu": Kernel(),
+    "torch_xla": Kernel(),
+    "torchao": Kernel(tensors=True),
+    "torchdistx": Kernel(),
+}
+
+
+def rectified(
+    cls: type[T],
+    *,
+    degenerated_to_sgd: bool = True,
+    optimized_update: bool = True,
+    eps_on: EpsOn | None = None,
+) -> type[T]:
+    """The RAdam of an AdamW class: a subclass with the same arguments, state and parameter groups.
+
+    Args:
+        cls: a class whose step is that of Adam or AdamW (decoupled or L2 decay, amsgrad or not) and whose groups hold
+            `lr`, `betas`, `eps` and `weight_decay`.
+        degenerated_to_sgd: take steps of momentum SGD in start-up; if False, those steps only fill the moments. Also
+            an argument of the new class.
+        optimized_update: add eps to sqrt(v), as in the authors' code; if False, to sqrt(v_hat). Also an argument.
+        eps_on: what the kernel of `cls` adds its eps to, the one fact that must be known of it. By default that of the
+            library where it is in the table `KERNELS`, else sqrt(v_hat), as in PyTorch.
+
+    Raises:
+        TypeError: `cls` is no optimizer class, or is rectified already.
+
+    Example:
+        >>> model = torch.nn.Linear(4, 1)
+        >>> optimizer = rectified(torch.optim.AdamW)(model.parameters(), lr=1e-3, weight_decay=0.01)
+        >>> model(torch.ones(2, 4)).sum().backward()
+        >>> optimizer.step()
+        >>> type(optimizer).__name__, optimizer.param_groups[0]["lr"]
+        ('RAdam', 0.001)
+    """
+    if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
+        raise TypeError(f"rectified() takes a class of optimizers, got {cls!r}")
+    if issubclass(cls, RectifiedMixin):
+        raise TypeError(f"{cls.__name__} is rectified already; a second time would rectify the rectified rate")
+    return _rectified(cls, degenerated_to_sgd, optimized_update, eps_on or kernel_of(cls).eps_on)
+
+
+@functools.cache
+def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool, eps_on: EpsOn) -> Any:
+    # Named as if it stood beside its parent: Transformers recognises bitsandbytes' classes by their module.
+    return type(
+        re.sub("AdamW?", "RAdam", cls.__name__),
+        (RectifiedMixin, cls),
+        {
+            "__module__": cls.__module__,
+            "__doc__": f"RAdam with the kernel and the state of {cls.__module__}.{cls.__qualname__}.",
+            "degenerated_to_sgd": degenerated_to_sgd,
+            "optimized_update": optimized_update,
+            "kernel": kernel_of(cls)._replace(eps_on=eps_on),
+        },
+    )
+
+
+def kernel_of(cls: type) -> Kernel:
+    """What is known of the step of a class; that of GaLore's 8-bit class is bitsandbytes'."""
+    packages = [base.__module__.partition(".")[0] for base in cls.__mro__]
+    if "bitsandbytes" in packages:
+        return KERNELS["bitsandbytes"]
+    return next((KERNELS[package] for package in packages if package in KERNELS), Kernel())
+
+
+class RectifiedMixin(_Optimizer):
+    """Makes the AdamW that it is put before a RAdam; `rectified` does that, with what it knows of the class.
+
+    For an AdamW that adds its eps to sqrt(v):
+
+        class MyRAdam(RectifiedMixin, MyAdamW):
+            kernel = Kernel(eps_on="sqrt(v)")
+
+    Raises:
+        ValueError: groups without `lr`, `betas`, `eps` or `weight_decay`; an AdamW without bias correction, with a
+            step that is captured or differentiated, or with a float16 denominator, where the rule does not hold.
+    """
+
+    degenerated_to_sgd: bool = True
+    optimized_update: bool = True
+    kernel: Kernel = Kernel()
+
+    def __init__(
+        self,
+        params: Any,
+        *args: Any,
+        degenerated_to_sgd: bool | None = None,
+        optimized_update: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if degenerated_to_sgd is not None:
+            self.degenerated_to_sgd = degenerated_to_sgd
+        if optimized_update is not None:
+            self.optimized_update = optimized_update
+        super().__init__(params, *args, **kwargs)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in the parent, after a check that the group can be rectified."""
+        super().add_param_group(param_group)
+        self._check(self.param_groups[-1])
+
+    def __reduce__(self) -> Any:  # the class has no name that pickle could import
+        return _new, (self._parent(), {"kernel": self.kernel}), self.__getstate__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        flags = {"degenerated_to_sgd": self.degenerated_to_sgd, "optimized_update": self.optimized_update}
+        return {**super().__getstate__(), **flags}
+
+    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """As in the parent; the state of its plain AdamW goes on as RAdam at its step count.
+
+        Raises:
+            ValueError: the state is that of another library.
+        """
+        found, own = library_of_state(state_dict), library_of_class(type(self))
+        if found == "torch" and own == "torchao" and not _has_large_state(state_dict):
+            found = own  # which keeps small parameters' state as torch does
+        if found is not None and own is not None and found != own:
+            raise ValueError(
+                f"this is optimizer state of {found}, and {type(self).__name__} continues that of {own}; build the "
+                "optimizer that wrote it, or start without optimizer state"
+            )
+        super().load_state_dict(state_dict, *args, **kwargs)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step of RAdam: the parent's own, once for each step count among the parameters.
+
+        Args:
+            closure: evaluates the model once more and returns the loss.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        # Where an instance has been made of the parent, its step runs the hooks too; ours has run them.
+        parent_step = inspect.unwrap(super().step.__func__, stop=lambda f: not getattr(f, "hooked", False))  # pyright: ignore
+        buckets = self._buckets()
+        if not buckets:
+            parent_step(self)
+        for bucket in buckets:
+            others = [p for other in buckets if other is not bucket for p in other.params]
+            with _without_gradients(others), self._numbers_of_radam(bucket):
+                parent_step(self)
+        return loss
+
+    def _buckets(self) -> list[Bucket]:
+        """Parameters that have a gradient, by their step count: the scalars belong to a count."""
+        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        counts: list[Any] = [self.state.get(p, {}).get("step", 0) for p in params]
+        on_device = [count for count in counts if isinstance(count, Tensor) and count.device.type != "cpu"]
+        if on_device:  # waits for the device once, not for each
+            read = iter(torch.stack([count.reshape(()).float() for count in on_device]).tolist())
+            counts = [next(read) if isinstance(c, Tensor) and c.device.type != "cpu" else c for c in counts]
+        buckets: dict[tuple[int, bool], list[Tensor]] = {}
+        for p, count in zip(params, counts, strict=True):
+            buckets.setdefault((int(count) + 1, p.dtype == torch.float64), []).append(p)
+        return [Bucket(*key, params) for key, params in buckets.items()]
+
+    @contextmanager
+    def _numbers_of_radam(self, bucket: Bucket) -> Iterator[None]:
+        """The three numbers of one step, in every group; what was there comes back, the same objects."""
+        saved = [{key: group[key] for key in NUMBERS} for group in self.param_groups]
+        try:
+            for group in self.param_groups:
+                group.update(self._numbers(group, bucket))
+            if self.kernel.forgets and self._ends_start_up(bucket):
+                for p in bucket.params:
+                    for key in self.kernel.forgets:
+                        self.state[p].pop(key, None)
+            yield
+        finally:
+            for group, values in zip(self.param_groups, saved, strict=True):
+                group.update(values)
+
+    def _numbers(self, group: dict[str, Any], bucket: Bucket) -> dict[str, Any]:
+        scalars = step_scalars(
+            bucket.step,
+            Hyperparameters(
+                lr=group["lr"],
+                betas=tuple(group["betas"]),
+                eps=float(group["eps"]),
+                weight_decay=float(group["weight_decay"]),
+                decay="decoupled" if self._decoupled(group) else "l2",
+                degenerated_to_sgd=self.degenerated_to_sgd,
+                optimized_update=self.optimized_update,
+            ),
+        )
+        numbers = scalars.adamw(eps_on=self.kernel.eps_on, k=2.0**100 if bucket.double else 2.0**40)._asdict()
+        if self.kernel.tensors:
+            numbers.update({key: torch.tensor(numbers[key], dtype=torch.float32) for key in ("eps", "weight_decay")})
+        return numbers
+
+    def _ends_start_up(self, bucket: Bucket) -> bool:
+        beta2 = self.param_groups[0]["betas"][1]
+        waited = bucket.step > 1 and rectification(bucket.step - 1, beta2) is None
+        return waited and rectification(bucket.step, beta2) is not None
+
+    def _decoupled(self, group: dict[str, Any]) -> bool:
+        """False for an L2 decay, by the flags of torch, DeepSpeed and torchao; bitsandbytes' are all decoupled."""
+        by_optimizer = getattr(self, "adam_w_mode", getattr(self, "is_adamw", True))
+        return bool(group.get("decoupled_weight_decay", by_optimizer))
+
+    def _parent(self) -> type[Optimizer]:
+        mro = type(self).__mro__
+        return mro[mro.index(RectifiedMixin) + 1]
+
+    def _check(self, group: dict[str, Any]) -> None:
+        missing = [key for key in ("lr", "betas", "eps", "weight_decay") if key not in group]
+        parent = f"{self._parent().__module__}.{self._parent().__name__}"
+        if missing:
+            raise ValueError(
+                f"RAdam sets lr, eps and weight_decay for each step and reads betas, but groups of {parent} have no "
+                f"{' and no '.join(missing)}; rectify a class that has, or add an option of that name to it"
+            )
+        check_options({"foreach": None, "differentiable": False, "capturable": False, **group}, None)
+        for key in ("correct_bias", "bias_correction"):
+            if not group.get(key, True):
+                raise ValueError(f"RAdam needs the bias correction that {key}=False takes out of {parent}; leave it on")
+        for key in ("capturable", "differentiable"):
+            if group.get(key):
+                raise ValueError(f"{key} does not work with {parent} under other numbers each step; use hf_radam.RAdam")
+        halves = [p for p in group["params"] if p.dtype == torch.float16]
+        if halves and parent.startswith("torch.optim") and not group.get("fused"):
+            raise ValueError(
+                f"float16 parameters overflow the start-up of {parent} unless it is fused; pass fused=True, or use "
+                "hf_radam.RAdam"
+            )
+
+
+class Bucket(NamedTuple):
+    """Parameters whose next step has one number; a float64 kernel takes a larger K."""
+
+    step: int
+    double: bool
+    params: list[Tensor]
+
+
+def _new(parent: type[Optimizer], attributes: dict[str, Any]) -> Any:
+    cls = rectified(parent, eps_on=attributes["kernel"].eps_on)
+    return cls.__new__(cls)
+
+
+@contextmanager
+def _without_gradients(params: list[Tensor]) -> Iterator[None]:
+    grads = [p.grad for p in params]
+    try:
+        for p in params:
+            p.grad = None
+        yield
+    finally:
+        for p, grad in zip(params, grads, strict=True):
+            p.grad = grad
+
+
+# Names of state that only one library has; torch's and DeepSpeed's own look alike.
+_SIGNS = {
+    "state1": "bitsandbytes",
+    "__bnb_optimizer_quant_state__": "bitsandbytes",
+    "projector": "galore_torch",
+    "kahan_comp": "optimi",
+}
+
+
+def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
+    """The library whose optimizer wrote a state dict: "bitsandbytes", "torchao", "torch" ...; None for an empty one.
+
+    Example:
+        >>> library_of_state(torch.optim.AdamW([torch.zeros(1)]).state_dict()) is None
+        True
+    """
+    states = [state for state in state_dict.get("state", {}).values() if isinstance(state, Mapping)]
+    found = {_SIGNS[key] for state in states for key in state if key in _SIGNS}
+    if any(_is_quantized(value) for state in states for value in state.values()):
+        found.add("torchao")
+    if found:
+        return " and ".join(sorted(found))
+    return "torch" if any("exp_avg" in state for state in states) else None
+
+
+def library_of_class(cls: type) -> str | None:
+    """As `library_of_state` tells it, for an optimizer class of which it can be told."""
+    packages = {base.__module__.partition(".")[0] for base in cls.__mro__}
+    if packages & {"galore_torch", "apollo_torch"}:  # what they keep depends on the group
+        return None
+    return next((name for name in ("bitsandbytes", "torchao", "torch") if name in packages), None)
+
+
+def _has_large_state(state_dict: Mapping[str, Any], quantized_from: int = 4096) -> bool:
+    sizes = [state["exp_avg"].numel() for state in state_dict["state"].values() if "exp_avg" in state]
+    return any(size >= quantized_from and size % 256 == 0 for size in sizes)
+
+
+def _is_quantized(value: Any) -> bool:
+    return type(getattr(value, "_local_tensor", value)).__module__.startswith("torchao")

@@ -1,0 +1,301 @@
+"""RAdam from the AdamW of any library: the same step as class RAdam's, as exactly as the library's own AdamW."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from cases import FLAGS, Gradients, advance, flat, largest_difference, parameters, train
+from kernels import KERNELS, TORCH, kernels
+from torch import Tensor
+
+from hf_radam import RAdam
+from hf_radam.rectified import Kernel, RectifiedMixin, rectified
+
+SHAPES = ((64, 64), (128, 32), (7,))  # the first two are large enough for state in 8 bits
+OPTIONS: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1}
+# Libraries that round to float32 differ by some roundings in the last place.
+SLACK = 1.1
+
+
+def make(name: str) -> Callable[..., Any]:
+    kernel = KERNELS[name]
+    return lambda params, **options: rectified(kernel.load())(params, **{**kernel.options, **options})
+
+
+def distances(make: Callable[..., Any], dtype: torch.dtype, reference: dict[int, Tensor] | None = None) -> Any:
+    """How far parameters have moved after 5, 6 and 60 steps; with a reference, the distance relative to that."""
+    params = parameters(dtype, SHAPES)
+    start, optimizer, gradients = flat(params), make(params, **OPTIONS), Gradients()
+    moved = {}
+    for until, steps in ((5, 5), (6, 1), (60, 54)):
+        moved[until] = advance(optimizer, params, steps, gradients) - start
+    if reference is None:
+        return moved
+    return [((moved[t] - reference[t]).norm() / reference[t].norm()).item() for t in moved]
+
+
+@functools.cache
+def _references() -> tuple[dict[int, Tensor], dict[int, Tensor], list[float]]:
+    radam = distances(functools.partial(torch.optim.RAdam, decoupled_weight_decay=True), torch.float64)
+    adamw = distances(torch.optim.AdamW, torch.float64)
+    return radam, adamw, distances(RAdam, torch.float32, radam)
+
+
+@pytest.mark.parametrize("name", kernels())
+def test_step_is_as_near_to_radam_as_the_librarys_adamw_is_to_adamw(name: str) -> None:
+    radam, adamw, rounding = _references()
+    plain = distances(lambda params, **options: KERNELS[name].load()(params, **KERNELS[name].options, **options),
+                      torch.float32, adamw)  # fmt: skip
+    ours = distances(make(name), torch.float32, radam)
+    limits = [SLACK * max(pair) for pair in zip(plain, rounding, strict=True)]
+    assert all(a <= b for a, b in zip(ours, limits, strict=True)), (ours, limits)
+
+
+@pytest.mark.parametrize("flags", [name for name in FLAGS if name != "absolute"])
+@pytest.mark.parametrize("name", TORCH)
+def test_options_mean_what_they_mean_in_class_radam(name: str, flags: str) -> None:
+    options = dict(FLAGS[flags])
+    expected = train(RAdam, params := parameters(), **options)
+    decoupled = options.pop("decoupled_weight_decay", True)
+    cls = rectified(torch.optim.AdamW if decoupled else torch.optim.Adam)
+    found = train(cls, parameters(), **KERNELS[name].options, **{"weight_decay": 0.0, **options})
+    assert largest_difference(found, expected) < 1e-12
+    assert len(params) > 1
+
+
+@pytest.mark.parametrize("name", kernels())
+def test_each_step_count_gets_its_own_scalars(name: str) -> None:
+    """One parameter unfrozen at step 7, one without gradients for steps 3 to 9."""
+
+    def run(make: Callable[..., Any], dtype: torch.dtype) -> Tensor:
+        params = parameters(dtype, ((8, 4), (6,), (5,)))
+        # No decay, which GaLore and APOLLO take after the step instead of before it.
+        optimizer, gradients = make(params, lr=1e-2, weight_decay=0.0), Gradients()
+        for step in range(1, 16):
+            gradients.set(params)
+            params[1].grad = params[1].grad if step >= 7 else None
+            params[2].grad = None if 3 <= step <= 9 else params[2].grad
+            before = [p.grad for p in params]
+            optimizer.step()
+            assert [p.grad is grad for p, grad in zip(params, before, strict=True)] == [True] * 3
+        return flat(params)
+
+    double = KERNELS[name].target.startswith("torch.")
+    dtype, tolerance = (torch.float64, 1e-12) if double else (torch.float32, 1e-6)
+    assert largest_difference(run(make(name), dtype), run(RAdam, dtype)) < tolerance
+
+
+@pytest.mark.parametrize("name", kernels())
+def test_a_rate_of_zero_moves_no_weight(name: str) -> None:
+    params = parameters(torch.float32)
+    before = flat(params)
+    assert torch.equal(train(make(name), params, steps=8, lr=0.0, weight_decay=0.1), before)
+
+
+@pytest.mark.parametrize("name", kernels())
+def test_groups_and_state_are_the_parents(name: str) -> None:
+    params = [parameters(torch.float32), parameters(torch.float32)]
+    plain = KERNELS[name].load()(params[0], **KERNELS[name].options, **OPTIONS)
+    ours = make(name)(params[1], **OPTIONS)
+    rates = [group["lr"] for group in ours.param_groups]
+    for optimizer, of_one in zip((plain, ours), params, strict=True):
+        advance(optimizer, of_one, 7, Gradients())
+    assert [group["lr"] is lr for group, lr in zip(ours.param_groups, rates, strict=True)] == [True]
+    groups = [{k: v for k, v in o.param_groups[0].items() if k != "params"} for o in (plain, ours)]
+    assert groups[0] == groups[1]
+    assert [set(state) for state in plain.state.values()] == [set(state) for state in ours.state.values()]
+
+
+@pytest.mark.parametrize("saved_after", [3, 8])
+@pytest.mark.parametrize("name", kernels())
+def test_resume_is_bitwise(name: str, saved_after: int) -> None:
+    gradients, params = Gradients(), parameters(torch.float32, SHAPES)
+    optimizer = make(name)(params, **OPTIONS)
+    advance(optimizer, params, saved_after, gradients)
+    torch.save({"params": params, "optimizer": optimizer.state_dict()}, file := io.BytesIO())
+    file.seek(0)
+    saved = torch.load(file, weights_only=KERNELS[name].weights_only)
+    later = copy.deepcopy(gradients.generator.get_state())
+    expected = advance(optimizer, params, 5, gradients)
+
+    gradients.generator.set_state(later)
+    resumed = make(name)(saved["params"], **OPTIONS)
+    resumed.load_state_dict(saved["optimizer"])
+    assert torch.equal(advance(resumed, saved["params"], 5, gradients), expected)
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_schedulers_hooks_and_closures_see_one_step(scheduled: bool) -> None:
+    torch.optim.AdamW(parameters())  # from here on torch's own step runs the hooks as well
+    params, calls = parameters(), []
+    optimizer = rectified(torch.optim.AdamW)(params, lr=1e-2)
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step) if scheduled else None
+    params[1].grad = torch.ones_like(params[1])
+    optimizer.step()
+    Gradients().set(params)
+    assert optimizer.step(lambda: calls.append("loss") or 3.0) == 3.0
+    assert calls == ["before", "after", "before", "loss", "after"]
+    if scheduler is not None:
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == (5e-3 if scheduled else 1e-2)
+
+
+def test_numbers_come_back_when_the_step_raises() -> None:
+    class Breaks(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> None:
+            assert self.param_groups[0]["lr"] != 1e-2
+            raise RuntimeError("broken")
+
+    params = parameters()
+    optimizer = rectified(Breaks)(params, lr=1e-2, eps=1e-6, weight_decay=0.1)
+    Gradients().set(params)
+    params[0].requires_grad_(False).grad = None
+    grads = [p.grad for p in params]
+    with pytest.raises(RuntimeError, match="broken"):
+        optimizer.step()
+    assert [optimizer.param_groups[0][key] for key in ("lr", "eps", "weight_decay")] == [1e-2, 1e-6, 0.1]
+    assert [p.grad is grad for p, grad in zip(params, grads, strict=True)] == [True] * len(params)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+def test_copies_step_alike(again: Callable[[Any], Any]) -> None:
+    params = parameters()
+    optimizer = rectified(torch.optim.AdamW, degenerated_to_sgd=False, optimized_update=False)(params, lr=1e-2, eps=1.0)
+    advance(optimizer, params, 3, Gradients())
+    other = again(optimizer)
+    of_other = other.param_groups[0]["params"]
+    assert torch.equal(advance(optimizer, params, 5, Gradients()), advance(other, of_other, 5, Gradients()))
+
+
+def test_plain_adamw_goes_on_as_radam_at_its_count() -> None:
+    params, gradients = parameters(), Gradients()
+    plain = torch.optim.AdamW(params, lr=1e-2)
+    advance(plain, params, 10, gradients)
+    others = [p.detach().clone().requires_grad_() for p in params]
+    ours, radam = rectified(torch.optim.AdamW)(params, lr=1e-2), RAdam(others, lr=1e-2)
+    for optimizer in (ours, radam):
+        optimizer.load_state_dict(copy.deepcopy(plain.state_dict()))
+    assert largest_difference(advance(ours, params, 5, Gradients(2)), advance(radam, others, 5, Gradients(2))) < 1e-12
+
+
+def test_an_adamw_of_ones_own_is_rectified_by_the_place_of_its_eps() -> None:
+    class Mine(torch.optim.Optimizer):
+        """Adds eps to sqrt(v), and counts from an int."""
+
+        def __init__(self, params: Any, lr: float = 1e-3) -> None:
+            super().__init__(params, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-3, "weight_decay": 0.1})
+
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:
+            for group in self.param_groups:
+                (beta1, beta2), lr = group["betas"], group["lr"]
+                for p in group["params"]:
+                    state = self.state[p]
+                    if not state:
+                        state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+                    state["step"] += 1
+                    state["m"].lerp_(p.grad, 1 - beta1)
+                    state["v"].lerp_(p.grad**2, 1 - beta2)
+                    size = lr * (1 - beta2 ** state["step"]) ** 0.5 / (1 - beta1 ** state["step"])
+                    p.mul_(1 - lr * group["weight_decay"]).sub_(size * state["m"] / (state["v"].sqrt() + group["eps"]))
+
+    class MyRAdam(RectifiedMixin, Mine):
+        kernel = Kernel(eps_on="sqrt(v)")
+
+    expected = train(RAdam, parameters(), eps=1e-3, weight_decay=0.1)
+    for cls in (rectified(Mine, eps_on="sqrt(v)"), MyRAdam):
+        assert largest_difference(train(cls, parameters()), expected) < 1e-12
+
+
+@pytest.mark.parametrize("name", kernels("galore"))
+def test_low_rank_steps_in_start_up_are_sgd(name: str) -> None:
+    """In a full basis the projection and its way back cancel, as long as the step is linear."""
+
+    def run(make: Callable[..., Any], **low_rank: Any) -> Tensor:
+        params = parameters(torch.float32, ((8, 4),))
+        return advance(make([{"params": params, **low_rank}], lr=1e-2), params, 5, Gradients())
+
+    low_rank = {"rank": 4, "update_proj_gap": 200, "scale": 1.0, "proj_type": "std"}
+    assert largest_difference(run(make(name), **low_rank), run(RAdam)) < 1e-6
+
+
+@pytest.mark.parametrize("name", kernels("apollo"))
+def test_growth_limiter_forgets_start_up(name: str) -> None:
+    """APOLLO limits a step by the norm of the last one before lr, which in start-up is 2**-40 of what it should be."""
+
+    def run(disable_nl: bool) -> Tensor:
+        params = parameters(torch.float32, ((8, 4),))
+        low_rank = {"rank": 2, "update_proj_gap": 200, "scale": 1.0, "proj_type": "std"}
+        group = {"params": params, "proj": "random", "scale_type": "channel", **low_rank}
+        return advance(make(name)([group], lr=1e-2, disable_nl=disable_nl), params, 6, Gradients())
+
+    assert torch.equal(run(disable_nl=False), run(disable_nl=True))
+
+
+BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "no class": (lambda: rectified(torch.nn.Linear), TypeError, "takes a class of optimizers"),  # pyright: ignore
+    "twice": (lambda: rectified(rectified(torch.optim.AdamW)), TypeError, "is rectified already"),
+    "no betas": (lambda: rectified(torch.optim.SGD)(parameters()), ValueError, "have no betas and no eps"),
+    "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), warmup=3), TypeError, "warmup"),
+    "captured": (lambda: rectified(torch.optim.AdamW)(parameters(), capturable=True), ValueError, "use hf_radam.RAdam"),
+    "half": (
+        lambda: rectified(torch.optim.AdamW)(parameters(torch.float16)),
+        ValueError,
+        "float16 parameters overflow .* pass fused=True",
+    ),
+    "beta2": (lambda: rectified(torch.optim.AdamW)(parameters(), betas=(0.9, 0.6)), UserWarning, "stays momentum SGD"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_with_the_remedy(name: str) -> None:
+    call, error, message = BAD[name]
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("written_by", "read_by"),
+    [
+        pytest.param(written_by, read_by, marks=[*a.marks, *b.marks])
+        for a in kernels("torch fused", "bitsandbytes 8", "torchao 8")
+        for b in kernels("torch fused", "bitsandbytes 8", "torchao 8")
+        for written_by, read_by in [(a.values[0], b.values[0])]
+        if written_by != read_by
+    ],
+)
+def test_state_of_another_library_is_refused(written_by: str, read_by: str) -> None:
+    params = parameters(torch.float32, SHAPES)
+    writer, reader = (make(name)(params, **OPTIONS) for name in (written_by, read_by))
+    advance(writer, params, 1, Gradients())
+    names = [name.split()[0] for name in (written_by, read_by)]
+    with pytest.raises(ValueError, match="state of {}, .* that of {}; ".format(*names)):
+        reader.load_state_dict(writer.state_dict())
+
+
+@pytest.mark.parametrize("name", kernels("bitsandbytes 8"))
+def test_transformers_recognises_the_class_of_bitsandbytes(name: str) -> None:
+    assert str(rectified(KERNELS[name].load())) == "<class 'bitsandbytes.optim.adamw.RAdam'>"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", kernels("torchao 8"))
+def test_nothing_recompiles_after_the_first_step(name: str) -> None:
+    params, gradients = parameters(torch.float32, SHAPES), Gradients()
+    optimizer = make(name)(params, **OPTIONS)
+    advance(optimizer, params, 1, gradients)
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+    for _ in range(8):
+        advance(optimizer, params, 1, gradients)
+        scheduler.step()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
