@@ -151,7 +151,7 @@ def test_schedulers_hooks_and_closures_see_one_step(scheduled: bool) -> None:
 
 def test_numbers_come_back_when_the_step_raises() -> None:
     class Breaks(torch.optim.AdamW):
-        def step(self, closure: Any = None) -> None:
+        def step(self, closure: Any = None) -> Any:
             assert self.param_groups[0]["lr"] != 1e-2
             raise RuntimeError("broken")
 
@@ -245,7 +245,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no class": (lambda: rectified(torch.nn.Linear), TypeError, "takes a class of optimizers"),  # pyright: ignore
     "twice": (lambda: rectified(rectified(torch.optim.AdamW)), TypeError, "is rectified already"),
     "no betas": (lambda: rectified(torch.optim.SGD)(parameters()), ValueError, "have no betas and no eps"),
-    "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), warmup=3), TypeError, "warmup"),
+    "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), **{"warmup": 3}), TypeError, "warmup"),
     "captured": (lambda: rectified(torch.optim.AdamW)(parameters(), capturable=True), ValueError, "use hf_radam.RAdam"),
     "half": (
         lambda: rectified(torch.optim.AdamW)(parameters(torch.float16)),
