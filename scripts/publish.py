@@ -1,63 +1,21 @@
-"""Put a comparison on the Hub: its card, figures and records, and the weights of its best run.
-
-    python scripts/publish.py runs/grammar --repo_id me/radam-vs-adam --dry_run
-    python scripts/publish.py runs/grammar --repo_id me/radam-vs-adam --recipe radam --private
-    python scripts/publish.py runs/grammar --repo_id me/radam-records --repo_type dataset --yes
-
-What is to be uploaded is first written to RUNS_DIR/hub/, searched for tokens, names and paths, and listed. Killed and
-started again, the same command does what is missing.
-"""
+"""Put a comparison on the Hub: its card, figures and records, and the weights of its best run."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from hf_radam.experiments.schema import UserError
-from hf_radam.publishing.bundle import Choice, build, describe
-from hf_radam.publishing.failures import NetworkError
-from hf_radam.publishing.hub import Target, limit_waiting, look, publish
-from hf_radam.publishing.privacy import refuse_leaks
-
-TEMPLATE = Path(__file__).resolve().parents[1] / "hf_radam" / "publishing" / "template.md"
+from hf_radam.publishing.command import add_arguments, run
+from hf_radam.publishing.errors import NetworkError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code: 1 for the network's fault, 2 for the user's."""
-    options = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_arguments(parser)
     try:
-        target = Target(
-            repo_id=options.repo_id,
-            repo_type=options.repo_type,
-            private=options.private,
-            revision=options.revision,
-            create_pr=options.create_pr,
-            collection=options.collection,
-        )
-        choice = Choice(
-            repo_id=options.repo_id,
-            repo_type=options.repo_type,
-            recipe=options.recipe,
-            with_weights=not options.no_weights,
-            license=options.license,
-            base_model=options.base_model,
-        )
-        folder = options.output_dir or options.runs_dir / "hub" / options.repo_type
-        card = build(options.runs_dir, folder, choice, options.template.read_text(encoding="utf-8"))
-        refuse_leaks(folder, public=[options.repo_id, *options.allow])
-        print(f"{describe(folder)}\n\ncard: {card}\nto:   {options.repo_type} {options.repo_id}")
-        if options.dry_run or not (options.yes or sys.stdin.isatty()):
-            print("nothing was uploaded" + ("" if options.dry_run else "; give --yes to upload"))
-            return 0
-        limit_waiting(options.timeout)
-        plan = look(folder, target, options.commit_message)
-        if plan.deleted:
-            print("\n".join(["to be deleted there:", *(f"  {path}" for path in plan.deleted)]))
-        if not (options.yes or _agreed()):
-            print("nothing was uploaded")
-            return 0
-        done = publish(folder, target, options.commit_message, plan)
+        return run(parser.parse_args(argv))
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -67,45 +25,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    print(f"{done.pull_request or done.url} {'is up to date' if done.changed else 'held all of this already'}")
-    return 0
-
-
-def _agreed() -> bool:
-    try:
-        return input("upload? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:  # Ctrl-D
-        print()
-        return False
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Put a comparison on the Hub.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
-    add("runs_dir", type=Path, help="results folder of scripts/compare.py")
-    add("--repo_id", required=True, help="namespace/name on the Hub")
-    add("--repo_type", choices=("model", "dataset"), default="model", help="a model with weights, or the records")
-    add("--recipe", help="whose best run gives the weights; the best recipe's if not given")
-    add("--no_weights", action="store_true", help="a model repo without weights")
-    add("--license", default="apache-2.0", help="in the card's metadata")
-    add("--base_model", help="checkpoint that was fine-tuned, by its name on the Hub; records do not name local ones")
-    add("--private", action="store_true", help="make the repo private")
-    add("--revision", help="branch to commit to, made if missing; main if not given")
-    add("--create_pr", action="store_true", help="open a pull request instead of committing, or continue it")
-    add("--collection", help="slug, or title of one of yours, to put the repo in; made if missing")
-    add("--dry_run", action="store_true", help="write and list what would be uploaded, and ask the Hub nothing")
-    add("--yes", action="store_true", help="upload without asking; needed where there is no terminal")
-    add("--allow", nargs="+", default=[], metavar="TEXT", help="no leak, though it looks like a name or a path")
-    add(
-        "--timeout", type=float, default=60.0,
-        help="seconds without a sign of the Hub until a request fails; transfers by Xet have limits of their own",
-    )  # fmt: skip
-    add("--commit_message", default="Publish the comparison")
-    add("--output_dir", type=Path, help="what is to be uploaded; RUNS_DIR/hub/REPO_TYPE if not given")
-    add("--template", type=Path, default=TEMPLATE, help="of the card")
-    return parser
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.card import Figure, Page, render
+from hf_radam.publishing.folder import files_below, refuse_outside, replacing
 from hf_radam.publishing.pictures import darken, width
 from hf_radam.publishing.privacy import is_pickle
 from hf_radam.publishing.tables import as_csv, as_json_lines, tables
@@ -51,7 +52,7 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
 
     Args:
         folder: a results folder of `scripts/compare.py`.
-        output_dir: replaced as a whole.
+        output_dir: new, empty, or that of an earlier call, which is replaced as a whole.
         choice: what to publish.
         template: of the card; see `card.render`.
 
@@ -59,38 +60,37 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
         The path of the card, `output_dir/README.md`.
 
     Raises:
-        UserError: no results, no such recipe, no weights.
+        UserError: no results, no such recipe, no weights; links that lead out of the results folder; an `output_dir`
+            that holds anything else.
     """
+    _refuse_links(folder)
     results = Results.load(folder)
     weights = results.best_run(choice.recipe) if choice.repo_type == "model" and choice.with_weights else None
-    unfinished = output_dir.with_name(f".{output_dir.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    if weights is not None:
-        _copy_weights(folder / "runs" / weights.id / "model", unfinished)
-    table = write_report(folder, unfinished)
-    page = report_page(results, table, choice.repo_id.rpartition("/")[2])
-    table.unlink()  # the card holds it
-    page = replace(
-        page,
-        repo_id=choice.repo_id,
-        repo_type=choice.repo_type,
-        license=choice.license,
-        base_model=choice.base_model,
-        weights=weights,
-        figures=[_with_dark_variant(figure, unfinished) for figure in page.figures],
-    )
-    flat = tables(results.records)
-    if choice.repo_type == "dataset":
-        page = replace(page, data=flat)
-    for name, table in flat.items():
-        ending, write = (".jsonl", as_json_lines) if choice.repo_type == "dataset" else (".csv", as_csv)
-        write_whole(unfinished / "data" / f"{name}{ending}", write(table))
-    shutil.copyfile(folder / "comparison.json", unfinished / "comparison.json")
-    shutil.copytree(folder / "records", unfinished / "records", ignore=shutil.ignore_patterns(".*"))
-    write_card(results, unfinished, page, template)
-    shutil.rmtree(output_dir, ignore_errors=True)
-    unfinished.rename(output_dir)
+    with replacing(output_dir, folder) as unfinished:
+        if weights is not None:
+            _copy_weights(folder, weights.id, unfinished)
+        table = write_report(folder, unfinished)
+        page = report_page(results, table, choice.repo_id.rpartition("/")[2])
+        table.unlink()  # the card holds it
+        page = replace(
+            page,
+            repo_id=choice.repo_id,
+            repo_type=choice.repo_type,
+            license=choice.license,
+            base_model=choice.base_model,
+            weights=weights,
+            figures=[_with_dark_variant(figure, unfinished) for figure in page.figures],
+        )
+        flat = tables(results.records)
+        if choice.repo_type == "dataset":
+            page = replace(page, data=flat)
+        for name, table in flat.items():
+            ending, write = (".jsonl", as_json_lines) if choice.repo_type == "dataset" else (".csv", as_csv)
+            write_whole(unfinished / "data" / f"{name}{ending}", write(table))
+        write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
+        for record in results.records:
+            record.save(unfinished / "records" / f"{record.id}.json")
+        write_card(results, unfinished, page, template)
     return output_dir / "README.md"
 
 
@@ -111,7 +111,13 @@ def write_card(results: Results, output_dir: Path, page: Page, template: str) ->
     return path
 
 
-def _copy_weights(model: Path, target: Path) -> None:
+def _refuse_links(folder: Path) -> None:
+    for path in (folder / "comparison.json", folder / "records", *folder.glob("records/*.json")):
+        refuse_outside(path, folder)
+
+
+def _copy_weights(folder: Path, run: str, target: Path) -> None:
+    model = folder / "runs" / run / "model"
     files = sorted(path for path in model.glob("*") if path.is_file() and path.name not in _STAY_HOME)
     if not any(path.suffix == ".safetensors" for path in files):
         raise UserError(
@@ -126,6 +132,7 @@ def _copy_weights(model: Path, target: Path) -> None:
                 "there, or give --no_weights to publish without"
             )
     for path in files:
+        refuse_outside(path, folder)
         if is_pickle(path):
             raise UserError(f"nothing was uploaded: {path} is a pickle, which runs code when it is loaded; remove it")
         if path.name in ("config.json", "tokenizer_config.json"):
@@ -159,9 +166,9 @@ def _with_dark_variant(figure: Figure, folder: Path) -> Figure:
 
 def describe(folder: Path) -> str:
     """The tree of a folder with sizes, for people to look at before they upload it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = [f"{_size(path.stat().st_size):>10}  {path.relative_to(folder).as_posix()}" for path in files]
-    return "\n".join([*lines, f"{_size(sum(path.stat().st_size for path in files)):>10}  in {len(files)} files"])
+    sizes = {name: path.stat().st_size for name, path in files_below(folder).items()}
+    lines = [f"{_size(size):>10}  {name}" for name, size in sizes.items()]
+    return "\n".join([*lines, f"{_size(sum(sizes.values())):>10}  in {len(sizes)} files"])
 
 
 def _size(count: float) -> str:

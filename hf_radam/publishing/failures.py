@@ -12,13 +12,10 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Offl
 from huggingface_hub.utils import httpx
 
 from hf_radam.experiments.schema import UserError
+from hf_radam.publishing.errors import NetworkError
 from hf_radam.publishing.markdown import one_line
 
 _AGAIN = "the same command completes the job"
-
-
-class NetworkError(Exception):
-    """The network's or the Hub's fault; the message says what to do, scripts print it and exit with 1."""
 
 
 @contextmanager

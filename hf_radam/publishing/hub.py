@@ -18,6 +18,7 @@ from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.failures import explained
+from hf_radam.publishing.folder import MARK, files_below
 from hf_radam.publishing.markdown import one_line
 
 # What publications of ours consist of: what an earlier one has left in a repo is deleted. Other files are left alone.
@@ -159,6 +160,7 @@ def publish(folder: Path, target: Target, message: str, plan: Plan | None = None
             folder_path=folder,
             revision=target.revision,
             create_pr=target.create_pr,
+            ignore_patterns=[MARK],
             delete_patterns=[glob.escape(path) for path in plan.deleted] or None,
             commit_message=message,
         )
@@ -198,7 +200,7 @@ def _deleted(api: HfApi, folder: Path, target: Target) -> list[str]:
     except RevisionNotFoundError:
         revision = None  # the branch will begin where main is
         there = _files(api, target, revision)
-    here = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    here = files_below(folder)
     if "comparison.json" in there and _is_ours(api, target, revision):
         return sorted(path for path in there if path not in here and _OWNED.fullmatch(path))
     kept = _DEFAULT if there.keys() <= _DEFAULT else {".gitattributes"}

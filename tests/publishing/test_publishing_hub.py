@@ -20,8 +20,11 @@ from huggingface_hub.utils._http import default_client_factory
 from published import write_results
 
 from hf_radam.experiments.schema import UserError
+from hf_radam.publishing import bundle as bundle_module
 from hf_radam.publishing.bundle import Choice, build
-from hf_radam.publishing.failures import NetworkError, explained
+from hf_radam.publishing.errors import NetworkError
+from hf_radam.publishing.failures import explained
+from hf_radam.publishing.folder import files_below
 from hf_radam.publishing.hub import Target, limit_waiting, look, publish
 
 # The client's own upload without Xet calls httpx in an old way.
@@ -63,8 +66,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 def bytes_below(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and ".cache" not in path.parts)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return {name: path.read_bytes() for name, path in files_below(folder).items() if path.is_file()}
 
 
 def client(hub: HubServer, tmp_path: Path, **changes: str) -> dict[str, str]:
@@ -272,7 +274,7 @@ def test_failures_end_in_one_line(
 ) -> None:  # fmt: skip
     fault, flags, variables, code, said = FAILURES[name]
     if "--license" not in flags:  # the bundle is that of the other tests; it takes seconds to write
-        monkeypatch.setattr(sys.modules["publish"], "build", lambda *_: built / "README.md")
+        monkeypatch.setattr(bundle_module, "build", lambda *_: built / "README.md")
         flags = ["--output_dir", str(built), *flags]
     else:
         flags = ["--output_dir", str(tmp_path / "hub"), *flags]
@@ -301,7 +303,7 @@ def test_the_host_is_down(
 ) -> None:
     with HubServer(tmp_path) as gone:
         pass
-    monkeypatch.setattr(sys.modules["publish"], "build", lambda *_: built / "README.md")
+    monkeypatch.setattr(bundle_module, "build", lambda *_: built / "README.md")
     monkeypatch.setattr(constants, "ENDPOINT", gone.endpoint)
     monkeypatch.setenv("HF_TOKEN", gone.token)
     assert command("--yes", "--output_dir", str(built)) == 1
@@ -343,7 +345,7 @@ def test_on_a_terminal_it_asks(
     """After it has listed what will be deleted. The end of the input is a no."""
     publish(bundle, Target(repo_id=REPO), "first")
     (bundle / "figures" / "evaluation.svg").unlink()
-    monkeypatch.setattr(sys.modules["publish"], "build", lambda *_: bundle / "README.md")
+    monkeypatch.setattr(bundle_module, "build", lambda *_: bundle / "README.md")
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     for typed, history in (("", ["first"]), ("n\n", ["first"]), ("y\n", ["first", "Publish the comparison"])):
         answers = StringIO(typed)
