@@ -1,8 +1,9 @@
 # Everything runs in .venv, which each target makes if it is missing. PYTHON may name another interpreter.
 PYTHON ?= python3
+PYTHON_LOWEST ?= python3.10
 BIN := .venv/bin
 
-.PHONY: compare test test-gpu test-slow style readme cards
+.PHONY: compare test test-gpu test-slow test-lowest style readme cards
 
 compare: .venv/.installed
 	$(BIN)/python scripts/compare.py
@@ -20,6 +21,11 @@ test-slow: .venv/.installed
 	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation deepspeed
 	DS_ACCELERATOR=$${DS_ACCELERATOR:-cpu} $(BIN)/python -m pytest -m slow
 
+# The optimizer with the lower bounds of pyproject.toml, on the oldest Python, in an environment of its own. PyPI's build of
+# that torch brings CUDA along (3 GB).
+test-lowest: .venv-lowest/.installed
+	.venv-lowest/bin/python -m pytest tests/core
+
 style: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,4 +42,10 @@ readme cards: .venv/.installed
 		{ $(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+.venv-lowest/.installed: pyproject.toml
+	$(PYTHON_LOWEST) -m venv .venv-lowest
+	sed -n 's/^ *"\([A-Za-z_-]*\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml > .venv-lowest/bounds.txt
+	.venv-lowest/bin/pip install --quiet --constraint .venv-lowest/bounds.txt --editable . pytest pytest-xdist
 	touch $@
