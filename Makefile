@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTHON_LOWEST ?= python3.10
 BIN := .venv/bin
 
-.PHONY: compare test test-gpu test-slow test-lowest style readme cards
+.PHONY: compare test test-clients test-gpu test-slow test-lowest style readme cards
 
 compare: .venv/.installed
 	$(BIN)/python scripts/compare.py
@@ -14,6 +14,11 @@ test: .venv/.installed
 # On a machine with a CUDA GPU, which the other tests do not see.
 test-gpu: .venv/.installed
 	TEST_GPU=1 $(BIN)/python -m pytest tests/core/test_devices.py
+
+# TRL and Sentence Transformers, whose own dependencies are not needed here.
+test-clients: .venv/.installed
+	$(BIN)/pip install --quiet --no-deps 'trl==1.16.*' 'sentence-transformers==6.2.*'
+	$(BIN)/python -m pytest -m clients
 
 # Four processes, two-dimensional meshes, DeepSpeed (whose first run compiles for minutes).
 test-slow: .venv/.installed

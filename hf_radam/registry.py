@@ -30,6 +30,9 @@ class OptimizerSpec:
     """What users write after `--optim`."""
     target: type[Optimizer] | str
     """The class, or where it is imported from when it is built: "package.module:Class"."""
+    like: str = ""
+    """One of Transformers' names. Trainer then builds what it builds for that name, with the class exchanged for what
+    `target`, a function of the class, makes of it; `optim_args` goes to that function where it has such a keyword."""
     description: str = ""
     """One line for the table of `python -m hf_radam`."""
     defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -59,6 +62,9 @@ class OptimizerSpec:
 
     def options(self) -> dict[str, inspect.Parameter]:
         """The options that the class takes beside the parameters, with those that it passes on to its base class."""
+        if self.like:
+            _, *keywords = inspect.signature(self.load()).parameters.values()
+            return {option.name: option for option in keywords}
         found: dict[str, inspect.Parameter] = {}
         for cls in self.load().__mro__:
             _, _, *options = inspect.signature(
@@ -79,6 +85,8 @@ class OptimizerSpec:
         """
         known = self.options()
         for key, value in given.items():
+            if key not in known and self.like:
+                continue  # for Transformers to read
             if key not in known:
                 raise ValueError(unknown_name(f"option of optimizer {self.name!r}:", key, known))
             rule = _broken_rule(value, known[key])

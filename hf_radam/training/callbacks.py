@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
@@ -10,6 +11,9 @@ from transformers import TrainerCallback
 
 from hf_radam import rectification
 from hf_radam.optimizer import RAdam
+from hf_radam.training.advice import HALF, advise
+
+logger = logging.getLogger(__name__)
 
 
 def innermost(optimizer: Any) -> Any:
@@ -17,6 +21,11 @@ def innermost(optimizer: Any) -> Any:
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
     return optimizer
+
+
+def rectifies(optimizer: Any) -> bool:
+    """Whether it is a RAdam, ours or another's, whatever is wrapped around it."""
+    return isinstance(innermost(optimizer), (RAdam, torch.optim.RAdam))
 
 
 def rectification_progress(optimizer: Any) -> tuple[int, float] | None:
@@ -27,7 +36,7 @@ def rectification_progress(optimizer: Any) -> tuple[int, float] | None:
         True
     """
     optimizer = innermost(optimizer)
-    if isinstance(optimizer, (RAdam, torch.optim.RAdam)):
+    if rectifies(optimizer):
         for group in optimizer.param_groups:
             # ZeRO-3 keeps its groups empty between steps.
             of_group = [optimizer.state[p] for p in group["params"] if optimizer.state.get(p)]
@@ -61,6 +70,25 @@ class RectificationCallback(TrainerCallback):
             }
             logs.update(terms)
             state.log_history[-1].update(terms)
+
+
+class AdviceCallback(TrainerCallback):
+    """Says once, as a training begins, what share of Adam's learning rate an optimizer that rectifies will use."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **_: Any
+    ) -> None:
+        """Log it: as a warning below half."""
+        if self._said or not rectifies(optimizer) or not state.is_world_process_zero or state.max_steps < 1:
+            return
+        self._said = True
+        scheduler = getattr(lr_scheduler, "scheduler", lr_scheduler)  # Accelerate wraps it
+        of_groups = getattr(scheduler, "lr_lambdas", None) or ["constant"]
+        found = advise(state.max_steps, innermost(optimizer).param_groups[0]["betas"][1], of_groups[0])
+        logger.log(logging.WARNING if found.share < HALF else logging.INFO, found.text)
 
 
 class LostStateCallback(TrainerCallback):

@@ -13,8 +13,7 @@ import torch
 from transformers import Trainer
 
 from hf_radam import rectification
-from hf_radam.optimizer import RAdam
-from hf_radam.training.callbacks import innermost, rectification_progress
+from hf_radam.training.callbacks import innermost, rectification_progress, rectifies
 
 if TYPE_CHECKING:  # the mixin goes on top of any subclass of Trainer
     _Trainer = Trainer
@@ -35,6 +34,14 @@ class TrainerCardMixin(_Trainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """As in Transformers, with the optimizer, rectification and warmup that were used."""
         super().create_model_card(*args, **kwargs)
+        if self._says_more():
+            self._amend_card()
+
+    def _says_more(self) -> bool:
+        """Whether cards and pushes are ours to change; overridden."""
+        return True
+
+    def _amend_card(self) -> None:
         path = Path(str(self.args.output_dir)) / "README.md"
         if self.is_world_process_zero() and self.optimizer is not None and path.is_file():
             card = amend(path.read_text(encoding="utf-8"), describe_training(self), describe_schedule(self))
@@ -44,7 +51,7 @@ class TrainerCardMixin(_Trainer):
         """As in Transformers; from here on `training_args.bin`, a pickle, is kept out of every upload."""
         self._make_no_space()
         super().init_hf_repo(*args, **kwargs)
-        if self.is_world_process_zero():
+        if self.is_world_process_zero() and self._says_more():
             ignored = Path(str(self.args.output_dir)) / ".gitignore"
             lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.is_file() else []
             if _STAY_HOME not in lines:
@@ -58,7 +65,7 @@ class TrainerCardMixin(_Trainer):
 
     def _make_no_space(self) -> None:
         """Trackio would copy the logs of a pushed model to a public Space, unless a name or False is given."""
-        if getattr(self.args, "trackio_static_space_id", False) is None:
+        if getattr(self.args, "trackio_static_space_id", False) is None and self._says_more():
             self.args = copy.copy(self.args)
             self.args.trackio_static_space_id = False
 
@@ -66,17 +73,17 @@ class TrainerCardMixin(_Trainer):
 def describe_training(trainer: Trainer) -> list[tuple[str, str]]:
     """The optimizer of a Trainer, as it is now, and what it was used with; names and values for a card."""
     optimizer = innermost(trainer.optimizer)
-    lines = [("optimizer", describe_optimizer(optimizer))]
-    rectifies = isinstance(optimizer, (RAdam, torch.optim.RAdam))
-    if rectifies:
+    lines = [("optimizer", _optimizer_in_words(optimizer))]
+    is_radam = rectifies(optimizer)
+    if is_radam:
         lines.append(("rectification", _describe_rectification(optimizer)))
     steps = trainer.args.get_warmup_steps(max(trainer.state.max_steps, 0))
     if (scheduler := _passed_in(trainer)) is not None:
         lines.append(("warmup", f"of the scheduler that was passed in ({scheduler})"))
     elif not steps or trainer.args.lr_scheduler_type in _WITHOUT_WARMUP:
-        lines.append(("warmup", "none" + ", rectification takes its place" * rectifies))
+        lines.append(("warmup", "none" + ", rectification takes its place" * is_radam))
     else:
-        lines.append(("warmup", f"{steps} updates" + ", on top of rectification" * rectifies))
+        lines.append(("warmup", f"{steps} updates" + ", on top of rectification" * is_radam))
     clipping = trainer.args.max_grad_norm
     lines.append(("gradient clipping", f"norm {clipping:g}" if clipping else "none"))
     return [*lines, *([("mixed precision", "bf16")] if trainer.args.bf16 else [])]
@@ -103,25 +110,36 @@ def _passed_in(trainer: Trainer) -> str | None:
     return type(getattr(trainer.lr_scheduler, "scheduler", trainer.lr_scheduler)).__name__  # Accelerate wraps it
 
 
-def describe_optimizer(optimizer: torch.optim.Optimizer) -> str:
-    """Class and options of an optimizer; where parameter groups differ, all their values.
+def describe_optimizer(optimizer: Any) -> tuple[str, dict[str, list[Any]]]:
+    """Class and options of an optimizer: of each option the values of the parameter groups that differ, in order.
+
+    The learning rate is that before any schedule. Progress that some optimizers keep beside their options is left out.
 
     Example:
-        >>> describe_optimizer(RAdam(torch.nn.Linear(2, 1).parameters(), lr=0.1, betas=(0.9, 0.98))).split(", eps")[0]
-        'hf_radam.optimizer.RAdam with lr=0.1, betas=(0.9, 0.98)'
+        >>> from hf_radam import RAdam
+        >>> optimizer = RAdam(torch.nn.Linear(2, 1).parameters(), lr=0.1, betas=(0.9, 0.98))
+        >>> name, options = describe_optimizer(optimizer)
+        >>> name, options["betas"], options["degenerated_to_sgd"]
+        ('hf_radam.optimizer.RAdam', [(0.9, 0.98)], [True])
     """
+    optimizer = innermost(optimizer)
     groups = [{**group, "lr": group.get("initial_lr", group["lr"])} for group in optimizer.param_groups]
-    values = {key: [_plain(group.get(key)) for group in groups] for key in optimizer.defaults if key in groups[0]}
+    keys = [*optimizer.defaults, *(key for group in groups for key in group if key not in ("params", "initial_lr"))]
+    values = {key: [_plain(group[key]) for group in groups if key in group] for key in dict.fromkeys(keys)}
     flags = {key: [value] for key, value in vars(optimizer).items() if not key.startswith("_") and type(value) is bool}
-    # Some optimizers keep their progress beside their options.
     known = inspect.signature(type(optimizer)).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-    options = [
-        f"{key}={_distinct(of_groups)}"
+    options = {
+        key: [value for i, value in enumerate(of_groups) if value not in of_groups[:i]]
         for key, of_groups in {**values, **flags}.items()
-        if of_groups[0] is not None and (key in known or takes_any)
-    ]
-    return f"{type(optimizer).__module__}.{type(optimizer).__qualname__} with {', '.join(options)}"
+        if of_groups and (key in known or takes_any or key not in optimizer.defaults)
+    }
+    return f"{type(optimizer).__module__}.{type(optimizer).__qualname__}", options
+
+
+def _optimizer_in_words(optimizer: Any) -> str:
+    name, options = describe_optimizer(optimizer)
+    return f"{name} with " + ", ".join(f"{k}={_distinct(vs)}" for k, vs in options.items() if vs[0] is not None)
 
 
 def _describe_rectification(optimizer: torch.optim.Optimizer) -> str:

@@ -8,6 +8,7 @@ steps of RAdam's start-up, and gradient clipping, do.
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -20,24 +21,36 @@ if TYPE_CHECKING:
 else:
     _Trainer = object
 
+logger = logging.getLogger(__name__)
+
 
 class WholeBatchLossMixin(_Trainer):
     """Weighs the losses of a model that ignores `num_items_in_batch` by their share of the batch's labels.
+
+    It does so whatever the optimizer, so that two trainings which differ in the optimizer differ in nothing else, and
+    says so once in the log. `whole_batch_loss=False` leaves the loss as Transformers has it.
 
     Left as they are: a loss of the user's own (`compute_loss_func`, or a subclass with its own `compute_loss`), whose
     part the number of items is; CTC summed over the batch; what a model adds to its loss beside the labels (the
     auxiliary loss of a mixture of experts); and torch's DataParallel.
     """
 
+    whole_batch_loss: bool = True
     _ignores_num_items: bool | None = None
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """As in Trainer; the mean over the whole batch also where the model returns the mean over its part."""
         share = None
         count = kwargs.get("num_items_in_batch")
-        if isinstance(count, Tensor) and self._is_split() and self._is_trainers_loss() and self._is_ours():
+        if isinstance(count, Tensor) and self._is_split() and self._is_trainers_loss() and self._weighs_loss():
             if self._ignores_num_items is None:
                 self._ignores_num_items = self._probe(model, inputs, count)
+                if self._ignores_num_items and self.is_world_process_zero():
+                    logger.warning(
+                        "%s ignores num_items_in_batch: the loss of each part of a batch is weighed by its share of "
+                        "the labels, so that their sum is the mean over the batch (whole_batch_loss=False: it is not)",
+                        type(self.accelerator.unwrap_model(model)).__name__,
+                    )
             if self._ignores_num_items:
                 share = self._count(inputs) / count  # before Trainer takes the labels out of the inputs
         result = super().compute_loss(model, inputs, *args, **kwargs)
@@ -47,9 +60,8 @@ class WholeBatchLossMixin(_Trainer):
         loss = torch.where(share > 0, loss * share, 0.0)  # the mean over no labels is not a number
         return (loss, *result[1:]) if isinstance(result, tuple) else loss
 
-    def _is_ours(self) -> bool:
-        """Whether this training is ours to mend; overridden."""
-        return True
+    def _weighs_loss(self) -> bool:
+        return self.whole_batch_loss
 
     def _is_split(self) -> bool:
         split = self.accelerator.num_processes * self.args.gradient_accumulation_steps > 1

@@ -4,204 +4,127 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments
+from transformers.trainer import Trainer
+from transformers.trainer_seq2seq import Seq2SeqTrainer
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from hf_radam.optimizer import RAdam
-from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, parse_optim_args, unknown_name
-from hf_radam.training.callbacks import LostStateCallback, innermost
-from hf_radam.training.callbacks import RectificationCallback as RectificationCallback
+from hf_radam.registry import OptimizerSpec
+from hf_radam.training.arguments import RAdamArgumentsMixin as RAdamArgumentsMixin
+from hf_radam.training.arguments import RAdamSeq2SeqTrainingArguments as RAdamSeq2SeqTrainingArguments
+from hf_radam.training.arguments import RAdamTrainingArguments as RAdamTrainingArguments
+from hf_radam.training.arguments import find, name_of
+from hf_radam.training.callbacks import AdviceCallback, LostStateCallback, RectificationCallback, innermost, rectifies
 from hf_radam.training.card import TrainerCardMixin
 from hf_radam.training.loss_scale import WholeBatchLossMixin
+from hf_radam.training.optimizers import keep_in_deepspeed, options_of, registered_names
 
-if TYPE_CHECKING:  # the mixins go on top of any subclass of these two
+if TYPE_CHECKING:  # the mixins go on top of any subclass of Trainer
     _Trainer = Trainer
-    _Arguments = TrainingArguments
 else:
-    _Trainer = _Arguments = object
-
-_OPTIM_HELP = "The optimizer: a name of `python -m hf_radam`, or any of Transformers' own."
+    _Trainer = object
 
 
-def _name(optim: OptimizerNames | str) -> str:
-    return optim.value if isinstance(optim, OptimizerNames) else optim
+class _ClassAndOptions:
+    """`get_optimizer_cls_and_kwargs` that knows the registered names, static or not as the parent's is."""
+
+    def __get__(self, trainer: Any, owner: type) -> Any:
+        def get_optimizer_cls_and_kwargs(*args: Any, **kwargs: Any) -> Any:
+            with registered_names(None if trainer is None else trainer._optim_args):
+                of_parent = super(RegisteredOptimizers, owner if trainer is None else trainer)  # pyright: ignore[reportArgumentType]
+                return of_parent.get_optimizer_cls_and_kwargs(*args, **kwargs)
+
+        return get_optimizer_cls_and_kwargs
 
 
-def _find(name: str) -> OptimizerSpec | None:
-    """The registered optimizer of that name, or None for one of Transformers' own; refuse any other."""
-    if name in list_optimizers():
-        return get_optimizer(name)
-    vanilla = [member.value for member in OptimizerNames]
-    if name not in vanilla:
-        raise ValueError(unknown_name("optimizer", name, [*list_optimizers(), *vanilla]))
-    return None
+class RegisteredOptimizers(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
+    """What registered names do in a Trainer, wherever among its classes this one stands; see `RAdamTrainerMixin`.
 
-
-@dataclass
-class RAdamArgumentsMixin(_Arguments):
-    """Lets `optim` of any TrainingArguments subclass be a registered name, RAdam by default.
-
-    Put it before that class, and decorate the new class with `@dataclass`.
-
-    Raises:
-        ValueError: an unknown name, or `optim_args` that the optimizer does not take.
-
-    Example:
-        >>> @dataclass
-        ... class Arguments(RAdamArgumentsMixin, TrainingArguments):
-        ...     pass
-        >>> Arguments(output_dir="out", report_to="none").optim
-        'radam'
+    Here it says and changes nothing where `args.optim` is one of Transformers' own names.
     """
 
-    # Transformers' own type would have HfArgumentParser allow its own names only.
-    optim: str = field(default="radam", metadata={"help": _OPTIM_HELP})  # pyright: ignore[reportIncompatibleVariableOverride]
+    gives_advice: bool = True
+    """Whether the log says what share of Adam's learning rate the optimizer will use."""
+    _optim: str | None = None
+    _optim_args: Mapping[str, Any] = {}
+    _warned_of_warmup = False
 
-    def __post_init__(self) -> None:
-        # Transformers turns `optim` into a member of an enumeration that only has its own names.
-        spec = _find(_name(self.optim))
-        if spec is None:
-            return super().__post_init__()
-        spec.check_options(parse_optim_args(self.optim_args))
-        self.optim = OptimizerNames.ADAMW_TORCH
-        super().__post_init__()
-        self.optim = spec.name
-        return None
-
-    def set_optimizer(self, name: str | OptimizerNames = "radam", *args: Any, **kwargs: Any) -> Any:
-        """As in Transformers, with registered names as well."""
-        spec = _find(_name(name))
-        super().set_optimizer(OptimizerNames.ADAMW_TORCH if spec else name, *args, **kwargs)
-        if spec is not None:
-            spec.check_options(parse_optim_args(self.optim_args))
-            self.optim = spec.name
-        return self
-
-
-class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
-    """Builds the optimizer by name in any Trainer subclass; put it before that class.
-
-    The name is the keyword `optim`, or else `args.optim`. Registered optimizers get their learning rate, betas, eps and
-    weight decay (with Transformers' decay and no-decay groups) from the training arguments, then the registered
-    defaults, then `args.optim_args`, then the keyword `optim_args`, a mapping; the later wins. Any other name is left to
-    Transformers. A `create_optimizer` of the subclass itself (layer-wise learning rates, say) does not run for
-    registered names.
-
-    With a registered optimizer, the loss of a batch that is split over processes or accumulation steps is the mean over
-    the whole batch (see `hf_radam.training.loss_scale`), and DeepSpeed takes the optimizer as it is.
-
-    Raises:
-        ValueError: an unknown name, `optim` together with `optimizers` or `optimizer_cls_and_kwargs`, or a DeepSpeed
-            configuration that would put another optimizer in its place.
-
-    Example:
-        >>> class MyTrainer(RAdamTrainerMixin, Trainer):
-        ...     pass
-        >>> model = torch.nn.Linear(2, 1)
-        >>> trainer = MyTrainer(model, TrainingArguments("out", report_to="none", weight_decay=0.1), optim="radam")
-        >>> trainer.create_optimizer().__class__.__name__
-        'RAdam'
-    """
-
-    def __init__(
-        self, *args: Any, optim: str | None = None, optim_args: Mapping[str, Any] | None = None, **kwargs: Any
-    ) -> None:
-        spec = None if optim is None else _find(optim)
-        self._optim_args = dict(optim_args or {})
-        self._built: OptimizerSpec | None = None
-        self._warned_of_warmup = False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if optim is not None:
+        if self._optim is not None:
             if self.optimizer is not None or self.optimizer_cls_and_kwargs is not None:
                 raise ValueError(
-                    f"optim={optim!r} and optimizers or optimizer_cls_and_kwargs both choose the optimizer; drop one"
+                    f"optim={self._optim!r} and optimizers or optimizer_cls_and_kwargs both choose the optimizer; "
+                    "drop one"
                 )
             # In the arguments, where reports, cards and the rest of Trainer look for it; the caller's stay as they are.
             self.args = copy.copy(self.args)
-            self.args.optim = OptimizerNames(optim) if spec is None else optim
+            self.args.optim = self._optim if find(self._optim) else OptimizerNames(self._optim)
         # First, so that what the callback adds to the logs reaches the reports and the progress bar.
-        self.callback_handler.callbacks.insert(0, RectificationCallback())
-        self.callback_handler.callbacks.insert(1, LostStateCallback())
+        callbacks = [RectificationCallback()]
+        if self._says_more():
+            callbacks += [LostStateCallback(), *([AdviceCallback()] if self.gives_advice else [])]
+        self.callback_handler.callbacks[:0] = callbacks
         self._keep_in_deepspeed()
 
+    get_optimizer_cls_and_kwargs: Any = _ClassAndOptions()
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Build the optimizer, unless there is one; a `create_optimizer` of the parents' own makes its own groups."""
+        with self._by_name():
+            optimizer = super().create_optimizer(*args, **kwargs)
+        self._keep_in_deepspeed()  # a search over hyperparameters reads the configuration anew
+        return optimizer
+
+    @contextmanager
+    def _by_name(self) -> Iterator[None]:
+        """While the optimizer is built: registered names are known, and the weight decay is that of all the options."""
+        spec = self._registered()
+        if spec is None or self.optimizer is not None:
+            yield
+            return
+        given = self.args.weight_decay
+        if not spec.like:
+            self.args.weight_decay = options_of(spec, self.args, self._optim_args).get("weight_decay", given)
+        try:
+            with registered_names(self._optim_args):
+                yield
+        finally:
+            self.args.weight_decay = given
+
     def _registered(self) -> OptimizerSpec | None:
-        """What `args.optim` names, unless that is one of Transformers' own or the caller brought an optimizer."""
-        own = self.optimizer_cls_and_kwargs is not None or (self.optimizer is not None and self._built is None)
-        return None if own else _find(_name(self.args.optim))
+        """What `args.optim` names, unless that is one of Transformers' own or another optimizer is in its place."""
+        spec = None if self.optimizer_cls_and_kwargs is not None else find(self.args.optim)
+        if spec is None or self.optimizer is None:
+            return spec
+        optimizer: Any = innermost(self.optimizer)
+        return spec if (rectifies(optimizer) if spec.like else isinstance(optimizer, spec.load())) else None
 
     def _is_ours(self) -> bool:
         """Whether a registered optimizer trains, or RAdam that the caller has built."""
-        return self._registered() is not None or isinstance(innermost(self.optimizer), (RAdam, torch.optim.RAdam))
+        return self._registered() is not None or rectifies(self.optimizer)
+
+    def _says_more(self) -> bool:
+        return self._is_ours()
+
+    def _weighs_loss(self) -> bool:
+        return self.whole_batch_loss and self._says_more()
 
     def _keep_in_deepspeed(self) -> None:
         if self.is_deepspeed_enabled and self._is_ours():
             plugin: Any = self.accelerator.state.deepspeed_plugin
-            keep_in_deepspeed(_name(self.args.optim), plugin.hf_ds_config.config)
+            keep_in_deepspeed(name_of(self.args.optim), plugin.hf_ds_config.config)
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Build the optimizer, unless there is one; see the class."""
-        spec = self._registered()
-        if self.optimizer is not None or spec is None:
-            if self.optimizer is None:  # a search over hyperparameters may have changed the name
-                self._built = None
-            optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)
-            self._keep_in_deepspeed()
-            return optimizer
-        options = self._options(spec)
-        weight_decay = options.pop("weight_decay")
-        groups = self._parameter_groups(self.model if model is None else model, weight_decay)
-        self.optimizer, self._built = spec(groups, **options), spec
-        self._keep_in_deepspeed()  # a search over hyperparameters reads the configuration anew
-        return self.optimizer
-
-    def _options(self, spec: OptimizerSpec) -> dict[str, Any]:
-        of_arguments = {
-            "lr": self.args.learning_rate,
-            "betas": (self.args.adam_beta1, self.args.adam_beta2),
-            "eps": self.args.adam_epsilon,
-        }
-        known = spec.options()
-        options = {key: value for key, value in of_arguments.items() if key in known}
-        given = {**parse_optim_args(self.args.optim_args), **self._optim_args}
-        spec.check_options(given)
-        return {"weight_decay": self.args.weight_decay, **options, **spec.defaults, **given}
-
-    def _parameter_groups(self, model: Any, weight_decay: float) -> list[dict[str, Any]]:
-        """A group that decays and one that does not, each only if it has parameters.
-
-        Their number is part of the checkpoint format: it depends on the model alone, not on how it is sharded.
-        """
-        groups = self._groups_of_subclass(model)
-        if groups is None:
-            decaying = set(self.get_decay_parameter_names(model))
-            trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-            groups = [
-                {"params": [p for name, p in trainable if name in decaying], "weight_decay": weight_decay},
-                {"params": [p for name, p in trainable if name not in decaying], "weight_decay": 0.0},
-            ]
-        else:
-            groups = [{**group, "weight_decay": weight_decay if group["weight_decay"] else 0.0} for group in groups]
-        return [group for group in groups if group["params"]]
-
-    def _groups_of_subclass(self, model: Any) -> list[dict[str, Any]] | None:
-        """Groups of a Trainer that chooses its own: Sentence Transformers' also trains the parameters of its loss.
-
-        It says so in what it returns for an optimizer of Transformers.
-        """
-        args = copy.copy(self.args)
-        args.optim, args.optim_args, args.weight_decay = OptimizerNames.ADAMW_TORCH, None, 1.0
-        original, self.args = self.args, args
-        try:
-            _, options = self.get_optimizer_cls_and_kwargs(args, model)
-        finally:
-            self.args = original
-        return options.get("optimizer_dict")
+    def _hp_search_setup(self, trial: Any) -> None:
+        """As in Transformers, which turns the name of a trial into the type that the name had before."""
+        if trial is not None:
+            self.args.optim = name_of(self.args.optim)
+        super()._hp_search_setup(trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """As in Transformers; also for FSDP2 in fp16.
@@ -222,10 +145,11 @@ class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
         """As in Transformers; warns once where warmup steps meet an optimizer that brings its own."""
         warmup_steps = self.args.get_warmup_steps(num_training_steps)
         warms_up = bool(warmup_steps) and self.args.lr_scheduler_type != SchedulerType.CONSTANT
-        if self._built is not None and self._built.warmup_free and warms_up and not self._warned_of_warmup:
+        spec = self._registered()
+        if spec is not None and spec.warmup_free and warms_up and not self._warned_of_warmup:
             self._warned_of_warmup = True
             warnings.warn(
-                f"{warmup_steps} warmup steps together with {self._built.name!r}, which is meant to run without: its "
+                f"{warmup_steps} warmup steps together with {spec.name!r}, which is meant to run without: its "
                 "own start is slow already, and the learning rate is reduced twice; set warmup_steps=0",
                 UserWarning,
                 stacklevel=2,
@@ -233,43 +157,54 @@ class RAdamTrainerMixin(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
 
-def keep_in_deepspeed(name: str, config: dict[str, Any]) -> None:
-    """Have DeepSpeed use the optimizer that it is given.
+class RAdamTrainerMixin(RegisteredOptimizers):
+    """Builds the optimizer by name in any Trainer subclass; put it before that class.
+
+    The name is the keyword `optim`, or else `args.optim`. Registered optimizers get their learning rate, betas, eps and
+    weight decay from the training arguments, then the registered defaults, then `args.optim_args`, then the keyword
+    `optim_args`, a mapping; the later wins. Parameter groups are Transformers' (decay and no decay), or those that the
+    parent makes in a `create_optimizer` or `get_optimizer_cls_and_kwargs` of its own. Any other name is left to
+    Transformers. DeepSpeed takes a registered optimizer as it is.
 
     Args:
-        name: the optimizer's, for the error.
-        config: the DeepSpeed configuration; with optimizer offload Accelerate would replace any optimizer by
-            `DeepSpeedCPUAdam`, unless `zero_force_ds_cpu_optimizer` is false, which is filled in here.
+        optim: a registered name, or one of Transformers' own.
+        optim_args: options of a registered optimizer.
+        whole_batch_loss: whether the loss of a batch that is split over processes or accumulation steps is the mean
+            over the whole batch, whatever the optimizer (see `hf_radam.training.loss_scale`).
 
     Raises:
-        ValueError: the configuration asks for another optimizer.
+        ValueError: an unknown name, `optim` together with `optimizers` or `optimizer_cls_and_kwargs`, or a DeepSpeed
+            configuration that would put another optimizer in its place.
 
     Example:
-        >>> config = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
-        >>> keep_in_deepspeed("radam", config)
-        >>> config["zero_force_ds_cpu_optimizer"]
-        False
+        >>> class MyTrainer(RAdamTrainerMixin, Trainer):
+        ...     pass
+        >>> model = torch.nn.Linear(2, 1)
+        >>> args = RAdamTrainingArguments("out", report_to="none", weight_decay=0.1)
+        >>> MyTrainer(model, args, optim="radam").create_optimizer().__class__.__name__
+        'RAdam'
     """
-    if "optimizer" in config:
-        raise ValueError(
-            f"the DeepSpeed config has a section 'optimizer' ({config['optimizer'].get('type')}), and optim asks for "
-            f"{name!r}, which would never be built; delete that section, or pass optim='adamw_torch' to use it"
-        )
-    if config.setdefault("zero_force_ds_cpu_optimizer", False):
-        raise ValueError(
-            f"the DeepSpeed config sets zero_force_ds_cpu_optimizer, which replaces {name!r} by DeepSpeedCPUAdam; "
-            "delete that line or set it to false"
-        )
 
+    def __init__(
+        self,
+        *args: Any,
+        optim: str | None = None,
+        optim_args: Mapping[str, Any] | None = None,
+        whole_batch_loss: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if optim is not None:
+            find(optim)  # before the model is touched
+        self._optim, self._optim_args, self.whole_batch_loss = optim, dict(optim_args or {}), whole_batch_loss
+        super().__init__(*args, **kwargs)
 
-@dataclass
-class RAdamTrainingArguments(RAdamArgumentsMixin, TrainingArguments):
-    """TrainingArguments whose `optim` may be a registered name; RAdam by default."""
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Build the optimizer, unless there is one; see the class."""
+        with self._by_name():  # here as well: other classes may stand between this one and its parent
+            return super().create_optimizer(*args, **kwargs)
 
-
-@dataclass
-class RAdamSeq2SeqTrainingArguments(RAdamArgumentsMixin, Seq2SeqTrainingArguments):
-    """Seq2SeqTrainingArguments whose `optim` may be a registered name; RAdam by default."""
+    def _says_more(self) -> bool:
+        return True
 
 
 class RAdamTrainer(RAdamTrainerMixin, Trainer):

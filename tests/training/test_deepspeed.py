@@ -11,7 +11,7 @@ import pytest
 from launching import MODELS, Engine, accelerate, assert_follows, train
 from torch import Tensor
 
-from hf_radam.training.trainer import keep_in_deepspeed
+from hf_radam.training.optimizers import keep_in_deepspeed
 
 needs_deepspeed = pytest.mark.skipif(
     find_spec("deepspeed") is None, reason="needs `pip install deepspeed --no-build-isolation`; make test-slow does it"

@@ -134,7 +134,7 @@ def test_push_to_hub(tmp_path: Path) -> None:
     """Every checkpoint and the end are pushed: no pickle among it, the right card, and no Space for the logs."""
     tracker = "trackio" if find_spec("trackio") else "none"
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
         "from pathlib import Path; from test_publishing_trainer import tiny_trainer\n"
         "t = tiny_trainer(Path('mine'), push_to_hub=True, hub_model_id='me/tiny', save_steps=4, hub_always_push=True,\n"
         f"                 report_to='{tracker}')\n"
@@ -148,7 +148,7 @@ def test_push_to_hub(tmp_path: Path) -> None:
             HF_HUB_DISABLE_XET="1",
             TRACKIO_DIR=str(tmp_path / "trackio"),
         )
-        run([sys.executable, "-c", script, Path(__file__).parent], env=client, cwd=tmp_path)
+        run([sys.executable, "-c", script, *Path(__file__).parents[:2]], env=client, cwd=tmp_path)
         files = hub.files("me/tiny")
         assert {"README.md", "config.json", "model.safetensors"} <= set(files)
         assert not any(path.endswith(".bin") for path in files)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import torch
 from cases import Gradients, advance, parameters
 from transformers import (
+    Adafactor,
     BertConfig,
     BertForSequenceClassification,
     HfArgumentParser,
@@ -20,8 +23,10 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import HPSearchBackend
 
 from hf_radam import (
+    OptimizerSpec,
     RAdam,
     RAdamArgumentsMixin,
     RAdamSeq2SeqTrainer,
@@ -31,6 +36,7 @@ from hf_radam import (
     RAdamTrainingArguments,
     RectificationCallback,
     rectification,
+    registry,
 )
 
 STEPS = 12
@@ -384,3 +390,137 @@ def test_an_optimizer_without_moments_has_none_to_lose() -> None:
     saving = {"save_strategy": "steps", "save_steps": 3, "optim": "sgd"}
     RAdamTrainer(model(), arguments(**saving), train_dataset=Data()).train()
     RAdamTrainer(model(), arguments(**saving), train_dataset=Data()).train(resume_from_checkpoint="out/checkpoint-3")
+
+
+class Layerwise(Trainer):
+    """Groups of its own: one for each parameter, with a learning rate for each."""
+
+    asks = "self"
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        asked: Any = {"self": self, "its class": type(self), "Trainer": Trainer}[self.asks]
+        cls, options = asked.get_optimizer_cls_and_kwargs(self.args, self.model)
+        groups = [
+            {"params": [p], "lr": 1e-3 * 0.9**depth, "weight_decay": self.args.weight_decay}
+            for depth, (_, p) in enumerate(self.model.named_parameters())  # pyright: ignore[reportOptionalMemberAccess]
+        ]
+        self.optimizer = cls(groups, **options)
+        return self.optimizer
+
+
+class PassesOn(Trainer):
+    def create_optimizer(self, model: Any = None) -> Any:
+        return super().create_optimizer(model)
+
+
+@pytest.mark.parametrize("asks", ["self", "its class", "Trainer"])
+@pytest.mark.parametrize("name", ["radam_no_sgd", "adamw_torch"])
+def test_a_create_optimizer_of_ones_own_makes_the_groups(name: str, asks: str) -> None:
+    class Mine(RAdamTrainerMixin, Layerwise):
+        pass
+
+    Mine.asks = asks
+    before = vars(Trainer)["create_optimizer"], vars(Trainer)["get_optimizer_cls_and_kwargs"]
+    args = arguments(optim=name, adam_beta2=0.98)
+    optimizer: Any = Mine(model(), args, optim_args={"weight_decay": 0.5} if name != "adamw_torch" else None)
+    optimizer = optimizer.create_optimizer()
+    assert isinstance(optimizer, RAdam) == (name == "radam_no_sgd")
+    assert len(optimizer.param_groups) == len(list(model().parameters()))
+    assert [group["lr"] for group in optimizer.param_groups[:2]] == [1e-3, 1e-3 * 0.9]
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1 if name == "adamw_torch" else 0.5}
+    assert args.weight_decay == 0.1
+    assert before == (vars(Trainer)["create_optimizer"], vars(Trainer)["get_optimizer_cls_and_kwargs"])
+
+
+def test_a_create_optimizer_that_passes_on_has_the_usual_groups() -> None:
+    class Mine(RAdamTrainerMixin, PassesOn):
+        pass
+
+    network = model()
+    for name, p in network.named_parameters():
+        p.requires_grad_(name.endswith("bias"))
+    assert len(Mine(network, arguments()).create_optimizer().param_groups) == 1
+
+
+def test_class_and_options_are_public() -> None:
+    args = arguments(optim="radam_no_sgd", optim_args="eps=1e-6")
+    for asked in (RAdamTrainer, RAdamTrainer(model(), args)):
+        cls, options = asked.get_optimizer_cls_and_kwargs(args)
+        assert cls is RAdam
+        expected = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-6, "weight_decay": 0.1, "degenerated_to_sgd": False}
+        assert options == expected
+    args.optim = "adafactor"
+    assert RAdamTrainer.get_optimizer_cls_and_kwargs(args)[0].__name__ == "Adafactor"
+
+
+def test_a_name_of_transformers_with_another_class() -> None:
+    """What a registered name says with `like`: all is built as for that name, and the class exchanged."""
+
+    class Doubled(torch.optim.AdamW):
+        factor = 1.0
+
+    def doubled(cls: Any, *, factor: float = 2.0) -> Any:
+        assert cls is torch.optim.AdamW
+        return type("Doubled", (Doubled,), {"factor": factor})
+
+    spec = OptimizerSpec(name="doubled", target=doubled, like="adamw_torch")  # pyright: ignore[reportArgumentType]
+    registry._REGISTRY["doubled"] = spec
+    try:
+        args = arguments(optim="doubled", optim_args="factor=3.0", adam_beta2=0.95)
+        optimizer: Any = RAdamTrainer(model(), args).create_optimizer()
+    finally:
+        del registry._REGISTRY["doubled"]
+    assert (type(optimizer).__name__, optimizer.factor) == ("Doubled", 3.0)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+
+
+@pytest.mark.parametrize("start", ["adamw_torch", "radam"])
+def test_a_search_tries_every_kind_of_name(start: str) -> None:
+    """As Ray hands a trial to Trainer."""
+    trainer = RAdamTrainer(model_init=model, args=TrainingArguments(**options(max_steps=1)), train_dataset=Data())
+    trainer.args.optim = start if start == "radam" else trainer.args.optim
+    trainer.hp_search_backend = HPSearchBackend.RAY
+    for name, kind in (("radam", RAdam), ("adafactor", Adafactor), ("adam", torch.optim.AdamW)):
+        trainer._hp_search_setup({"optim": name, "learning_rate": 1e-2})
+        trainer.train()
+        assert type(unwrapped(trainer)) is kind
+        assert unwrapped(trainer).param_groups[0]["initial_lr"] == 1e-2
+
+
+@pytest.mark.parametrize("name", ["adamw_torch", "adam", "radam"])
+def test_the_loss_is_the_same_for_every_optimizer(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    changes: dict[str, Any] = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_steps": 2}
+
+    def losses(**keywords: Any) -> list[float]:
+        args = arguments(**changes, optim=name, learning_rate=0.0, dataloader_drop_last=True)
+        trainer = RAdamTrainer(Classifier(), args, train_dataset=EXAMPLES, **keywords)  # pyright: ignore[reportArgumentType]
+        trainer.train()
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    mean = losses()
+    assert [record.name for record in caplog.records if "num_items_in_batch" in record.message] == [
+        "hf_radam.training.loss_scale"
+    ]
+    assert losses(whole_batch_loss=False) == pytest.approx([4 * loss for loss in mean], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "text"),
+    [
+        ({}, logging.WARNING, "RAdam with beta2=0.999 uses 1% .*12 updates. Consider a higher learning rate"),
+        ({"adam_beta2": 0.9, "max_steps": 60}, logging.INFO, r"beta2=0.9 uses 63% of .* these 60 updates$"),
+        ({"adam_beta2": 0.9, "max_steps": 60, "lr_scheduler_type": "constant"}, logging.INFO, "uses 77% of"),
+        ({"optim": "adam"}, None, ""),
+    ],
+)
+def test_advice(changes: dict[str, Any], level: int | None, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "hf_radam")
+    trainer = RAdamTrainer(model(), arguments(**changes), train_dataset=Data())
+    for _ in range(2):
+        trainer.train()
+    said = [record for record in caplog.records if record.name == "hf_radam.training.callbacks"]
+    assert [record.levelno for record in said] == ([] if level is None else [level])
+    for record in said:
+        assert re.search(text, record.message), record.message

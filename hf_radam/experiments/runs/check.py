@@ -11,7 +11,7 @@ from accelerate import PartialState
 from huggingface_hub.errors import StrictDataclassError
 
 from hf_radam.experiments.comparison import Run
-from hf_radam.experiments.runs.run import build_trainer, describe_optimizer
+from hf_radam.experiments.runs.run import build_trainer, built_optimizer
 from hf_radam.experiments.runs.trainer import ComparisonTrainer
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
@@ -65,7 +65,7 @@ def _refuse_ignored_options(run: Run, trainer: ComparisonTrainer) -> None:
     """Transformers drops options that its own optimizers do not know; two arms would be the same without a word."""
     if run.recipe.optimizer in list_optimizers():
         return
-    built = json.loads(json.dumps(describe_optimizer(trainer)))
+    built = json.loads(json.dumps(built_optimizer(trainer)))
     given = json.loads(json.dumps(run.recipe.optim_args, default=dict))
     for key, value in given.items():
         if key not in built or built[key] != value:

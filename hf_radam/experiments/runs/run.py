@@ -27,7 +27,7 @@ from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
 from hf_radam.registry import get_optimizer, list_optimizers
-from hf_radam.training.callbacks import innermost
+from hf_radam.training.card import describe_optimizer
 from hf_radam.training.trainer import RAdamTrainingArguments
 
 # Columns of the record, and what Trainer's log calls them.
@@ -121,7 +121,7 @@ def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
         evaluations=evaluations,
         final=final,
         facts=task.facts,
-        optimizer=describe_optimizer(trainer),
+        optimizer=built_optimizer(trainer),
         seconds_per_step=statistics.median(curves["seconds"]),
         peak_memory=peak_memory(),
         environment=environment(processes),
@@ -272,13 +272,8 @@ def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str
     return {"step": list(rows), **{name: [row.get(prefix + name) for row in rows.values()] for name in present}}
 
 
-def describe_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:
-    """The optimizer that was built, with its plain options: its flags and those of its first group."""
-    optimizer = innermost(trainer.optimizer)
-    flags = {key: value for key, value in vars(optimizer).items() if not key.startswith("_")}
-    options = {**flags, **optimizer.param_groups[0]}
-    return {
-        "name": str(trainer.args.optim),
-        "class": f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
-        **{key: value for key, value in options.items() if isinstance(value, (bool, int, float, str, tuple))},
-    }
+def built_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:
+    """Name, class and plain options of the optimizer; of options that differ between groups, the first group's."""
+    name, options = describe_optimizer(trainer.optimizer)
+    plain = {key: values[0] for key, values in options.items() if isinstance(values[0], (bool, int, float, str, tuple))}
+    return {"name": str(trainer.args.optim), "class": name, **plain}

@@ -1,0 +1,111 @@
+"""What the start-up of RAdam costs a training, before it begins. Floats only, so that the command line is quick."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hf_radam.rectification import rectification
+
+HALF = 0.5
+# A smaller beta2 is advised where it reaches this share; the candidates are those that people train with.
+ENOUGH = 2 / 3
+BETA2S = (0.999, 0.995, 0.99, 0.98, 0.95, 0.9)
+# Updates that are computed, at most about: of a longer training every second, third, ... is.
+SAMPLE = 20_000
+
+# Share of the peak learning rate after `done`, a share of the training; named as in Transformers.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+    "constant": lambda done: 1.0,
+}
+
+
+class Advice(NamedTuple):
+    """What share of Adam's learning rate RAdam uses over a training, and what to do about it."""
+
+    share: float
+    beta2: float
+    max_steps: int
+    better: tuple[float, float] | None
+    """A smaller beta2 and its share, where one helps."""
+
+    @property
+    def text(self) -> str:
+        """A sentence or two."""
+        said = f"RAdam with beta2={self.beta2:g} uses {self.share:.0%} of the learning rate that Adam would use over "
+        said += f"these {self.max_steps:,} updates"
+        if self.better:
+            said += "; beta2={:g} would use {:.0%}".format(*self.better)
+        if self.share >= HALF:
+            return said
+        remedies = ["a higher learning rate", "more updates", "or an Adam with warmup instead of RAdam"]
+        return f"{said}. Consider {', '.join(['a smaller beta2'] * bool(self.better) + remedies)}"
+
+
+def advise(max_steps: int, beta2: float, schedule: str | Callable[[int], float] = "linear") -> Advice:
+    """What RAdam's start-up costs a training.
+
+    Adam's learning rate is summed over all updates, and so is RAdam's, which is r_t times Adam's and nothing in the
+    steps without r_t (those of SGD have another scale).
+
+    Args:
+        max_steps: updates, at least 1.
+        beta2: in [0, 1).
+        schedule: a name of `SCHEDULES`, or the factor of the learning rate for each update, counted from 0.
+
+    Raises:
+        ValueError: an argument outside of its range, or an unknown schedule.
+
+    Example:
+        >>> print(advise(250, 0.999).text.split(". ")[0])
+        RAdam with beta2=0.999 uses 18% of the learning rate that Adam would use over these 250 updates; beta2=0.98 would use 67%
+    """  # noqa: E501
+    if max_steps < 1:
+        raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+    if isinstance(schedule, str):
+        if schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {schedule!r}; valid are {', '.join(SCHEDULES)}")
+        of_share = SCHEDULES[schedule]
+        schedule = lambda update: of_share(update / max_steps)  # noqa: E731
+    share = share_of_adam(max_steps, beta2, schedule)
+    smaller = ((other, share_of_adam(max_steps, other, schedule)) for other in BETA2S if other < beta2)
+    better = next((found for found in smaller if found[1] >= ENOUGH), None) if share < ENOUGH else None
+    return Advice(share, beta2, max_steps, better)
+
+
+def share_of_adam(max_steps: int, beta2: float, factor: Callable[[int], float]) -> float:
+    """The sum of learning rate times r_t over that of the learning rate alone; 1 where the latter is 0."""
+    updates = range(0, max_steps, math.ceil(max_steps / SAMPLE))
+    rates = [factor(update) for update in updates]
+    used = sum(rate * (rectification(update + 1, beta2) or 0.0) for update, rate in zip(updates, rates, strict=True))
+    return used / sum(rates) if sum(rates) else 1.0
+
+
+def curve(max_steps: int, beta2: float, points: int = 60) -> list[tuple[int, float]]:
+    """Updates, evenly spaced, and r_t there (0 in start-up), for a plot.
+
+    Example:
+        >>> [(step, round(r, 2)) for step, r in curve(100, 0.99, points=3)]
+        [(1, 0.0), (50, 0.46), (100, 0.63)]
+    """
+    steps = sorted({max(1, round(max_steps * i / (points - 1))) for i in range(points)})
+    return [(step, rectification(step, beta2) or 0.0) for step in steps]
+
+
+def plot(max_steps: int, beta2: float, width: int = 60, height: int = 8) -> str:
+    """The curve of r_t as text, for a terminal.
+
+    Example:
+        >>> plot(100, 0.99, width=20, height=3).splitlines()[-1].split()
+        ['1', '100']
+    """
+    bars = [r for _, r in curve(max_steps, beta2, width)]
+    rows = [
+        f"{row / height:4.2f} " + "".join("█" if bar > (row - 0.5) / height else " " for bar in bars).rstrip()
+        for row in range(height, 0, -1)
+    ]
+    last = f"{max_steps:,}"
+    return "\n".join([*rows, " " * 5 + "1" + last.rjust(len(bars) - 1)])
