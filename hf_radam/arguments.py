@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -10,44 +12,71 @@ from torch import Tensor
 
 from hf_radam import rectification
 
+_EXCLUSIVE = (
+    ("foreach", "fused"),
+    ("differentiable", "foreach"),
+    ("differentiable", "fused"),
+    ("differentiable", "capturable"),
+    ("capturable", "fused"),
+)
 
-def check_options(options: dict[str, Any], fused: bool | None) -> None:
-    """Refuse options outside of their range, each with the rule, the value and the remedy; warn of a useless beta2.
+
+def check_options(options: Mapping[str, Any], fused: bool | None, *, running: bool = False) -> None:
+    """Refuse options outside of their range, each with the rule, the value and the remedy.
 
     Args:
-        options: a parameter group, complete but for its parameters.
+        options: a parameter group; its parameters are not looked at.
         fused: the optimizer's own flag.
+        running: before a step. A tensor lr on an accelerator is not read then, which would wait for it; and a schedule
+            may round to less than 0.
 
     Raises:
         ValueError: a value outside of its range, or options that exclude each other.
-        TypeError: what is no number.
+        TypeError: what is no number, or no bool.
     """
     lr, betas = options["lr"], options["betas"]
     if isinstance(lr, Tensor):
         if lr.numel() != 1:
             raise ValueError(f"a tensor lr must have 1 element, got {lr.numel()}; give each parameter group its own lr")
-        lr = lr.item()
+        lr = lr.item() if lr.is_cpu or not running else 0.0
     for name, value in (("lr", lr), ("eps", options["eps"]), ("weight_decay", options["weight_decay"])):
-        if not isinstance(value, Real):
+        if not isinstance(value, Real) or isinstance(value, bool):
             raise TypeError(f"{name} must be a number, got {value!r}")
-        if not 0 <= float(value) < float("inf"):
+        if not math.isfinite(value) or (value < 0 and not (running and name == "lr")):
             raise ValueError(f"{name} must be a number >= 0, got {value}; to ascend, use maximize=True")
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas must be two numbers in [0, 1), got {betas}; the default is (0.9, 0.999)")
+    two = isinstance(betas, tuple | list) and len(betas) == 2
+    if not (two and all(isinstance(beta, Real) and 0 <= beta < 1 for beta in betas)):
+        raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}; the default is (0.9, 0.999)")
+    for name in ("decoupled_weight_decay", "maximize", "capturable", "differentiable"):
+        _check_bool(name, options[name])
+    _check_bool("foreach", options["foreach"], or_none=True)
     ways = {**options, "fused": fused}
-    for one, other in (
-        ("foreach", "fused"),
-        ("differentiable", "foreach"),
-        ("differentiable", "fused"),
-        ("differentiable", "capturable"),
-        ("capturable", "fused"),
-    ):
+    for one, other in _EXCLUSIVE:
         if ways[one] and ways[other]:
             raise ValueError(f"{one} and {other} exclude each other; set one of them")
-    if rectification.rho_inf(betas[1]) <= rectification.RECTIFY_ABOVE:
+
+
+def check_flags(flags: Mapping[str, Any]) -> None:
+    """Refuse flags of the optimizer that are no bool; `fused` may be None.
+
+    Raises:
+        TypeError: with the flag and its value.
+    """
+    for name, value in flags.items():
+        _check_bool(name, value, or_none=name == "fused")
+
+
+def warn_of_no_rectification(beta2: float) -> None:
+    """Say that RAdam with this beta2 is no RAdam."""
+    if rectification.rho_inf(beta2) <= rectification.RECTIFY_ABOVE:
         warnings.warn(
-            f"with beta2 = {betas[1]} rho_t never exceeds {rectification.RECTIFY_ABOVE:g}: RAdam stays momentum SGD; "
+            f"with beta2 = {beta2} rho_t never exceeds {rectification.RECTIFY_ABOVE:g}: RAdam stays momentum SGD; "
             "take beta2 above 2/3 (the default is 0.999)",
             UserWarning,
             stacklevel=5,
         )
+
+
+def _check_bool(name: str, value: Any, *, or_none: bool = False) -> None:
+    if not (isinstance(value, bool) or (or_none and value is None)):
+        raise TypeError(f"{name} must be {'True, False or None' if or_none else 'True or False'}, got {value!r}")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from itertools import chain
+from operator import attrgetter
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from hf_radam import rectification
-from hf_radam.arguments import check_options
+from hf_radam.arguments import check_flags, check_options, warn_of_no_rectification
 from hf_radam.rectification import Hyperparameters
+from hf_radam.state import check_fit, check_loaded, fits, local, name_of
 from hf_radam.update import UPDATES, Bucket, Implementation, Update
 
 # Devices for which PyTorch ships a fused AdamW kernel.
@@ -22,13 +26,7 @@ FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 # Behaviour that torch.optim.RAdam does not know. It stays out of the parameter groups, whose keys are part of the
 # format of (sharded) checkpoints, so that checkpoints of the two classes interchange.
 _FLAGS = ("absolute_weight_decay", "degenerated_to_sgd", "optimized_update", "amsgrad", "fused")
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _not_compiled(function: _F) -> _F:
-    """Keep `torch.compile` out: it would gain nothing over the fused kernel, and recompile at every change of lr."""
-    return cast(_F, torch.compiler.disable(function))
+_is_cpu, _is_sparse = attrgetter("is_cpu"), attrgetter("is_sparse")
 
 
 class RAdam(Optimizer):
@@ -114,6 +112,8 @@ class RAdam(Optimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
             "differentiable": differentiable,
         }
+        check_flags({flag: getattr(self, flag) for flag in _FLAGS})
+        check_options(defaults, fused)
         super().__init__(params, defaults)
 
     @staticmethod
@@ -134,13 +134,16 @@ class RAdam(Optimizer):
             if param_group.get(flag, getattr(self, flag)) != getattr(self, flag):
                 raise ValueError(f"{flag} belongs to the optimizer, not to a group; pass it to the constructor")
         param_group = {key: value for key, value in param_group.items() if key not in _FLAGS}
-        check_options({**self.defaults, **param_group}, self.fused)
+        options = {**self.defaults, **param_group}
+        check_options(options, self.fused)
+        warn_of_no_rectification(options["betas"][1])
         super().add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), **{flag: getattr(self, flag) for flag in _FLAGS}}  # for pickle and deepcopy
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        check_loaded(state["state"], state["param_groups"])
         super().__setstate__(state)
         for group in self.param_groups:
             for key in ("amsgrad", "fused"):  # AdamW's: `fused` would have torch move the step counts to the GPU
@@ -152,7 +155,7 @@ class RAdam(Optimizer):
                 if not p_state:
                     continue
                 device = p.device if group["capturable"] else "cpu"
-                p_state["step"] = torch.as_tensor(p_state["step"], dtype=torch.float32).to(device)
+                p_state["step"] = torch.as_tensor(p_state["step"], dtype=torch.float32).reshape(()).to(device)
                 if not self.amsgrad and p_state.pop("max_exp_avg_sq", None) is not None:
                     warnings.warn(
                         "this state has the maxima of amsgrad=True, which are dropped; pass amsgrad=True to keep them",
@@ -171,7 +174,8 @@ class RAdam(Optimizer):
 
         Raises:
             TypeError: a sparse gradient.
-            ValueError: fused=True for a parameter that no kernel takes.
+            ValueError: a gradient or a state of another shape, dtype or device than its parameter; an option that
+                is out of its range; fused=True for a parameter that no kernel takes.
             RuntimeError: a CUDA graph is being captured without capturable=True.
 
             Nothing has been updated then.
@@ -183,7 +187,8 @@ class RAdam(Optimizer):
         self._update()
         return loss
 
-    @_not_compiled
+    # torch.compile would gain nothing over the fused kernel, and recompile at every change of lr.
+    @torch._disable_dynamo
     def _update(self) -> None:
         capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
         if capturing and not all(group["capturable"] for group in self.param_groups):
@@ -193,14 +198,17 @@ class RAdam(Optimizer):
             )
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             # All buckets first: an error must leave every parameter as it was.
-            buckets = [(group, bucket) for group in self.param_groups for bucket in self._buckets(group)]
+            buckets = [
+                (group, bucket) for i, group in enumerate(self.param_groups) for bucket in self._buckets(i, group)
+            ]
             updates = [UPDATES[self._implementation(group, bucket.params[0])] for group, bucket in buckets]
             for (group, bucket), update in zip(buckets, updates, strict=True):
                 self._update_bucket(group, bucket, update)
 
-    def _buckets(self, group: dict[str, Any]) -> list[Bucket]:
+    def _buckets(self, index: int, group: dict[str, Any]) -> list[Bucket]:
         """Gather what has a gradient, in buckets of one step count, dtype and device each."""
-        buckets: dict[Any, Bucket] = {}
+        check_options(group, self.fused, running=True)
+        params, grads, states = [], [], []
         for p in group["params"]:
             grad = p.grad
             if grad is None and not p.requires_grad:
@@ -209,37 +217,57 @@ class RAdam(Optimizer):
             state = self.state[p]
             if not state or (self.amsgrad and "max_exp_avg_sq" not in state):
                 self._init_state(p, group["capturable"])
-            if grad is None:
-                continue
-            if grad.is_sparse:
-                raise TypeError(
-                    f"RAdam takes dense gradients, but a parameter of shape {tuple(p.shape)} has a sparse one; build "
-                    "its embedding with sparse=False, or give it to torch.optim.SparseAdam"
-                )
-            # A step count on the device is not read: that would wait for the device.
-            step = state["step"]
-            if step.is_cpu != (p.is_cpu or not group["capturable"]):  # the option or all state has been moved since
-                step = state["step"] = step.to(p.device if group["capturable"] else "cpu")
-            key = (None if group["capturable"] else step.item(), p.dtype, p.device)
-            if key not in buckets:
-                buckets[key] = Bucket([], [], [], [], [], [])
-            bucket = buckets[key]
-            bucket.params.append(_local(p))
-            bucket.grads.append(_local(grad, of=p))
-            bucket.exp_avgs.append(_local(state["exp_avg"]))
-            bucket.exp_avg_sqs.append(_local(state["exp_avg_sq"]))
-            if self.amsgrad:
-                bucket.max_exp_avg_sqs.append(_local(state["max_exp_avg_sq"]))
-            bucket.steps.append(step)
-        return list(buckets.values())
+            if grad is not None:
+                params.append(p)
+                grads.append(grad)
+                states.append(state)
+        if not params:
+            return []
+        moments = [[state.get(key) for state in states] for key in self._moments()]
+        steps = [state.get("step") for state in states]
+        columns: list[Any] = [params, grads, *moments]
+        plain = {kind for column in (*columns, steps) for kind in set(map(type, column))} <= {Tensor, Parameter}
+        if any(map(_is_sparse, grads)) or not (plain or all(isinstance(t, Tensor) for t in chain(*moments, steps))):
+            self._refuse(index, group)
+        if not plain:
+            columns = [params, [local(grad, of=p) for p, grad in zip(params, grads, strict=True)], *moments]
+            columns = [list(map(local, column)) for column in columns]
+        if group["capturable"] or not all(map(_is_cpu, steps)):  # the option or all state may have been moved
+            for i, p in enumerate(columns[0]):
+                if steps[i].numel() != 1:
+                    self._refuse(index, group)
+                if steps[i].is_cpu != (p.is_cpu or not group["capturable"]):
+                    steps[i] = states[i]["step"] = steps[i].to(p.device if group["capturable"] else "cpu")
+        try:  # a step count on the device is not read: that would wait for the device
+            counts = [0.0] * len(steps) if group["capturable"] else list(map(Tensor.item, steps))
+        except RuntimeError:  # of a step that is no number
+            self._refuse(index, group)
+        buckets = Bucket(*columns[:4], columns[4] if self.amsgrad else [], steps).split(counts)
+        if not all(count >= 0 and float(count).is_integer() for count in set(counts)):
+            self._refuse(index, group)
+        if not all(fits(*filter(None, bucket[:5])) for bucket in buckets):
+            self._refuse(index, group)
+        return buckets
+
+    def _refuse(self, index: int, group: dict[str, Any]) -> NoReturn:
+        """Raise the error that says which parameter has a gradient or a state that does not fit."""
+        for position, p in enumerate(group["params"]):
+            grad = None if p.grad is None else p.grad if p.grad.is_sparse else local(p.grad, of=p)
+            state = {k: local(value) if isinstance(value, Tensor) else value for k, value in self.state[p].items()}
+            check_fit(name_of(group, index, position), local(p), grad, state, self._moments())
+        raise AssertionError("a gradient or a state does not fit, and nothing says why")
+
+    def _moments(self) -> list[str]:
+        return ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if self.amsgrad else [])]
 
     def _init_state(self, p: Tensor, capturable: bool) -> None:
         state = self.state[p]
-        if "step" not in state:
+        if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=p.device if capturable else "cpu")
-        for key in ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if self.amsgrad else [])):
-            if key not in state:
+            for key in ("exp_avg", "exp_avg_sq"):
                 state[key] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        if self.amsgrad:
+            state["max_exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
     def _update_bucket(self, group: dict[str, Any], bucket: Bucket, update: Update) -> None:
         step = bucket.steps[0]
@@ -280,29 +308,3 @@ class RAdam(Optimizer):
                 f"{p.device.type}; leave fused at None"
             )
         return "fused" if supported else "foreach"
-
-
-def _local(tensor: Tensor, of: Tensor | None = None) -> Tensor:
-    """This process's shard of a DTensor; any other tensor as it is.
-
-    The update is elementwise, so that shards need no communication, and tensors of unlike meshes can share a call. A
-    gradient (`of` a parameter) that is placed otherwise than its parameter is redistributed first.
-    """
-    if not hasattr(tensor, "device_mesh"):
-        if hasattr(of, "device_mesh"):
-            raise ValueError(
-                f"a parameter on {cast(Any, of).device_mesh} has a gradient that is no DTensor; make it one, with "
-                "distribute_tensor(grad, p.device_mesh, p.placements)"
-            )
-        return tensor
-    dtensor = cast(Any, tensor)
-    if of is not None:
-        mesh, placements = getattr(of, "device_mesh", None), getattr(of, "placements", None)
-        if dtensor.device_mesh != mesh:
-            raise ValueError(
-                f"a parameter on {mesh} has a gradient on {dtensor.device_mesh}; bring the gradient to the parameter's "
-                "mesh, with DTensor.from_local(grad.full_tensor(), mesh).redistribute(placements=p.placements)"
-            )
-        if dtensor.placements != placements:
-            dtensor = dtensor.redistribute(placements=placements)
-    return dtensor.to_local()

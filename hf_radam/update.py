@@ -8,7 +8,8 @@ numbers, which hold for all tensors of a bucket. `capturable` takes tensors on t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +32,16 @@ class Bucket(NamedTuple):
     def take(self, indices: list[int]) -> Bucket:
         """The bucket of the parameters at `indices`."""
         return Bucket(*([tensors[i] for i in indices] if tensors else [] for tensors in self))
+
+    def split(self, counts: list[float]) -> list[Bucket]:
+        """One bucket for each step count, dtype and device."""
+        dtypes, devices = list(map(attrgetter("dtype"), self.params)), list(map(attrgetter("device"), self.params))
+        if len(set(counts)) == len(set(dtypes)) == len(set(devices)) == 1:
+            return [self]
+        indices: dict[Any, list[int]] = {}
+        for i, key in enumerate(zip(counts, dtypes, devices, strict=True)):
+            indices.setdefault(key, []).append(i)
+        return [self.take(of_key) for of_key in indices.values()]
 
 
 def for_loop(bucket: Bucket, scalars: StepScalars) -> None:
@@ -142,7 +153,7 @@ def _split_by_layout(bucket: Bucket) -> tuple[Bucket, Bucket]:
     without an error. A gradient of another layout is copied; an odd parameter or state goes the other way.
     """
     tensors = [bucket.params, bucket.grads, bucket.exp_avgs, bucket.exp_avg_sqs, bucket.max_exp_avg_sqs]
-    if all(t.is_contiguous() for column in tensors for t in column):
+    if all(all(map(Tensor.is_contiguous, column)) for column in tensors):
         return bucket, bucket.take([])
     grads, fit, unfit = list(bucket.grads), [], []
     for i, p in enumerate(bucket.params):

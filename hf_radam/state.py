@@ -1,0 +1,158 @@
+"""Whether gradients and state fit their parameters: asked before every step, since kernels read memory unasked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, cast
+
+from torch import Tensor
+
+_shape, _dtype, _device, _is_cpu = (attrgetter(name) for name in ("shape", "dtype", "device", "is_cpu"))
+_RELOAD = "optimizer.load_state_dict(optimizer.state_dict()) brings state to the dtype and device of its parameter"
+
+
+def fits(params: Sequence[Tensor], *columns: Sequence[Tensor]) -> bool:
+    """Whether the tensors of each column have the shape, dtype and device of the parameters, which share the last two.
+
+    In columns, since this runs in every step: as few calls a tensor as can be.
+    """
+    shapes, dtype, device = list(map(_shape, params)), {params[0].dtype}, params[0].device
+    return all(
+        list(map(_shape, column)) == shapes
+        and set(map(_dtype, column)) == dtype
+        and (all(map(_is_cpu, column)) if device.type == "cpu" else set(map(_device, column)) == {device})
+        for column in columns
+    )
+
+
+def local(tensor: Tensor, of: Tensor | None = None) -> Tensor:
+    """This process's shard of a DTensor; any other tensor as it is.
+
+    The update is elementwise, so that shards need no communication, and tensors of unlike meshes can share a call. A
+    gradient (`of` a parameter) that is placed otherwise than its parameter is redistributed first.
+    """
+    if not hasattr(tensor, "device_mesh"):
+        if hasattr(of, "device_mesh"):
+            raise ValueError(
+                f"a parameter on {cast(Any, of).device_mesh} has a gradient that is no DTensor; make it one, with "
+                "distribute_tensor(grad, p.device_mesh, p.placements)"
+            )
+        return tensor
+    dtensor = cast(Any, tensor)
+    if of is not None:
+        mesh, placements = getattr(of, "device_mesh", None), getattr(of, "placements", None)
+        if dtensor.device_mesh != mesh:
+            raise ValueError(
+                f"a parameter on {mesh} has a gradient on {dtensor.device_mesh}; bring the gradient to the parameter's "
+                "mesh, with DTensor.from_local(grad.full_tensor(), mesh).redistribute(placements=p.placements)"
+            )
+        if dtensor.placements != placements:
+            dtensor = dtensor.redistribute(placements=placements)
+    return dtensor.to_local()
+
+
+def name_of(group: dict[str, Any], index: int, position: int) -> str:
+    """How to call a parameter in a message: by its name if the group has names, else by group and position."""
+    names = group.get("param_names")
+    named = isinstance(names, Sequence) and len(names) == len(group["params"])
+    return f"parameter {names[position]!r}" if named else f"parameter {position} of group {index}"
+
+
+def check_fit(name: str, p: Tensor, grad: Tensor | None, state: dict[str, Any], keys: Iterable[str]) -> None:
+    """Say what does not fit a parameter.
+
+    Args:
+        name: of the parameter.
+        p: the parameter.
+        grad: its gradient, if there is one.
+        state: its state; nothing in it is no state yet.
+        keys: what a state must have, beside the step.
+
+    Raises:
+        ValueError: what has another shape, dtype or device than the parameter, or is missing.
+        TypeError: a sparse gradient.
+    """
+    if grad is not None:
+        if grad.is_sparse:
+            raise TypeError(
+                f"RAdam takes dense gradients, but {name} of shape {tuple(p.shape)} has a sparse one; build its "
+                "embedding with sparse=False, or give it to torch.optim.SparseAdam"
+            )
+        _check_tensor(name, p, "gradient", grad, "call zero_grad() and backward() after changing a parameter")
+    if not state:
+        return
+    remedy = "drop the state (optimizer.state.pop(p)) after changing a parameter, or load that of the same model"
+    check_step(name, state)
+    for key in keys:
+        if not isinstance(state.get(key), Tensor):
+            raise ValueError(_lacks(name, state, key))
+        _check_tensor(name, p, key, state[key], remedy)
+
+
+def check_step(name: str, state: dict[str, Any]) -> None:
+    """Refuse a state whose step is no count.
+
+    Raises:
+        ValueError: no step, or one that is no whole number >= 0.
+    """
+    if "step" not in state:
+        raise ValueError(_lacks(name, state, "step"))
+    step = state["step"]
+    if isinstance(step, Tensor) and step.is_meta:
+        return
+    number = step.item() if isinstance(step, Tensor) and step.numel() == 1 else step
+    whole = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+    if not (whole and number >= 0 and number == int(number)):
+        raise ValueError(f"the step in the state of {name} must be a whole number >= 0, got {number!r}")
+
+
+def check_loaded(states: Mapping[Any, dict[str, Any]], groups: Sequence[dict[str, Any]]) -> None:
+    """Refuse state that cannot be that of its parameters, as far as shapes can be known.
+
+    Args:
+        states: state by parameter.
+        groups: the groups of the parameters.
+
+    Raises:
+        ValueError: a moment is missing or has another shape, or a step is no count.
+    """
+    for index, group in enumerate(groups):
+        for position, p in enumerate(group["params"]):
+            state = states.get(p)
+            if not state:
+                continue
+            name = name_of(group, index, position)
+            check_step(name, state)
+            for key in ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if "max_exp_avg_sq" in state else [])):
+                value = state.get(key)
+                if not isinstance(value, Tensor):
+                    raise ValueError(_lacks(name, state, key))
+                # Accelerate puts one number in the place of a parameter while it shards; a shard has its own shape.
+                known = p.shape != (1,) and hasattr(p, "device_mesh") == hasattr(value, "device_mesh")
+                if known and value.shape != p.shape:
+                    remedy = "build the model and the groups as at the save"
+                    raise ValueError(_unlike(f"{key} of {name}", value, p, remedy))
+
+
+def _check_tensor(name: str, p: Tensor, what: str, tensor: Tensor, remedy: str) -> None:
+    if tensor.shape != p.shape:
+        raise ValueError(_unlike(f"{what} of {name}", tensor, p, remedy))
+    if (tensor.dtype, tensor.device) != (p.dtype, p.device):
+        remedy = _RELOAD if what != "gradient" else remedy
+        raise ValueError(
+            f"{what} of {name} is {tensor.dtype} on {tensor.device}, but the parameter is {p.dtype} on {p.device}; "
+            f"{remedy}"
+        )
+
+
+def _unlike(what: str, tensor: Tensor, p: Tensor, remedy: str) -> str:
+    return f"{what} has the shape {tuple(tensor.shape)}, but the parameter has {tuple(p.shape)}; {remedy}"
+
+
+def _lacks(name: str, state: dict[str, Any], key: str) -> str:
+    return (
+        f"the state of {name} has no {key}, only {', '.join(map(str, state)) or 'nothing'}; load that of an Adam, "
+        "AdamW or RAdam"
+    )
