@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from hf_radam.registry import get_optimizer as get_optimizer
     from hf_radam.registry import list_optimizers as list_optimizers
     from hf_radam.registry import register_optimizer as register_optimizer
+    from hf_radam.training.arguments import RAdamArgumentsMixin as RAdamArgumentsMixin
     from hf_radam.training.callbacks import RectificationCallback as RectificationCallback
-    from hf_radam.training.trainer import RAdamArgumentsMixin as RAdamArgumentsMixin
+    from hf_radam.training.launch import enable as enable
+    from hf_radam.training.mixin import RAdamTrainerMixin as RAdamTrainerMixin
     from hf_radam.training.trainer import RAdamSeq2SeqTrainer as RAdamSeq2SeqTrainer
     from hf_radam.training.trainer import RAdamSeq2SeqTrainingArguments as RAdamSeq2SeqTrainingArguments
     from hf_radam.training.trainer import RAdamTrainer as RAdamTrainer
-    from hf_radam.training.trainer import RAdamTrainerMixin as RAdamTrainerMixin
     from hf_radam.training.trainer import RAdamTrainingArguments as RAdamTrainingArguments
 
 __version__ = "0.1.0"
@@ -29,13 +30,14 @@ _HOMES = {
     "get_optimizer": "registry",
     "list_optimizers": "registry",
     "register_optimizer": "registry",
-    "RAdamArgumentsMixin": "training.trainer",
+    "RAdamArgumentsMixin": "training.arguments",
     "RAdamSeq2SeqTrainer": "training.trainer",
     "RAdamSeq2SeqTrainingArguments": "training.trainer",
     "RAdamTrainer": "training.trainer",
-    "RAdamTrainerMixin": "training.trainer",
+    "RAdamTrainerMixin": "training.mixin",
     "RAdamTrainingArguments": "training.trainer",
     "RectificationCallback": "training.callbacks",
+    "enable": "training.launch",
     "load_optimizer": "checkpoints",
     "save_optimizer": "checkpoints",
     "Adam2k": "experiments.baselines",

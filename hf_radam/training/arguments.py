@@ -1,4 +1,4 @@
-"""Registered names as the `optim` of training arguments. Imports no Trainer: command lines are parsed before one is."""
+"""Registered names as the `optim` of training arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from transformers.training_args import OptimizerNames, TrainingArguments
-from transformers.training_args_seq2seq import Seq2SeqTrainingArguments
 
 from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, parse_optim_args, unknown_name
 
@@ -24,6 +23,12 @@ def name_of(optim: OptimizerNames | str) -> str:
     return optim.value if isinstance(optim, OptimizerNames) else optim
 
 
+def registered(optim: OptimizerNames | str) -> OptimizerSpec | None:
+    """The registered optimizer of that name, or None for any other name."""
+    name = name_of(optim)
+    return get_optimizer(name) if name in list_optimizers() else None
+
+
 def find(optim: OptimizerNames | str) -> OptimizerSpec | None:
     """The registered optimizer of that name, or None for one of Transformers' own.
 
@@ -34,13 +39,10 @@ def find(optim: OptimizerNames | str) -> OptimizerSpec | None:
         >>> find("radam").name, find("adafactor")
         ('radam', None)
     """
-    name = name_of(optim)
-    if name in list_optimizers():
-        return get_optimizer(name)
-    vanilla = [member.value for member in OptimizerNames]
-    if name not in vanilla:
-        raise ValueError(unknown_name("optimizer", name, [*list_optimizers(), *vanilla]))
-    return None
+    spec, vanilla = registered(optim), [member.value for member in OptimizerNames]
+    if spec is None and name_of(optim) not in vanilla:
+        raise ValueError(unknown_name("optimizer", name_of(optim), [*list_optimizers(), *vanilla]))
+    return spec
 
 
 def check_name(args: Any, of_transformers: Callable[[], None]) -> None:
@@ -92,13 +94,3 @@ class RAdamArgumentsMixin(_Arguments):
         """As in Transformers, with registered names as well."""
         parent = super().set_optimizer
         return set_name(self, name, lambda known: parent(known, *args, **kwargs))
-
-
-@dataclass
-class RAdamTrainingArguments(RAdamArgumentsMixin, TrainingArguments):
-    """TrainingArguments whose `optim` may be a registered name; RAdam by default."""
-
-
-@dataclass
-class RAdamSeq2SeqTrainingArguments(RAdamArgumentsMixin, Seq2SeqTrainingArguments):
-    """Seq2SeqTrainingArguments whose `optim` may be a registered name; RAdam by default."""

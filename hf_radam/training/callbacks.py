@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from hf_radam import rectification
 from hf_radam.optimizer import RAdam
+from hf_radam.rectified import RectifiedMixin
 from hf_radam.training.advice import HALF, advise
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ def innermost(optimizer: Any) -> Any:
 
 
 def rectifies(optimizer: Any) -> bool:
-    """Whether it is a RAdam, ours or another's, whatever is wrapped around it."""
-    return isinstance(innermost(optimizer), (RAdam, torch.optim.RAdam))
+    """Whether it is a RAdam, ours, PyTorch's or made of another AdamW, whatever is wrapped around it."""
+    return isinstance(innermost(optimizer), (RAdam, torch.optim.RAdam, RectifiedMixin))
 
 
 def rectification_progress(optimizer: Any) -> tuple[int, float] | None:

@@ -12,7 +12,7 @@ from transformers.trainer import Trainer
 from transformers.training_args import OptimizerNames
 
 from hf_radam.registry import OptimizerSpec, parse_optim_args
-from hf_radam.training.arguments import find
+from hf_radam.training.arguments import find, registered
 
 _CREATE = Trainer.create_optimizer
 _CLASS_AND_OPTIONS = Trainer.get_optimizer_cls_and_kwargs
@@ -64,7 +64,11 @@ def create_optimizer(trainer: Any, model: Any = None) -> Any:
     The rest, such as 32-bit embeddings beside an 8-bit optimizer, is Transformers' own.
     """
     of_model = () if model is None else (model,)
-    if trainer.optimizer is not None or trainer.optimizer_cls_and_kwargs is not None or not find(trainer.args.optim):
+    if (
+        trainer.optimizer is not None
+        or trainer.optimizer_cls_and_kwargs is not None
+        or not registered(trainer.args.optim)
+    ):
         return _CREATE(trainer, *of_model)
     model = trainer.model if model is None else model
     cls, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, model)

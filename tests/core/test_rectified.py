@@ -245,7 +245,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no class": (lambda: rectified(torch.nn.Linear), TypeError, "takes a class of optimizers"),  # pyright: ignore
     "twice": (lambda: rectified(rectified(torch.optim.AdamW)), TypeError, "is rectified already"),
     "no betas": (lambda: rectified(torch.optim.SGD)(parameters()), ValueError, "have no betas and no eps"),
-    "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), **{"warmup": 3}), TypeError, "warmup"),
+    "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), warmup=3), TypeError, "warmup"),
     "captured": (lambda: rectified(torch.optim.AdamW)(parameters(), capturable=True), ValueError, "use hf_radam.RAdam"),
     "half": (
         lambda: rectified(torch.optim.AdamW)(parameters(torch.float16)),
