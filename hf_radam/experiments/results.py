@@ -50,6 +50,8 @@ class Results:
         for record in records:  # ids become paths, and stand in Markdown as the names of recipes do
             if not re.fullmatch(r"[^\W_][\w .=+-]*", record.id):
                 raise UserError(f"{folder}: {record.id!r} is no id of a run; move its record out of the folder")
+            if record.metric not in METRICS:
+                raise UserError(f"{folder}: {record.id}: {unknown_name('metric', record.metric, METRICS)}")
         order += sorted({record.recipe for record in records} - set(order))
         records.sort(key=lambda record: (order.index(record.recipe), record.learning_rate, record.seed))
         results = cls(comparison=comparison, records=records, rows=summarise(records, target_loss))

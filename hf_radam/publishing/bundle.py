@@ -17,6 +17,7 @@ from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.card import Figure, Page, render
 from hf_radam.publishing.folder import files_below, refuse_outside, replacing
+from hf_radam.publishing.markdown import literal
 from hf_radam.publishing.pictures import darken, width
 from hf_radam.publishing.privacy import is_pickle
 from hf_radam.publishing.tables import as_csv, as_json_lines, tables
@@ -98,7 +99,9 @@ def report_page(results: Results, table: Path, title: str, comparison_path: str 
     """What a card shows of a report, the table.md of `write_report` with the figures beside it."""
     text = table.read_text(encoding="utf-8")
     images = re.findall(r"^!\[(.*)\]\((.*)\)$", text, re.MULTILINE)
-    body = re.sub(r"^!\[.*\]\(.*\)$", "", text.removeprefix(f"# {results.comparison['name']}"), flags=re.MULTILINE)
+    body = re.sub(
+        r"^!\[.*\]\(.*\)$", "", text.removeprefix(f"# {literal(results.comparison['name'])}"), flags=re.MULTILINE
+    )
     figures = [Figure(title=alt, light=path, width=width(table.parent / path)) for alt, path in images]
     return Page(title=title, report=body.strip(), figures=figures, comparison_path=comparison_path)
 

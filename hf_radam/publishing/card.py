@@ -113,7 +113,7 @@ def render(results: Results, page: Page, template: str) -> str:
 def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
     data = results.comparison["shared"]["data"]
     dataset = data.get("dataset_name") if reproduce.is_hub_id(data.get("dataset_name")) else None
-    task, _ = PIPELINES[results.comparison["shared"]["task"]]
+    task, _ = _pipeline(results)
     tags = [*TAGS, task]
     if page.repo_type == "dataset":
         return DatasetCardData(
@@ -140,9 +140,13 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
     )
 
 
+def _pipeline(results: Results) -> tuple[str, str]:
+    return PIPELINES.get(results.comparison["shared"]["task"], ("other", "AutoModel"))
+
+
 def _eval_results(results: Results, weights: Record | None) -> list[EvalResult]:
     """One result for each recipe and metric, at the recipe's best learning rate; that of the weights comes first."""
-    data, task = results.comparison["shared"]["data"], PIPELINES[results.comparison["shared"]["task"]][0]
+    data, (task, _) = results.comparison["shared"]["data"], _pipeline(results)
     dataset = data.get("dataset_name")
     local = reproduce.local_files(results).values()
     about = {
@@ -215,7 +219,7 @@ def _usage(results: Results, page: Page) -> str:
         return "\n".join(
             [*lines, *(f'{name} = load_dataset("{page.repo_id}", "{name}", split="train")' for name in page.data)]
         )
-    _, model_class = PIPELINES[results.comparison["shared"]["task"]]
+    _, model_class = _pipeline(results)
     return "\n".join(
         [
             f"from transformers import {model_class}, AutoTokenizer",

@@ -7,6 +7,9 @@ import json
 import re
 from typing import Any
 
+# An underscore means something at the edge of a word only; signs and "1." at the beginning of a line only.
+_SPECIAL = re.compile(r"[\\`*\[\]#|~$]|(?<![^\W_])_|_(?![^\W_])|^[-+=]|(?<=^\d)[.)](?!\S)|(?<=^\d\d)[.)](?!\S)")
+
 
 def one_line(text: str) -> str:
     """The text with each run of white space as one space."""
@@ -14,8 +17,13 @@ def one_line(text: str) -> str:
 
 
 def literal(text: Any) -> str:
-    """Text that Markdown and HTML take literally, on one line."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(one_line(str(text)), quote=False))
+    """Text that Markdown, HTML and formulas take literally, on one line; for anything that a record says."""
+    return _SPECIAL.sub(_escaped, html.escape(one_line(str(text)), quote=False))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    # A backslash before a bracket would begin a formula on the Hub, also where it is escaped.
+    return "&#92;" if match[0] == "\\" else f"\\{match[0]}"
 
 
 def code(value: Any) -> str:

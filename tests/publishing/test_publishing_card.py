@@ -330,7 +330,7 @@ def test_what_sets_a_recipe_apart_is_shown(tmp_path: Path) -> None:
         )
     card = render(Results.load(folder), Page(title="invented", report=""), TEMPLATE)
     assert "learning rates and updates, except for what sets a recipe apart." in card
-    assert "| adam\\_pre\\_ln | `adam` |  | none | model: `normalize_before: true` |" in card
+    assert "| adam_pre_ln | `adam` |  | none | model: `normalize_before: true` |" in card
     assert "| `adam` |  | linear, 5 updates | 44 updates, 1.1 times the learning rate |" in card  # ceil(0.1 * 44)
     assert "| radam | `radam` |  | none |  |" in card
     assert "The length of the linear warmup, 5 updates, was given" in card

@@ -13,6 +13,7 @@ from hf_radam.experiments.report import figures, statistics, table
 from hf_radam.experiments.report.statistics import BASELINE, RESAMPLES, SEEDS_FOR_SIGNIFICANCE
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
+from hf_radam.publishing.markdown import literal
 
 
 def write_report(folder: Path, output_dir: Path | None = None) -> Path:
@@ -59,7 +60,7 @@ def write_report(folder: Path, output_dir: Path | None = None) -> Path:
     notes = "\n".join(f"- {note}" for note in _notes(records))
     write_whole(output_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     path = output_dir / "table.md"
-    write_whole(path, "\n\n".join([f"# {name}", *tables, notes, "\n".join(images)]) + "\n")
+    write_whole(path, "\n\n".join([f"# {literal(name)}", *tables, notes, "\n".join(images)]) + "\n")
     return path
 
 
@@ -81,7 +82,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
             f"failed: {METRICS[first.metric].label} not better than that of always predicting the majority class, "
             f"{first.facts['majority_class']:.{METRICS[first.metric].digits}f}."
         )
-    notes += [f"{record.recipe}, seed {record.seed}: {note}" for record in records for note in record.notes]
+    notes += [f"{record.recipe}, seed {record.seed}: {literal(note)}" for record in records for note in record.notes]
     return notes + [f"{line}." for line in sorted({_environment(record.environment) for record in records})]
 
 
@@ -136,7 +137,7 @@ def _batch(record: Record) -> str:
 
 
 def _about_loss(record: Record) -> str:
-    text = f"eval loss: {record.loss_unit}, without label smoothing."
+    text = f"eval loss: {literal(record.loss_unit)}, without label smoothing."
     if "unigram_entropy" in record.facts:
         text += (
             " Always predicting the token frequencies of the training target costs about "
@@ -146,10 +147,10 @@ def _about_loss(record: Record) -> str:
 
 
 def _environment(environment: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{package} {version}" for package, version in environment["versions"].items() if version)
+    versions = ", ".join(f"{literal(name)} {literal(v)}" for name, v in environment["versions"].items() if v)
     return (
-        f"{environment['hardware']}, {environment['processes']} process(es) of {environment['threads']} thread(s); "
-        f"{versions}; commit {environment['commit']}"
+        f"{literal(environment['hardware'])}, {environment['processes']} process(es) of {environment['threads']} "
+        f"thread(s); {versions}; commit {literal(environment['commit'])}"
     )
 
 
