@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -15,12 +15,12 @@ from transformers.utils import logging
 
 from hf_radam.experiments.comparison import Comparison, Run
 from hf_radam.experiments.records import Record
+from hf_radam.experiments.results import check_folder, claim
 from hf_radam.experiments.runs.check import check
 from hf_radam.experiments.runs.run import train_and_record, training_arguments
 from hf_radam.experiments.runs.workers import in_parallel
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task, task_class
-from hf_radam.files import write_whole
 
 
 def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
@@ -48,17 +48,24 @@ def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
     runs = comparison.runs()
     records = {run.id: folder / "records" / f"{run.id}.json" for run in runs}
     finished = {id for id, path in records.items() if path.is_file()}
-    _check_folder(comparison, folder)
+    check_folder(folder, comparison)
     for run in runs:  # all of them now, so that a slip in the last recipe does not cost hours
         if run.id in finished:
             Record.load(records[run.id])
         else:
             training_arguments(run, folder / "runs" / run.id, state.num_processes)
     task = task_class(comparison.task)(comparison)
-    _check_text(folder, task.fingerprint)
+    check_folder(folder, comparison, task.fingerprint)
     state.wait_for_everyone()  # all processes have looked before one writes
-    if state.is_main_process:
-        _claim_folder(comparison, folder, task.fingerprint)
+    with claim(folder, comparison, task.fingerprint) if state.is_main_process else nullcontext():
+        _finish_all(runs, task, folder, parallel_runs)
+
+
+def _finish_all(runs: Sequence[Run], task: Task, folder: Path, parallel_runs: int) -> None:
+    """Do what is missing in a folder that this job has claimed."""
+    state = PartialState()
+    finished = {run.id for run in runs if (folder / "records" / f"{run.id}.json").is_file()}
+    state.wait_for_everyone()  # all processes have looked before one writes
     with state.main_process_first():
         task.prepare(cache_dir=folder)
     for run in {run.recipe.name: run for run in runs if run.id not in finished}.values():
@@ -115,61 +122,3 @@ def _finish_alone(folder: Path, run: Run) -> None:
 def _remove_checkpoints(folder: Path) -> None:
     for checkpoint in (*folder.glob("checkpoint-*"), *folder.glob("averages")):
         shutil.rmtree(checkpoint)
-
-
-def _check_folder(comparison: Comparison, folder: Path) -> None:
-    """Refuse a folder with results of something else, before any text is read."""
-    description = folder / "comparison.json"
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; give --output_dir a folder")
-    if not description.is_file():
-        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise UserError(f"{folder} holds other files and no comparison; give --output_dir an empty or new folder")
-        return
-    if not any((folder / "records").glob("*.json")):
-        return  # a job that stopped before its first result binds nobody
-    earlier = _read(description)
-    shared = comparison.shared()
-    recipes = {recipe.name: recipe.definition() for recipe in comparison.recipes}
-    known = {name: recipe for name, recipe in recipes.items() if name in earlier["recipes"]}
-    for now, before in (
-        (shared, earlier["shared"]),
-        (known, {name: earlier["recipes"][name] for name in known}),
-    ):
-        differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        if differing:
-            key = differing[0]
-            raise UserError(
-                f"{folder} holds results of another comparison: {key} was {before.get(key)!r} and is now "
-                f"{now.get(key)!r}; give --output_dir a new folder, or a changed recipe a new name"
-            )
-
-
-def _check_text(folder: Path, fingerprint: str) -> None:
-    """Refuse a folder with results on another text."""
-    if any((folder / "records").glob("*.json")) and _read(folder / "comparison.json")["data"] != fingerprint:
-        raise UserError(f"{folder} holds results on another text or checkpoint; give --output_dir a new folder")
-
-
-def _claim_folder(comparison: Comparison, folder: Path, fingerprint: str) -> None:
-    """Write down whose results the folder holds."""
-    description = folder / "comparison.json"
-    earlier = _read(description)["recipes"] if any((folder / "records").glob("*.json")) else {}
-    content = {
-        "name": comparison.name,
-        "shared": comparison.shared(),
-        "data": fingerprint,
-        "target_loss": comparison.target_loss,
-        "recipes": {**earlier, **{recipe.name: recipe.definition() for recipe in comparison.recipes}},
-    }
-    write_whole(description, json.dumps(content, indent=2) + "\n")
-
-
-def _read(description: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(description.read_text(encoding="utf-8"))
-        if {"name", "shared", "data", "target_loss", "recipes"} <= content.keys():
-            return content
-    except (OSError, ValueError, AttributeError):
-        pass
-    raise UserError(f"{description} is missing or damaged; give --output_dir a new folder")
