@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,9 +16,9 @@ from typing import Any
 import yaml
 
 from hf_radam.experiments.recipes import RECIPES, Recipe
-from hf_radam.experiments.schema import UserError, build, typed
+from hf_radam.experiments.schema import UserError, build, shown, typed, unknown
 from hf_radam.experiments.tasks import TASKS
-from hf_radam.registry import unknown_name
+from hf_radam.files import one_line
 
 # Set by the comparison itself, the same for every recipe.
 _RESERVED = frozenset({
@@ -79,7 +80,7 @@ class Comparison:
         from hf_radam.training.trainer import RAdamTrainingArguments  # slow to import, and not needed to read a record
 
         if self.task not in TASKS:
-            raise UserError(f"task: {unknown_name('value', self.task, TASKS)}")
+            raise unknown("value", self.task, TASKS, "task")
         if (self.batch_size is None) == (self.tokens_per_batch is None):
             raise UserError("give either batch_size or tokens_per_batch, the size of the batch of one update")
         for key in ("max_steps", "batch_size", "tokens_per_batch", "eval_steps", "gradient_accumulation_steps"):
@@ -96,7 +97,7 @@ class Comparison:
         for key in ("recipes", "learning_rates", "seeds"):
             values = [value.name if isinstance(value, Recipe) else value for value in getattr(self, key)]
             if not values or len(set(values)) < len(values):
-                raise UserError(f"{key} must be a list of at least one, all different, got {values}")
+                raise UserError(f"{key} must be a list of at least one, all different, got {shown(values)}")
         for seed in self.seeds:
             if not 0 <= seed < 2**32:
                 raise UserError(f"seeds must lie in [0, 2**32), got {seed}")
@@ -116,7 +117,7 @@ class Comparison:
             if key in _RESERVED:
                 raise UserError(f"training: {key!r} is set by the comparison itself; remove it")
             if key not in valid:
-                raise UserError(unknown_name("key in training:", str(key), sorted(valid)))
+                raise unknown("key in training:", key, sorted(valid))
             if valid[key] in (bool, int, float):  # Transformers checks these no earlier than it uses them
                 typed(value, valid[key], f"training: {key}")
 
@@ -171,8 +172,8 @@ class Comparison:
 def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
     """Of paths only the last part: results travel, and are told apart by a fingerprint of the text itself."""
     return {
-        key: Path(str(value)).name
-        if value and (key.endswith(("_prefix", "_file")) or Path(str(value)).is_dir())
+        key: Path(value).name
+        if isinstance(value, str) and value and (key.endswith(("_prefix", "_file")) or os.path.isdir(value))
         else value
         for key, value in options.items()
     }
@@ -209,12 +210,35 @@ class Run:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 3e-3 as text; people mean the number."""
+    """Reads 3e-3 as the number that people mean, which YAML 1.1 takes for text, and nothing that explodes."""
+
+    def get_single_data(self) -> Any:
+        """The content, unless its aliases make it huge or endless."""
+        node = self.get_single_node()
+        if node is None:
+            return None
+        values, depth = _extent(node, {})
+        if values > _MOST_VALUES or depth > _DEEPEST:
+            raise yaml.YAMLError(f"more than {_MOST_VALUES:,} values, or nested more than {_DEEPEST} deep")
+        return self.construct_document(node)
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
+_MOST_VALUES, _DEEPEST = 10_000, 20
+
+
+def _extent(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node has with all aliases written out, and how deep they are nested."""
+    if id(node) not in known:
+        known[id(node)] = (_MOST_VALUES + 1, 0)  # met again below: it contains itself
+        children = node.value if isinstance(node, yaml.SequenceNode) else []
+        if isinstance(node, yaml.MappingNode):
+            children = [child for pair in node.value for child in pair]
+        extents = [_extent(child, known) for child in children]
+        known[id(node)] = (1 + sum(e[0] for e in extents), 1 + max((e[1] for e in extents), default=0))
+    return known[id(node)]
 
 
 def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
@@ -233,8 +257,10 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
         raise UserError(f"no such comparison file: {path}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of dates and numbers that do not exist
+        raise UserError(f"{path} is not YAML of a comparison: {one_line(error)}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is not YAML of a comparison: nested too deep") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold a mapping with the keys of a comparison, got {type(content).__name__}")
     overrides = dict(overrides or {})
@@ -244,12 +270,12 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
         by_name = {recipe.name: recipe for recipe in recipes}
         for name in chosen:
             if name not in by_name and name not in RECIPES:
-                raise UserError(unknown_name("recipe", name, dict.fromkeys([*by_name, *RECIPES])))
+                raise unknown("recipe", name, dict.fromkeys([*by_name, *RECIPES]))
         recipes = [by_name.get(name) or read_recipe(name) for name in chosen]
     for key in ("data", "model", "training"):
         of_file = content.get(key) or {}
         if not isinstance(of_file, dict) or not all(isinstance(name, str) for name in of_file):
-            raise UserError(f"{path}: {key} must be a mapping, got {of_file!r}")
+            raise UserError(f"{path}: {key} must be a mapping, got {shown(of_file)}")
         content = {**content, key: {**of_file, **overrides.pop(key, {})}}
     content = {**content, **overrides, "recipes": recipes}
     return build(Comparison, content, where=str(path))
@@ -257,7 +283,7 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
 
 def _list(content: Mapping[str, Any], key: str, path: Path) -> list[Any]:
     if not isinstance(content.get(key), list):
-        raise UserError(f"{path}: {key} must be a list, got {content.get(key)!r}")
+        raise UserError(f"{path}: {key} must be a list, got {shown(content.get(key))}")
     return content[key]
 
 
@@ -269,15 +295,15 @@ def read_recipe(entry: Any) -> Recipe:
     """
     given = {"recipe": entry} if isinstance(entry, str) else dict(entry) if isinstance(entry, dict) else None
     if given is None:
-        raise UserError(f"a recipe must be a name or a mapping, got {entry!r}")
+        raise UserError(f"a recipe must be a name or a mapping, got {shown(entry)}")
     base_name = given.pop("recipe", None)
     if base_name is not None and (not isinstance(base_name, str) or base_name not in RECIPES):
-        raise UserError(unknown_name("recipe", str(base_name), RECIPES))
+        raise unknown("recipe", base_name, RECIPES)
     base = {f.name: getattr(RECIPES[base_name], f.name) for f in dataclasses.fields(Recipe)} if base_name else {}
-    recipe = build(Recipe, {**base, **given}, where=f"recipe {given.get('name', base_name)!r}")
+    recipe = build(Recipe, {**base, **given}, where=f"recipe {shown(given.get('name', base_name))}")
     if not re.fullmatch(r"[^\W_][\w .=+-]{0,63}", recipe.name):  # it becomes part of file names, tables and figures
         raise UserError(
-            f"recipe {recipe.name!r}: a name must have 1 to 64 letters, digits, spaces or _ . = + -, and begin with a "
+            f"recipe {shown(recipe.name)}: a name must have 1 to 64 letters, digits, spaces or _ . = + -, and begin with a "
             "letter or digit"
         )
     if (recipe.warmup == "linear") != (recipe.warmup_steps > 0):

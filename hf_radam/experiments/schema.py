@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hf_radam.registry import unknown_name
@@ -14,6 +15,27 @@ T = TypeVar("T")
 
 class UserError(Exception):
     """Bad input: the message says the rule, the value and the remedy; scripts print it and exit with 2."""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlevel = 3
+
+
+def shown(value: Any) -> str:
+    """A value as messages quote it: short, whatever it is.
+
+    Example:
+        >>> shown([[1, [2, [3]]]] * 9)
+        '[[1, [2, [...]]], [1, [2, [...]]], [1, [2, [...]]], [1, [2, [...]]], [1, [2, [...]]], [1, [2, [...]]], ...]'
+    """
+    return _SHORT.repr(value)
+
+
+def unknown(kind: str, value: Any, valid: Iterable[str], where: str = "") -> UserError:
+    """The error for a name that does not exist, or for something else in its place."""
+    name = value if isinstance(value, str) and len(value) <= _SHORT.maxstring else shown(value)
+    return UserError(f"{where}: " * bool(where) + unknown_name(kind, name, valid))
 
 
 def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
@@ -26,7 +48,7 @@ def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
     hints = get_type_hints(cls)
     for key in content:
         if key not in fields:
-            raise UserError(f"{where}: {unknown_name('key', str(key), fields)}")
+            raise unknown("key", key, fields, where)
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in content:
@@ -51,14 +73,14 @@ def typed(value: Any, hint: Any, where: str) -> Any:
         return typed(value, next(a for a in arguments if a is not type(None)), where)
     if origin is Literal:
         if value not in arguments:
-            raise UserError(f"{where}: {unknown_name('value', str(value), map(str, arguments))}")
+            raise unknown("value", value, map(str, arguments), where)
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise UserError(f"{where} must be a list, got {value!r}")
+            raise UserError(f"{where} must be a list, got {shown(value)}")
         return tuple(typed(item, arguments[0], where) for item in value)
     expected = {float: (int, float), Mapping: dict}.get(origin or hint, origin or hint)
     if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
         name = {Mapping: "a mapping", int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise UserError(f"{where} must be {name.get(origin or hint, hint)}, got {value!r}")
+        raise UserError(f"{where} must be {name.get(origin or hint, hint)}, got {shown(value)}")
     return float(value) if hint is float else value

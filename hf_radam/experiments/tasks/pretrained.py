@@ -12,9 +12,8 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
-from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.schema import UserError, unknown
 from hf_radam.experiments.tasks.text import SPECIAL_TOKENS
-from hf_radam.registry import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +34,11 @@ class ModelChoice:
             raise UserError("model: give either name_or_path (a checkpoint) or model_type (trained from scratch)")
         if self.model_type is not None:
             if self.model_type not in CONFIG_MAPPING:
-                raise UserError(f"model: {unknown_name('model_type', self.model_type, CONFIG_MAPPING)}")
+                raise unknown("model_type", self.model_type, CONFIG_MAPPING, "model")
             default = CONFIG_MAPPING[self.model_type]()
             for key in self.config:
                 if not hasattr(default, key):
-                    raise UserError(f"model: {unknown_name('key in config:', key, default.to_dict())}")
+                    raise unknown("key in config:", key, default.to_dict(), "model")
 
     def fingerprint(self) -> str:
         """Digest of the weights in a local folder, of which results keep no more than its name; else empty."""

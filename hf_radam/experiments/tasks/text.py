@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from hf_radam.experiments.schema import UserError
+from hf_radam.files import write_whole
 
 SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 
@@ -81,16 +82,15 @@ def digest(*parts: Any) -> str:
 
 
 def own_tokenizer(texts: list[str], text_digest: str, vocab_size: int, cache_dir: Path) -> PreTrainedTokenizerFast:
-    """A BPE tokenizer of the text itself, trained once and kept in `cache_dir`."""
+    """A BPE tokenizer of the text itself, trained once and kept in `cache_dir`; a damaged one is trained anew."""
     path = cache_dir / f"tokenizer-{text_digest[:8]}-{vocab_size}.json"
-    if not path.is_file():
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception:  # of this very class for all that is no tokenizer; missing and unreadable files as well
         tokenizer = _train_tokenizer(texts, vocab_size)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-        unfinished.replace(path)
+        write_whole(path, tokenizer.to_str(pretty=True))
     pad, eos, unk = SPECIAL_TOKENS
-    return PreTrainedTokenizerFast(tokenizer_file=str(path), pad_token=pad, eos_token=eos, unk_token=unk)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, eos_token=eos, unk_token=unk)
 
 
 def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
