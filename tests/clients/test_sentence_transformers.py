@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from launching import ROOT, run
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -80,3 +83,53 @@ def test_its_groups_are_kept(mapping: dict[str, float], encoder: Path, tmp_path:
     assert all(group["params"] for group in innermost(trainer.optimizer).param_groups)
     assert len(groups_of(trainer, loss)) == (6 if mapping else 2)
     assert any("classifier.weight" in names for _, _, names in groups_of(trainer, loss))
+
+
+SCRIPT = """
+import json
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.sentence_transformer.losses import SoftmaxLoss
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+
+options = dict(
+    max_steps=7, per_device_train_batch_size=4, report_to="none", use_cpu=True, dataloader_pin_memory=False,
+    logging_steps=1, optim="radam", adam_beta2=0.98, learning_rate_mapping={"classifier": 1e-2},
+)
+words = "a man walks the dog in rain and sun two people talk about food".split()
+pairs = {"one": words * 2, "two": words[::-1] * 2}
+model = SentenceTransformer("encoder", device="cpu")
+sentences = SentenceTransformerTrainer(
+    model=model, args=SentenceTransformerTrainingArguments("sentences", **options), loss=SoftmaxLoss(model, 16, 3),
+    train_dataset=Dataset.from_dict({**pairs, "label": [i % 3 for i in range(28)]}),
+)
+model = CrossEncoder("encoder", num_labels=1, device="cpu")
+crossed = CrossEncoderTrainer(
+    model=model, args=CrossEncoderTrainingArguments("crossed", **options), loss=BinaryCrossEntropyLoss(model),
+    train_dataset=Dataset.from_dict({**pairs, "label": [float(i % 2) for i in range(28)]}),
+)
+found = []
+for trainer in (sentences, crossed):
+    trainer.train()
+    trainer.create_model_card(model_name="mine")
+    groups = trainer.optimizer.optimizer.param_groups
+    logs = [entry["rectification"] for entry in trainer.state.log_history if "loss" in entry]
+    card = open(trainer.args.output_dir + "/README.md").read()
+    found.append([type(trainer.optimizer.optimizer).__name__, [g["initial_lr"] for g in groups], logs, card])
+json.dump(found, open("found.json", "w"))
+"""
+
+
+def test_its_trainers_in_a_script(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Sentence and a Cross Encoder, under `hf-radam run`."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "encoder").symlink_to(encoder)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    start = "import sys; from hf_radam.training.launch import run_script as r; r(sys.argv[1:])"
+    run([sys.executable, "-c", start, "script.py"], tmp_path)
+    for kind, rates, logs, card in json.loads((tmp_path / "found.json").read_text()):
+        assert kind == "RAdam"
+        assert rates == [5e-5, 5e-5, 1e-2, 1e-2]
+        assert [r > 0 for r in logs] == [step > 5 for step in range(1, 8)]
+        assert "- optimizer: hf_radam.optimizer.RAdam with lr=5e-05 and 0.01, betas=(0.9, 0.98)" in card
