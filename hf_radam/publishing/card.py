@@ -187,22 +187,14 @@ def _metric_name(name: str, row: Row, estimate: Estimate) -> str:
 
 def _settings(results: Results) -> tuple[list[tuple[str, Any]], str]:
     """The settings that the comparison chose, and all that was used as JSON."""
-    from hf_radam.training.trainer import RAdamSeq2SeqTrainingArguments  # slow to import
-
     shared = results.comparison["shared"]
-    defaults = {
-        f.name: f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-        for f in dataclasses.fields(RAdamSeq2SeqTrainingArguments)
-        if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-    }
-    training = {k: v for k, v in shared["training"].items() if k not in defaults or v != defaults[k]}
     described = {"task", "data", "model", "training", "max_steps"}
     chosen = {
         "updates": shared["max_steps"],
         **{key.replace("_", " "): value for key, value in shared.items() if key not in described},
         "learning rate": ", ".join(f"{rate:g}" for rate in results.learning_rates),
         "seeds": ", ".join(map(str, results.seeds)),
-        **training,
+        **shared["training"],
         **{f"data: {key}": value for key, value in shared["data"].items() if value is not None},
         **{f"model: {key}": value for key, value in shared["model"].items()},
     }

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import Discussion, HfApi, RepoFile, constants, set_client_factory
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -38,7 +38,7 @@ class Target:
 
     repo_id: str
     """namespace/name."""
-    repo_type: Literal["model", "dataset"] = "model"
+    repo_type: Literal["model", "dataset", "space"] = "model"
     """Kind of the repo."""
     private: bool = False
     """Whether nobody else may see it."""
@@ -118,15 +118,11 @@ def look(folder: Path, target: Target, message: str) -> Plan:
         user = api.whoami()["name"]
         if target.collection is not None and _SLUG.search(target.collection):
             api.get_collection(target.collection)
-        _check_card(folder / "README.md", target.repo_type)
-        try:
-            begun = _begun_pull_request(api, target, user, message)
-            if begun is not None:
-                target = replace(target, create_pr=False, revision=f"refs/pr/{begun.num}")
-            deleted = _deleted(api, folder, target)
-        except RepositoryNotFoundError:
-            return Plan(target=target)
-    return Plan(target=target, deleted=deleted, pull_request=begun and begun.url)
+    _check_card(folder / "README.md", target)
+    begun = _begun_pull_request(api, target, user, message)
+    if begun is not None:
+        target = replace(target, create_pr=False, revision=f"refs/pr/{begun.num}")
+    return Plan(target=target, deleted=_deleted(api, folder, target), pull_request=begun and begun.url)
 
 
 def publish(folder: Path, target: Target, message: str, plan: Plan | None = None) -> Published:
@@ -145,24 +141,28 @@ def publish(folder: Path, target: Target, message: str, plan: Plan | None = None
     """
     plan = plan or look(folder, target, message)
     target, api = plan.target, HfApi()
+    about: dict[str, Any] = {"repo_type": target.repo_type}
     with explained(target.repo_id):
-        url = api.create_repo(target.repo_id, repo_type=target.repo_type, private=target.private, exist_ok=True)
-        if target.private and not api.repo_info(target.repo_id, repo_type=target.repo_type).private:
-            raise UserError(
-                f"{target.repo_id} exists and is public; make it private on its settings page, or drop --private"
-            )
+        url = api.create_repo(target.repo_id, private=target.private, exist_ok=True, space_sdk=_sdk(target), **about)
+        private = api.repo_info(target.repo_id, **about).private
+    if target.private and not private:
+        raise UserError(
+            f"{target.repo_id} exists and is public; make it private on its settings page, or drop --private"
+        )
+    ours = [glob.escape(path) for path in plan.deleted]
+    with explained(target.repo_id):
         if target.revision is not None and not target.revision.startswith("refs/"):
-            api.create_branch(target.repo_id, repo_type=target.repo_type, branch=target.revision, exist_ok=True)
-        before = api.repo_info(target.repo_id, repo_type=target.repo_type, revision=target.revision).sha
+            api.create_branch(target.repo_id, branch=target.revision, exist_ok=True, **about)
+        before = api.repo_info(target.repo_id, revision=target.revision, **about).sha
         commit = api.upload_folder(
             repo_id=target.repo_id,
-            repo_type=target.repo_type,
             folder_path=folder,
             revision=target.revision,
             create_pr=target.create_pr,
             ignore_patterns=[MARK],
-            delete_patterns=[glob.escape(path) for path in plan.deleted] or None,
+            delete_patterns=ours or None,
             commit_message=message,
+            **about,
         )
         if target.collection is not None:
             _collect(api, target, target.collection)
@@ -170,40 +170,47 @@ def publish(folder: Path, target: Target, message: str, plan: Plan | None = None
     return Published(url=str(url), commit=commit.oid, changed=commit.oid != before, pull_request=pull_request)
 
 
-def _check_card(card: Path, repo_type: str) -> None:
+def _sdk(target: Target) -> str | None:
+    return "static" if target.repo_type == "space" else None
+
+
+def _check_card(card: Path, target: Target) -> None:
     """Ask the Hub about the card's metadata. Uploads ask as well, but only when the repo has been made."""
-    answer = get_session().post(
-        f"{constants.ENDPOINT}/api/validate-yaml",
-        json={"content": card.read_text(encoding="utf-8"), "repoType": repo_type},
-        headers=build_hf_headers(),
-    )
-    if answer.status_code == 400:
-        reasons = "; ".join(error["message"] for error in answer.json()["errors"])
-        raise UserError(f"the Hub refuses the card: {one_line(reasons)}")
-    hf_raise_for_status(answer)
+    content = {"content": card.read_text(encoding="utf-8"), "repoType": target.repo_type}
+    reasons: list[str] = []
+    with explained(target.repo_id):
+        answer = get_session().post(f"{constants.ENDPOINT}/api/validate-yaml", json=content, headers=build_hf_headers())
+        if answer.status_code == 400:
+            reasons = [error["message"] for error in answer.json()["errors"]]
+        else:
+            hf_raise_for_status(answer)
+    if reasons:
+        raise UserError(f"the Hub refuses the card: {one_line('; '.join(reasons))}")
 
 
 def _begun_pull_request(api: HfApi, target: Target, user: str, title: str) -> Discussion | None:
     if not target.create_pr:
         return None
-    ours = api.get_repo_discussions(
-        target.repo_id, repo_type=target.repo_type, author=user, discussion_type="pull_request"
-    )
+    with explained(target.repo_id):
+        try:
+            ours = list(
+                api.get_repo_discussions(
+                    target.repo_id, repo_type=target.repo_type, author=user, discussion_type="pull_request"
+                )
+            )
+        except RepositoryNotFoundError:
+            return None
     return next((d for d in ours if d.title == title and d.author == user and d.status in ("open", "draft")), None)
 
 
 def _deleted(api: HfApi, folder: Path, target: Target) -> list[str]:
     """What earlier publications have left in the repo; raises where something else would be lost."""
-    revision = target.revision
-    try:
-        there = _files(api, target, revision)
-    except RevisionNotFoundError:
-        revision = None  # the branch will begin where main is
-        there = _files(api, target, revision)
+    there, revision = _files(api, target)
     here = files_below(folder)
     if "comparison.json" in there and _is_ours(api, target, revision):
         return sorted(path for path in there if path not in here and _OWNED.fullmatch(path))
-    kept = _DEFAULT if there.keys() <= _DEFAULT else {".gitattributes"}
+    default = {*_DEFAULT, *(("index.html", "style.css") if target.repo_type == "space" else ())}
+    kept = default if there.keys() <= default else {".gitattributes"}
     lost = sorted(path for path in there.keys() & here.keys() - kept if not _is_same(there[path], here[path]))
     if lost:
         raise UserError(
@@ -213,16 +220,29 @@ def _deleted(api: HfApi, folder: Path, target: Target) -> list[str]:
     return []
 
 
-def _files(api: HfApi, target: Target, revision: str | None) -> Mapping[str, RepoFile]:
-    tree = api.list_repo_tree(target.repo_id, repo_type=target.repo_type, revision=revision, recursive=True)
-    return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+def _files(api: HfApi, target: Target) -> tuple[Mapping[str, RepoFile], str | None]:
+    """The files of the branch, or of main, where a branch that is missing will begin; none of a repo to be made."""
+    with explained(target.repo_id):
+        try:
+            revision = target.revision
+            try:
+                tree = list(
+                    api.list_repo_tree(target.repo_id, repo_type=target.repo_type, revision=revision, recursive=True)
+                )
+            except RevisionNotFoundError:
+                revision = None
+                tree = list(api.list_repo_tree(target.repo_id, repo_type=target.repo_type, recursive=True))
+        except RepositoryNotFoundError:
+            return {}, None
+    return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}, revision
 
 
 def _is_ours(api: HfApi, target: Target, revision: str | None) -> bool:
     with TemporaryDirectory() as folder:
-        path = api.hf_hub_download(
-            target.repo_id, "comparison.json", repo_type=target.repo_type, revision=revision, local_dir=folder
-        )
+        with explained(target.repo_id):
+            path = api.hf_hub_download(
+                target.repo_id, "comparison.json", repo_type=target.repo_type, revision=revision, local_dir=folder
+            )
         try:
             return {"name", "shared", "recipes"} <= json.loads(Path(path).read_bytes()).keys()
         except (ValueError, AttributeError):

@@ -21,6 +21,7 @@ from published import write_results
 
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing import bundle as bundle_module
+from hf_radam.publishing import hub as hub_module
 from hf_radam.publishing.bundle import Choice, build
 from hf_radam.publishing.errors import NetworkError
 from hf_radam.publishing.failures import explained
@@ -312,6 +313,22 @@ def test_the_host_is_down(
     assert command("--yes", "--output_dir", str(built)) == 2
     assert "unset HF_HUB_OFFLINE" in capsys.readouterr().err
     set_client_factory(default_client_factory)
+
+
+@pytest.mark.parametrize("bug", [KeyError("x"), ValueError("x"), RuntimeError("x"), AttributeError("x")])
+def test_bugs_of_our_own_are_not_called_faults_of_others(
+    bug: Exception, bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HfApi().create_repo(REPO)
+
+    def broken(_: bytes) -> str:
+        raise bug
+
+    HfApi().upload_file(path_or_fileobj=b"x" * 7, path_in_repo="config.json", repo_id=REPO)
+    (bundle / "config.json").write_bytes(b"y" * 7)
+    monkeypatch.setattr(hub_module, "git_hash", broken)
+    with pytest.raises(type(bug), match="x"):
+        publish(bundle, Target(repo_id=REPO), "first")
 
 
 @pytest.mark.parametrize(("said", "kind"), [("403 Forbidden", UserError), ("broken pipe", NetworkError)])
