@@ -20,7 +20,7 @@ from hf_radam.publishing.folder import files_below, refuse_outside, replacing
 from hf_radam.publishing.markdown import literal
 from hf_radam.publishing.pictures import darken, width
 from hf_radam.publishing.privacy import is_pickle
-from hf_radam.publishing.tables import as_csv, as_json_lines, tables
+from hf_radam.publishing.tables import as_csv, as_parquet, tables
 
 # Files of a model folder that are of use to nobody else. training_args.bin is a pickle that names local folders.
 _STAY_HOME = frozenset({"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json", "README.md"})
@@ -86,7 +86,7 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
         if choice.repo_type == "dataset":
             page = replace(page, data=flat)
         for name, table in flat.items():
-            ending, write = (".jsonl", as_json_lines) if choice.repo_type == "dataset" else (".csv", as_csv)
+            ending, write = (".parquet", as_parquet) if choice.repo_type == "dataset" else (".csv", as_csv)
             write_whole(unfinished / "data" / f"{name}{ending}", write(table))
         write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
         for record in results.records:

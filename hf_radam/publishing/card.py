@@ -122,7 +122,7 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
             tags=tags,
             size_categories=_size(sum(len(table) for table in page.data.values())),
             configs=[
-                {"config_name": name, "data_files": f"data/{name}.jsonl", **({"default": True} if i == 0 else {})}
+                {"config_name": name, "data_files": f"data/{name}.parquet", **({"default": True} if i == 0 else {})}
                 for i, name in enumerate(page.data)
             ],
             dataset_info=[{"config_name": name, "features": features(table)} for name, table in page.data.items()],

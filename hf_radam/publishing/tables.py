@@ -8,6 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from hf_radam.experiments.records import Record
 
 Table = list[dict[str, Any]]
@@ -36,9 +39,15 @@ def as_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def as_json_lines(table: Table) -> str:
-    """A table, one JSON object a line."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
+def as_parquet(table: Table) -> bytes:
+    """A table with the types of `features`."""
+    columns = {
+        feature["name"]: pa.array([_as(row[feature["name"]], feature["dtype"]) for row in table], feature["dtype"])
+        for feature in features(table)
+    }
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    return buffer.getvalue().to_pybytes()
 
 
 def features(table: Table) -> list[dict[str, str]]:
@@ -80,6 +89,11 @@ def _curve(record: Record, columns: Mapping[str, Sequence[Any]]) -> Table:
 def _aligned(rows: Table) -> Table:
     columns = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name) for name in columns} for row in rows]
+
+
+def _as(value: Any, dtype: str) -> Any:
+    """The value itself; as JSON where a column of text holds another."""
+    return value if dtype != "string" or value is None or isinstance(value, str) else json.dumps(value)
 
 
 def _dtype(values: Sequence[Any]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from comparisons import ROOT
@@ -25,6 +27,7 @@ from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.bundle import Choice, build
 from hf_radam.publishing.card import Page, render
 from hf_radam.publishing.privacy import refuse_leaks
+from hf_radam.publishing.tables import Table, as_parquet, features
 
 TEMPLATE = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
 FOUR: dict[str, Any] = {
@@ -270,6 +273,7 @@ def test_a_dataset_repo(results: Path, tmp_path: Path) -> None:
     assert _metadata_errors(card.read_text(), "dataset") == []
     configs = metadata(card.read_text())["configs"]
     assert [config["config_name"] for config in configs] == ["runs", "evaluations", "updates"]
+    assert {path.suffix for path in (card.parent / "data").iterdir()} == {".parquet"}
     cache = str(tmp_path / "cache")
     runs: Any = load_dataset(str(card.parent), split="train", cache_dir=cache)
     assert len(runs) == 8
@@ -280,6 +284,27 @@ def test_a_dataset_repo(results: Path, tmp_path: Path) -> None:
     assert updates["rectification"][-1] == 0.2
     # It is a results folder too: the report can be made of it again.
     assert Results.load(card.parent).best_row().recipe == "adam_warmup"
+
+
+# name: a column's values, its type, and what is read of them
+COLUMNS: dict[str, tuple[list[Any], str, list[Any]]] = {
+    "numbers": ([1, 2.5, None], "float64", [1.0, 2.5, None]),
+    "whole_numbers": ([1, None], "int64", [1, None]),
+    "truth": ([True, None], "bool", [True, None]),
+    "nothing": ([None, None], "float64", [None, None]),
+    "text": (["a", None], "string", ["a", None]),
+    "mixed": (["a", 1, True, [2]], "string", ["a", "1", "true", "[2]"]),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_columns_have_the_types_that_the_card_declares(name: str) -> None:
+    values, dtype, read = COLUMNS[name]
+    table: Table = [{"column": value} for value in values]
+    found = pq.read_table(BytesIO(as_parquet(table)))
+    assert features(table) == [{"name": "column", "dtype": dtype}]
+    assert found.schema.field("column").type == {"float64": "double"}.get(dtype, dtype)
+    assert found.column("column").to_pylist() == read
 
 
 def test_the_same_runs_can_be_made_again(results: Path, tmp_path: Path) -> None:
