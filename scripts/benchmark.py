@@ -41,7 +41,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
 
-from hf_radam.experiments.records import cpu_name, environment
+from hf_radam.experiments.environment import cpu_name, environment
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
 

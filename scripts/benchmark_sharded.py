@@ -24,7 +24,7 @@ from benchmark import CONTENDERS, WARM_UP
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from hf_radam.experiments.records import cpu_name, environment
+from hf_radam.experiments.environment import cpu_name, environment
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_radam.experiments.records import cpu_name
+from hf_radam.experiments.environment import cpu_name
 from hf_radam.experiments.report.figures import style, theory
 from hf_radam.experiments.variance import FIRST_STEP, study
 from hf_radam.files import write_whole

@@ -60,6 +60,7 @@ def record(
         peak_memory=10**9,
         environment={"hardware": "none", "processes": 1, "threads": 1, "versions": {}, "commit": None},
         metric=metric,
+        loss_unit="nats a token",
         gradients={"low": LOW, "high": HIGH, "step": [1, 2], "counts": [[1] * BINS] * 2},
     )
 

@@ -89,6 +89,8 @@ def record(run: Any, loss: float | None) -> Record:
         evaluations={"step": [0, 20, 40], "loss": [5.0, 4.0, loss], "token_accuracy": [0.0, 0.1, accuracy]},
         final={"loss": loss, "token_accuracy": accuracy, "bleu": None if loss is None else 100 * (accuracy or 0.0)},
         facts={"unigram_entropy": ENTROPY},
+        metric="bleu",
+        loss_unit="nats a token",
         optimizer={"name": run.recipe.optimizer, "class": "some.Class", "lr": 0.0, "betas": [0.9, 0.9]},
         seconds_per_step=0.01,
         peak_memory=10**6,

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-import subprocess
+import re
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from importlib import metadata
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.schema import UserError
-from hf_radam.files import write_whole
+from hf_radam.files import one_line, write_whole
 
-PACKAGES = (
-    "hf_radam", "torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "scikit-learn", "numpy",
-)  # fmt: skip
+# Of the files; raised when a reader would misunderstand an earlier one.
+VERSION = 1
+# Text becomes file names, and stands in Markdown as the names of recipes do.
+_ID = re.compile(r"[^\W_][\w .=+-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,7 @@ class Record:
     facts: Mapping[str, float]
     """Numbers about the data; see `tasks.Task.facts`."""
     gradients: Mapping[str, Any] | None = None
-    """Histograms of log10|g|; see `gradients.collect`. None in records of earlier versions."""
+    """Histograms of log10|g|; see `gradients.collect`. None where none were made."""
     optimizer: Mapping[str, Any]
     """Class and options of the optimizer at the end, read from the optimizer itself."""
     seconds_per_step: float
@@ -53,12 +50,16 @@ class Record:
     """Bytes: of the GPU, or on a CPU of the whole process."""
     environment: Mapping[str, Any]
     """Versions, commit, hardware, processes, threads."""
-    metric: str = "bleu"
+    metric: str
     """The key of `final` that is the task's own metric, a name of `metrics.METRICS`."""
-    loss_unit: str = "nats a token"
+    loss_unit: str
     """What the evaluation loss is counted in."""
     notes: list[str] = field(default_factory=list)
     """What went wrong without ending the run, such as a checkpoint for which the disk had no room."""
+    state_bytes_per_parameter: float | None = None
+    """Bytes of optimizer state for each trained parameter, at the end; None where it was not measured."""
+    version: int = VERSION
+    """Of the file's format."""
 
     @property
     def recipe(self) -> str:
@@ -87,11 +88,11 @@ class Record:
             UserError: the file is no record.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            optional = {f.name for f in fields(cls) if not (f.default is MISSING and f.default_factory is MISSING)}
-            return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content or f.name not in optional})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is no record of a run ({error!r}); move it out of the folder") from error
+            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+            return cls(**_checked(content))
+        except (OSError, ValueError, RecursionError) as error:  # of text, of JSON, of what it says
+            why = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error)
+            raise UserError(f"{path} is no record of a run: {why}; move it out of the folder") from error
 
 
 def load_records(folder: Path) -> list[Record]:
@@ -108,74 +109,6 @@ def load_records(folder: Path) -> list[Record]:
     return [Record.load(path) for path in paths]
 
 
-def environment(processes: int) -> dict[str, Any]:
-    """What the run ran on. Names of users, hosts and folders stay out."""
-    return {
-        "python": platform.python_version(),
-        "versions": {package: _version(package) for package in PACKAGES},
-        "commit": _commit(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name(),
-        "cpu_cores": os.cpu_count(),
-        "processes": processes,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def reset_peak_memory() -> None:
-    """Forget earlier peaks, where the system can."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    elif os.access("/proc/self/clear_refs", os.W_OK):
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak resident size back to the present one
-
-
-def peak_memory() -> int:
-    """Bytes since `reset_peak_memory`, of the GPU or of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.is_file():
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(peak.split()[1]) * 1024
-    import resource  # absent on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of a source checkout, with "+" where it has changes; None for an installed package."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    git = ["git", "-C", str(root)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "hf_radam", "scripts"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + "+" * bool(changes)
-
-
-def cpu_name() -> str:
-    """Model of the processor."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def _compact(value: Any) -> Any:
     """Floats to 8 digits, which is more than float32 has; None for what JSON cannot say."""
     if isinstance(value, Mapping):
@@ -185,3 +118,105 @@ def _compact(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.8g}") if math.isfinite(value) else None
     return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _checked(content: Any) -> dict[str, Any]:
+    """The fields of a record's file.
+
+    Raises:
+        ValueError: naming the field and what it must be, never its value, which may be of any size.
+    """
+    content = _mapping(content, "the file")
+    if content.get("version") != VERSION:
+        raise ValueError(f"its version must be {VERSION}, the format that this hf_radam reads")
+    known = {f.name for f in fields(Record)}
+    for name in known - {"state_bytes_per_parameter"}:
+        _demand(name in content, f"{name} is missing")
+    _demand(content.keys() <= known, "it has fields that no record has")
+    for name in ("id", "comparison", "loss_unit", "metric"):
+        _demand(isinstance(content[name], str), f"{name} must be text")
+    _demand(_ID.fullmatch(content["id"]), "id must be letters, digits, spaces or _ . = + -")
+    _demand(content["metric"] in METRICS, f"metric must be one of {', '.join(METRICS)}")
+    _demand(isinstance(content["diverged"], bool), "diverged must be true or false")
+    config = _mapping(content["config"], "config")
+    recipe = _mapping(config.get("recipe"), "config: recipe")
+    _demand(isinstance(recipe.get("name"), str), "config: recipe: name must be text")
+    _demand(_is_number(config.get("learning_rate")), "config: learning_rate must be a number")
+    _demand(_is_count(config.get("seed")), "config: seed must be a whole number")
+    _columns(content["curves"], "curves", ("step", "loss", "learning_rate"))
+    evaluations = _columns(content["evaluations"], "evaluations", ("step", "loss"))
+    final = _numbers(content["final"], "final", or_none=True)
+    for name in ("loss", content["metric"]):
+        _demand(name in final, f"final: {name} is missing")
+    _demand({*final, *evaluations} <= {"step", *METRICS}, "final and evaluations must hold metrics that we know")
+    _numbers(content["facts"], "facts")
+    _gradients(content["gradients"])
+    _mapping(content["optimizer"], "optimizer")
+    _demand(_is_number(content["seconds_per_step"]), "seconds_per_step must be a number")
+    _demand(_is_count(content["peak_memory"]), "peak_memory must be a whole number")
+    environment = _mapping(content["environment"], "environment")
+    _demand(isinstance(environment.get("hardware"), str), "environment: hardware must be text")
+    for name in ("processes", "threads"):
+        _demand(_is_count(environment.get(name)), f"environment: {name} must be a whole number")
+    texts = [environment.get("commit"), *_mapping(environment.get("versions"), "environment: versions").values()]
+    _demand(all(isinstance(text, (str, type(None))) for text in texts), "environment: commit, versions must be text")
+    notes = content["notes"]
+    _demand(isinstance(notes, list) and all(isinstance(note, str) for note in notes), "notes must be a list of text")
+    state = content.get("state_bytes_per_parameter")
+    _demand(state is None or _is_number(state), "state_bytes_per_parameter must be a number")
+    return content
+
+
+def _demand(holds: object, rule: str) -> None:
+    if not holds:
+        raise ValueError(rule)
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    _demand(isinstance(value, dict), f"{where} must be a mapping")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _numbers(value: Any, where: str, *, or_none: bool = False) -> dict[str, Any]:
+    for number in _mapping(value, where).values():
+        _demand(_is_number(number) or (or_none and number is None), f"{where} must hold numbers")
+    return value
+
+
+def _columns(value: Any, where: str, needed: tuple[str, ...]) -> dict[str, Any]:
+    columns = _mapping(value, where)
+    for name in needed:
+        _demand(name in columns, f"{where}: {name} is missing")
+    for column in columns.values():
+        _demand(isinstance(column, list) and column, f"{where} must hold lists that are not empty")
+        _demand(len(column) == len(columns["step"]), f"{where} must hold lists of one length")
+        _demand(all(number is None or _is_number(number) for number in column), f"{where} must hold numbers")
+    steps = columns["step"]
+    _demand(None not in steps and sorted(set(steps)) == steps, f"{where}: step must rise")
+    return columns
+
+
+def _gradients(value: Any) -> None:
+    if value is None:
+        return
+    found = _mapping(value, "gradients")
+    steps, rows = found.get("step"), found.get("counts")
+    _demand(_is_number(found.get("low")) and _is_number(found.get("high")), "gradients: low, high must be numbers")
+    _demand(isinstance(steps, list) and isinstance(rows, list), "gradients: step, counts must be lists")
+    _demand(
+        len(steps) == len(rows) and all(map(_is_number, steps)), "gradients must hold a row of counts for each step"
+    )
+    widths = {len(row) if isinstance(row, list) and all(map(_is_number, row)) else None for row in rows}
+    _demand(None not in widths and len(widths) <= 1, "gradients: counts must be lists of numbers, all of one length")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from hf_radam.experiments.comparison import Comparison, read_recipe
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, load_records
-from hf_radam.experiments.report.statistics import Estimate, Row, at_best_rate, by_rate, summarise
+from hf_radam.experiments.report.statistics import Estimate, Row, at_best_rate, by_rate, headline, summarise
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import one_line, write_whole
 from hf_radam.registry import unknown_name
@@ -46,11 +45,8 @@ class Results:
         comparison = _read_comparison(folder)
         target_loss, order = comparison["target_loss"], list(comparison["recipes"])
         records = load_records(folder)
-        for record in records:  # ids become paths, and stand in Markdown as the names of recipes do
-            if not re.fullmatch(r"[^\W_][\w .=+-]*", record.id):
-                raise UserError(f"{folder}: {record.id!r} is no id of a run; move its record out of the folder")
-            if record.metric not in METRICS:
-                raise UserError(f"{folder}: {record.id}: {unknown_name('metric', record.metric, METRICS)}")
+        if len({record.metric for record in records}) > 1:
+            raise UserError(f"{folder} holds records of tasks with different metrics; move one kind out of the folder")
         order += sorted({record.recipe for record in records} - set(order))
         records.sort(key=lambda record: (order.index(record.recipe), record.learning_rate, record.seed))
         results = cls(comparison=comparison, records=records, rows=summarise(records, target_loss))
@@ -93,7 +89,7 @@ class Results:
     @property
     def selection(self) -> str:
         """The number by which runs are chosen: measured on validation text, never on the test text."""
-        return self.metric if self.metric in self.records[0].evaluations else "loss"
+        return headline(self.records)
 
     @property
     def learning_rates(self) -> list[float]:

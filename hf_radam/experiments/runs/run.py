@@ -20,7 +20,8 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set
 from transformers.trainer_utils import SchedulerType
 
 from hf_radam.experiments.comparison import Run
-from hf_radam.experiments.records import Record, environment, peak_memory, reset_peak_memory
+from hf_radam.experiments.environment import environment, peak_memory, reset_peak_memory
+from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.gradients import GradientHistograms, collect
 from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded

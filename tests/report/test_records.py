@@ -1,0 +1,84 @@
+"""What is no record is refused in one short line, whatever stands in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import record
+
+from hf_radam.experiments.records import Record
+from hf_radam.experiments.schema import UserError
+
+NOISE = "x" * 10_000
+CASES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "curves are text": (lambda r: r.update(curves=NOISE), "curves must be a mapping"),
+    "a column is text": (lambda r: r["curves"].update(loss="1234"), "curves must hold lists"),
+    "a ragged column": (lambda r: r["curves"]["loss"].pop(), "curves must hold lists of one length"),
+    "empty columns": (lambda r: r.update(evaluations={"step": [], "loss": []}), "evaluations must hold lists that"),
+    "a number is text": (lambda r: r["curves"].update(loss=[NOISE] * 4), "curves must hold numbers"),
+    "steps that fall": (lambda r: r["curves"]["step"].reverse(), "curves: step must rise"),
+    "final is a list": (lambda r: r.update(final=[1.0, NOISE]), "final must be a mapping"),
+    "final without its loss": (lambda r: r["final"].pop("loss"), "final: loss is missing"),
+    "an unknown metric": (lambda r: r.update(metric=NOISE), "metric must be one of loss, bleu"),
+    "an unknown number": (lambda r: r["final"].update({NOISE: 1}), "must hold metrics that we know"),
+    "truth is text": (lambda r: r.update(diverged="no"), "diverged must be true or false"),
+    "an id that is a path": (lambda r: r.update(id="../" + NOISE), "id must be letters"),
+    "no recipe": (lambda r: r["config"].pop("recipe"), "config: recipe must be a mapping"),
+    "ragged histograms": (lambda r: r["gradients"]["counts"][0].pop(), "gradients: counts must be lists"),
+    "notes are text": (lambda r: r.update(notes=NOISE), "notes must be a list of text"),
+    "an older format": (lambda r: r.pop("version"), "its version must be 1"),
+    "a missing field": (lambda r: r.pop("facts"), "facts is missing"),
+    "a further field": (lambda r: r.update({NOISE: 1}), "it has fields that no record has"),
+    "a number too large": (lambda r: r["facts"].update(size=10**400), "facts must hold numbers"),
+}
+
+
+def write(path: Path) -> dict[str, Any]:
+    record("radam").save(path)
+    return json.loads(path.read_text())
+
+
+def refused(path: Path, rule: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Record.load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path} is no record of a run: ")
+    assert rule in message
+    assert len(message) < 250 + len(str(path))
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_record_is_checked(case: str, tmp_path: Path) -> None:
+    damage, rule = CASES[case]
+    path = tmp_path / "r.json"
+    content = write(path)
+    damage(content)
+    path.write_text(json.dumps(content))
+    refused(path, rule)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("[" * 100_000, "it is nested too deep"),
+        ('{"a":' * 100_000, "it is nested too deep"),
+        ("[]", "the file must be a mapping"),
+        ('{"version": NaN}', "NaN is no JSON"),
+        ('{"version": ', "Expecting value"),
+    ],
+)
+def test_a_file_that_is_no_record(text: str, rule: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    refused(path, rule)
+
+
+def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    made = record("radam", loss=None, value=None)
+    made.save(tmp_path / "r.json")
+    assert Record.load(tmp_path / "r.json") == made
