@@ -170,7 +170,7 @@ def run_script(argv: Sequence[str]) -> int:
         The exit status; on systems with `exec` it does not return, but becomes that process.
 
     Raises:
-        UserError: there is no such script or command, or no such configuration of Accelerate.
+        FileNotFoundError: there is no such script or command, or no such configuration of Accelerate.
     """
     parser = argparse.ArgumentParser(
         "hf-radam run",
@@ -199,15 +199,15 @@ def run_script(argv: Sequence[str]) -> int:
 
 
 def _command(what: str, is_module: bool, accelerate_config: str | None) -> list[str]:
-    from hf_radam.experiments.schema import UserError
-
     python = [sys.executable]
     if accelerate_config is not None:
         config = Path(accelerate_config)
         config = config if config.is_file() else _CONFIGS / f"{accelerate_config}.yaml"
         if not config.is_file():
             valid = ", ".join(sorted(path.stem for path in _CONFIGS.glob("*.yaml")))
-            raise UserError(f"no configuration of Accelerate {accelerate_config!r}; give a file, or one of {valid}")
+            raise FileNotFoundError(
+                f"no configuration of Accelerate {accelerate_config!r}; give a file, or one of {valid}"
+            )
         python += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
     if is_module:
         return [*python, "-m", what]
@@ -220,5 +220,7 @@ def _command(what: str, is_module: bool, accelerate_config: str | None) -> list[
         found = shutil.which(what, path=str(Path(sys.executable).parent)) or shutil.which(what)
     if found is None:
         kind = "file" if is_python or accelerate_config is not None else "file and no command"
-        raise UserError(f"{what!r} is no {kind}; give a Python script, -m and a module, or a command such as `trl sft`")
+        raise FileNotFoundError(
+            f"{what!r} is no {kind}; give a Python script, -m and a module, or a command such as `trl sft`"
+        )
     return [found]

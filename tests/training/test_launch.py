@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from launching import ROOT, run, torchrun
 
-from hf_radam.experiments.schema import UserError
 from hf_radam.training.launch import run_script
 
 SCRIPT = ROOT / "tests" / "workers" / "plain_script.py"
@@ -113,7 +112,7 @@ def test_two_processes_and_resume(found: dict[str, Any], tmp_path: Path) -> None
     ],
 )
 def test_what_cannot_be_run(argv: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(FileNotFoundError, match=message):
         run_script(argv)
 
 
