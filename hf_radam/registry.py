@@ -165,13 +165,13 @@ _REGISTRY: dict[str, OptimizerSpec] = {
 
 
 def list_optimizers() -> list[str]:
-    """The registered names, in the order of registration.
+    """The registered names, in the order of registration, and then those of `hf_radam.derived`.
 
     Example:
         >>> list_optimizers()[0]
         'radam'
     """
-    return list(_REGISTRY)
+    return [*_REGISTRY, *(name for name in _derived() if name not in _REGISTRY)]
 
 
 def get_optimizer(name: str) -> OptimizerSpec:
@@ -184,9 +184,19 @@ def get_optimizer(name: str) -> OptimizerSpec:
         >>> get_optimizer("radam").warmup_free
         True
     """
-    if name not in _REGISTRY:
-        raise ValueError(unknown_name("optimizer", name, _REGISTRY))
-    return _REGISTRY[name]
+    found = _REGISTRY.get(name) or _derived().get(name)
+    if found is None:
+        from hf_radam.derived import refusal
+
+        raise ValueError(refusal(name) or unknown_name("optimizer", name, list_optimizers()))
+    return found
+
+
+def _derived() -> dict[str, OptimizerSpec]:
+    """Names by rule, which are known only once Transformers has been imported: not before somebody asks."""
+    from hf_radam.derived import derived
+
+    return derived()
 
 
 def register_optimizer(

@@ -1,0 +1,161 @@
+"""A RAdam for each AdamW of the installed Transformers, under its name with `radam` for `adamw`.
+
+Which there are, and the class, options and parameter groups of each, is what Transformers says; only the class is
+exchanged for its rectified subclass. Beside them stand three kernels that have no name in Transformers.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from hf_radam.rectified import rectified
+from hf_radam.registry import PAPER, OptimizerSpec
+
+# By a part of the name, the first that fits: the package that is imported, how it is installed, and what it does.
+LIBRARIES = {
+    "galore": ("galore_torch", "hf_radam[galore]", "low-rank gradients"),
+    "apollo": ("apollo_torch", "apollo-torch", "low-rank scaling of gradients"),
+    "anyprecision": ("torchdistx", "git+https://github.com/pytorch/torchdistx", "state in chosen precisions"),
+    "xla": ("torch_xla", "torch_xla", "on TPUs"),
+    "npu": ("torch_npu", "torch_npu", "fused, on Ascend NPUs"),
+    "torch_8bit": ("torchao", "hf_radam[torchao]", "state in 8 bits; takes the shards of FSDP2"),
+    "torch_4bit": ("torchao", "hf_radam[torchao]", "state in 4 bits; takes the shards of FSDP2"),
+    "torch_fp8": ("torchao", "hf_radam[torchao]", "state in float8; takes the shards of FSDP2"),
+    "paged_adamw_32bit": ("bitsandbytes", "hf_radam[bnb]", "state that leaves the GPU where it is full"),
+    "paged_adamw_8bit": ("bitsandbytes", "hf_radam[bnb]", "state in 8 bits that leaves the GPU where it is full"),
+    "8bit": ("bitsandbytes", "hf_radam[bnb]", "state in 8 bits"),
+    "kahan": ("optimi", "hf_radam[kahan]", "torch-optimi's own RAdam, whose Kahan sums keep bf16 weights moving"),
+    "deepspeed": ("deepspeed", "deepspeed", "on the host, for ZeRO-Offload"),
+    "torch": ("torch", "torch", "PyTorch's own AdamW, rectified"),
+}
+# Named AdamW, but their step is not one.
+OTHERS = {
+    "stable_adamw": "limits each step by its own size; radam_kahan is that library's RAdam",
+    "grokadamw": "changes the gradients by a signal of its own",
+}
+CLASSES = {"TorchaoRAdamFp8": "torchao.optim:AdamWFp8", "DeepSpeedCPURAdam": "deepspeed.ops.adam:DeepSpeedCPUAdam"}
+
+
+def __getattr__(name: str) -> Any:
+    """The rectified class of a kernel without a name in Transformers; importing this module imports no library."""
+    if name not in CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = CLASSES[name].partition(":")
+    return rectified(getattr(importlib.import_module(module), attribute))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikeTransformers(OptimizerSpec):
+    """What Transformers builds for the name `like`, with the class rectified."""
+
+    def load(self) -> Any:
+        """`rectified`, once the library is there.
+
+        Raises:
+            ImportError: it is not; the message names what to install.
+        """
+        library, install, _ = library_of(self.like)
+        if not installed(library):
+            raise ImportError(f"optimizer {self.name!r} needs {library!r}: pip install '{install}'")
+        return rectified
+
+    def __call__(self, params: Any, **options: Any) -> Optimizer:
+        """Build the optimizer outside of a Trainer; for low rank, `params` are groups that say their rank."""
+        known, cls = self.options(), self.load()
+        cls, of_transformers = ask_transformers(self.like)
+        flags = {key: value for key, value in options.items() if key in known}
+        rest = {key: value for key, value in options.items() if key not in known}
+        return rectified(cls, **flags)(params, **{**of_transformers, **rest})
+
+
+def ask_transformers(name: str) -> tuple[type[Optimizer], dict[str, Any]]:
+    """The class that Transformers has for one of its names, and the options that make it what the name says."""
+    from transformers.trainer import Trainer
+    from transformers.training_args import OptimizerNames
+
+    settings: Any = SimpleNamespace(
+        optim=OptimizerNames(name),
+        optim_args=None,
+        optim_target_modules="all-linear",
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        adam_epsilon=1e-8,
+    )
+    cls, options = Trainer.get_optimizer_cls_and_kwargs(settings, torch.nn.Sequential(torch.nn.Linear(1, 1)))  # pyright: ignore[reportArgumentType]
+    return cls, {key: value for key, value in options.items() if key != "params"}
+
+
+@functools.cache
+def derived() -> dict[str, OptimizerSpec]:
+    """The specifications by name. Imports Transformers' list of names, and none of the libraries.
+
+    Example:
+        >>> derived()["radam_8bit"].like
+        'adamw_8bit'
+    """
+    specs: list[OptimizerSpec] = [
+        LikeTransformers(name=name, target=rectified, like=like, **_told(like))  # pyright: ignore[reportArgumentType]
+        for name, like in _names().items()
+        if not refusal(name)
+    ]
+    for name, target, defaults in (
+        ("radam_torch_fp8", "hf_radam.derived:TorchaoRAdamFp8", {}),
+        ("radam_kahan", "optimi:RAdam", {"decouple_wd": True}),
+        ("radam_deepspeed_cpu", "hf_radam.derived:DeepSpeedCPURAdam", {}),
+    ):
+        specs.append(OptimizerSpec(name=name, target=target, defaults=defaults, **_told(name)))
+    return {spec.name: spec for spec in specs}
+
+
+def refusal(name: str) -> str | None:
+    """Why there is no RAdam of a name that the rule would give; None if there is, or the rule does not give it.
+
+    Example:
+        >>> refusal("stable_radam").split(";")[0]
+        "'stable_radam' does not exist: stable_adamw limits each step by its own size"
+    """
+    like = _names().get(name)
+    if like is None:
+        return None
+    if name.endswith("_layerwise"):
+        shorter = name.removesuffix("_layerwise")
+        return (
+            f"{name!r} does not exist: {like} builds an optimizer for each parameter inside of Transformers, where no "
+            f"class is left to be exchanged; take {shorter!r}"
+        )
+    return f"{name!r} does not exist: {like} {OTHERS[like]}" if like in OTHERS else None
+
+
+def installed(library: str) -> bool:
+    """Whether a package can be imported; does not import it."""
+    return importlib.util.find_spec(library) is not None
+
+
+def library_of(name: str) -> tuple[str, str, str]:
+    """Package, how to install it, and what it does, of a name; any other AdamW's is taken for PyTorch's."""
+    return next((told for part, told in LIBRARIES.items() if part in name), LIBRARIES["torch"])
+
+
+def _names() -> dict[str, str]:
+    """Transformers' names of AdamWs, by the name of the RAdam; without those that it has itself."""
+    from transformers.training_args import OptimizerNames
+
+    names = [member.value for member in OptimizerNames]
+    by_rule = {name.replace("adamw", "radam"): name for name in names if "adamw" in name}
+    return {name: like for name, like in by_rule.items() if name not in names and name != "radam_torch"}
+
+
+def _told(name: str) -> dict[str, Any]:
+    library, install, does = library_of(name)
+    missing = "" if installed(library) else f"; not installed: pip install '{install}'"
+    return {"description": does + missing, "extra": install, "warmup_free": True, "reference": PAPER}
