@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hf_radam.arguments import check_options
+from hf_radam.arguments import check_options, warn_of_no_rectification
 from hf_radam.rectification import Hyperparameters, rectification, step_scalars
 
 if TYPE_CHECKING:  # the mixin goes on top of any AdamW
@@ -27,6 +27,14 @@ else:
     _Optimizer = object
 
 NUMBERS = ("lr", "eps", "weight_decay")
+# Options of class RAdam that an AdamW may lack, for the check of those that both have.
+_OF_RADAM = {
+    "foreach": None,
+    "differentiable": False,
+    "capturable": False,
+    "maximize": False,
+    "decoupled_weight_decay": True,
+}
 EpsOn = Literal["sqrt(v_hat)", "sqrt(v)"]
 T = TypeVar("T", bound=Optimizer)
 
@@ -268,7 +276,8 @@ class RectifiedMixin(_Optimizer):
                 f"RAdam sets lr, eps and weight_decay for each step and reads betas, but groups of {parent} have no "
                 f"{' and no '.join(missing)}; rectify a class that has, or add an option of that name to it"
             )
-        check_options({"foreach": None, "differentiable": False, "capturable": False, **group}, None)
+        check_options({**_OF_RADAM, **group}, None)
+        warn_of_no_rectification(group["betas"][1])
         for key in ("correct_bias", "bias_correction"):
             if not group.get(key, True):
                 raise ValueError(f"RAdam needs the bias correction that {key}=False takes out of {parent}; leave it on")

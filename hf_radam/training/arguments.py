@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.training_args import OptimizerNames, TrainingArguments
 
+from hf_radam.derived import refusal
 from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, parse_optim_args, unknown_name
 
 if TYPE_CHECKING:  # the mixin goes on top of any subclass
@@ -41,7 +42,8 @@ def find(optim: OptimizerNames | str) -> OptimizerSpec | None:
     """
     spec, vanilla = registered(optim), [member.value for member in OptimizerNames]
     if spec is None and name_of(optim) not in vanilla:
-        raise ValueError(unknown_name("optimizer", name_of(optim), [*list_optimizers(), *vanilla]))
+        unknown = unknown_name("optimizer", name_of(optim), [*list_optimizers(), *vanilla])
+        raise ValueError(refusal(name_of(optim)) or unknown)
     return spec
 
 

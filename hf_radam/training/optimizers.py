@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from transformers.trainer import Trainer
 from transformers.training_args import OptimizerNames
+from transformers.utils import logging
 
-from hf_radam.registry import OptimizerSpec, parse_optim_args
-from hf_radam.training.arguments import find, registered
+from hf_radam.optimizer import RAdam
+from hf_radam.rectified import library_of_class
+from hf_radam.registry import OptimizerSpec, get_optimizer, parse_optim_args, unknown_name
+from hf_radam.training.arguments import find, name_of, registered
 
+logger = logging.get_logger(__name__)
 _CREATE = Trainer.create_optimizer
 _CLASS_AND_OPTIONS = Trainer.get_optimizer_cls_and_kwargs
 _BUILDING = threading.RLock()
@@ -52,10 +58,30 @@ def class_and_options(args: Any, model: Any = None, given: Mapping[str, Any] | N
     spec.check_options(options)
     args, known = copy.copy(args), spec.options()
     args.optim = OptimizerNames(spec.like)
-    args.optim_args = ",".join(f"{key}={value}" for key, value in options.items() if key not in known) or None
+    rest = {key: value for key, value in options.items() if key not in known}
+    # Transformers splits at every comma, and would break a tuple.
+    args.optim_args = ",".join(f"{k}={v}" for k, v in rest.items() if not isinstance(v, tuple)) or None
     cls, of_transformers = _CLASS_AND_OPTIONS(args, model)
     exchange: Any = spec.load()
-    return exchange(cls, **{key: value for key, value in options.items() if key in known}), of_transformers
+    flags = {key: value for key, value in options.items() if key in known}
+    return exchange(cls, **flags), {**of_transformers, **_unread(spec, cls, of_transformers, rest)}
+
+
+def _unread(spec: OptimizerSpec, cls: Any, read: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that go to the class itself, since Transformers would drop them without a word."""
+    of_groups = {key for group in read.get("params", []) if isinstance(group, dict) for key in group}
+    taken = [name for name in inspect.signature(cls).parameters if name not in ("params", "weight_decay")]
+    unread = {key: value for key, value in given.items() if key not in of_groups}
+    for key in unread:
+        if key == "weight_decay":
+            raise ValueError(
+                f"{spec.name!r} takes its weight decay from the training arguments; set weight_decay there"
+            )
+        if key not in taken:
+            known = [*spec.options(), *taken, *sorted(of_groups - {"params"})]
+            raise ValueError(unknown_name(f"option of optimizer {spec.name!r}:", key, known))
+    # What Transformers has turned from text into something else stays as it is.
+    return {key: value for key, value in unread.items() if not isinstance(read.get(key), torch.dtype)}
 
 
 def create_optimizer(trainer: Any, model: Any = None) -> Any:
@@ -72,6 +98,12 @@ def create_optimizer(trainer: Any, model: Any = None) -> Any:
         return _CREATE(trainer, *of_model)
     model = trainer.model if model is None else model
     cls, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, model)
+    cls, options = _on_host(trainer, cls, options)
+    if getattr(trainer.accelerator, "is_fsdp2", False) and library_of_class(cls) == "bitsandbytes":
+        raise ValueError(
+            f"optim={name_of(trainer.args.optim)!r} is of bitsandbytes, which cannot step the sharded parameters of "
+            "FSDP2; take radam_torch_8bit or radam_torch_4bit (torchao), or DDP, or DeepSpeed"
+        )
     if isinstance(cls, type) and "model" not in options:  # no factory, which makes its own groups
         key = "params" if "params" in options else "optimizer_dict"
         groups = options.get(key) or decay_groups(trainer, model)
@@ -81,6 +113,22 @@ def create_optimizer(trainer: Any, model: Any = None) -> Any:
         return _CREATE(trainer, *of_model)
     finally:
         trainer.optimizer_cls_and_kwargs = None
+
+
+def _on_host(trainer: Any, cls: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """For RAdam under DeepSpeed's optimizer offload, DeepSpeed's kernel for the host, unless an option rules it out."""
+    if cls is not RAdam or not trainer.is_deepspeed_enabled:
+        return cls, options
+    config = trainer.accelerator.state.deepspeed_plugin.hf_ds_config.config
+    offload = (config.get("zero_optimization") or {}).get("offload_optimizer") or {}
+    known = {"lr", "betas", "eps", "weight_decay", "degenerated_to_sgd", "optimized_update"}
+    if offload.get("device", "none") == "none" or set(options) - known - {"params", "optimizer_dict"}:
+        return cls, options
+    spec = get_optimizer("radam_deepspeed_cpu")
+    logger.info(
+        f"optimizer states are offloaded: {name_of(trainer.args.optim)} steps by the kernel of DeepSpeedCPUAdam"
+    )
+    return spec.load(), options
 
 
 def decay_groups(trainer: Any, model: Any) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ def _restore_registry() -> Iterator[None]:
     registry._REGISTRY.update(before)
 
 
-@pytest.mark.parametrize("name", list_optimizers())
+@pytest.mark.parametrize("name", registry._REGISTRY)
 def test_every_name_trains(name: str) -> None:
     before, after = parameters(torch.float32), parameters(torch.float32)
     options: dict[str, Any] = {"freeze_steps": 2} if name == "adam_2k" else {}
@@ -42,7 +42,7 @@ def test_defaults_and_options() -> None:
 
 def test_register() -> None:
     spec = register_optimizer("lazy", "torch.optim:SGD", defaults={"momentum": 0.5}, warmup_free=True)
-    assert list_optimizers()[-1] == "lazy"
+    assert "lazy" in list_optimizers()
     assert get_optimizer("lazy") is spec
     assert spec(parameters(), lr=0.1).param_groups[0]["momentum"] == 0.5
     with pytest.raises(ValueError, match="registered already; choose another name or pass overwrite=True"):

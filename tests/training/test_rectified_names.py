@@ -1,0 +1,126 @@
+"""`--optim radam_8bit` and its like in the real Trainer: Transformers' class, options and groups, rectified."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from kernels import kernels
+from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+from transformers.training_args import OptimizerNames
+
+from hf_radam import RAdamTrainer, RAdamTrainingArguments, get_optimizer, list_optimizers
+from hf_radam.derived import ask_transformers, installed, library_of
+from hf_radam.rectified import RectifiedMixin
+
+LOW_RANK = {"optim_target_modules": "all-linear"}
+NAMES = {
+    "bitsandbytes 8": ("radam_8bit", {}),
+    "bitsandbytes 32": ("paged_radam_32bit", {}),
+    "bitsandbytes paged 8": ("paged_radam_8bit", {}),
+    "torchao 8": ("radam_torch_8bit", {}),
+    "torchao 4": ("radam_torch_4bit", {}),
+    "galore": ("galore_radam", LOW_RANK),
+    "apollo": ("apollo_radam", LOW_RANK),
+    "torch fused": ("radam_torch_fused", {}),
+}
+
+
+def model() -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
+    return BertForSequenceClassification(BertConfig(vocab_size=100, num_attention_heads=2, **sizes))
+
+
+def build(name: str, **arguments: Any) -> Any:
+    args = RAdamTrainingArguments("out", optim=name, report_to="none", use_cpu=True, weight_decay=0.1, **arguments)
+    return RAdamTrainer(model(), args).create_optimizer()
+
+
+def test_the_rule_gives_every_name() -> None:
+    names = set(list_optimizers())
+    for like in (member.value for member in OptimizerNames):
+        assert (
+            "adamw" not in like
+            or like.replace("adamw", "radam") in {*names, *OptimizerNames}
+            or any(part in like for part in ("layerwise", "stable", "grok"))
+        ), like
+    assert {"radam_torch_fp8", "radam_kahan", "radam_deepspeed_cpu"} <= names
+
+
+@pytest.mark.parametrize("kernel", kernels(*NAMES))
+def test_only_the_class_is_exchanged(kernel: str) -> None:
+    name, arguments = NAMES[kernel]
+    ours = build(name, **arguments)
+    like = get_optimizer(name).like
+    plain = RAdamTrainer(model(), TrainingArguments("out", optim=like, report_to="none", use_cpu=True, weight_decay=0.1,
+                                                    **arguments)).create_optimizer()  # fmt: skip
+    assert isinstance(ours, RectifiedMixin)
+    assert isinstance(ours, type(plain))
+    for mine, theirs in zip(ours.param_groups, plain.param_groups, strict=True):
+        assert {k: v for k, v in mine.items() if k != "params"} == {k: v for k, v in theirs.items() if k != "params"}
+        assert [p.shape for p in mine["params"]] == [p.shape for p in theirs["params"]]
+
+
+@pytest.mark.parametrize("kernel", kernels("bitsandbytes 8"))
+def test_embeddings_keep_32_bits(kernel: str) -> None:
+    optimizer = build(NAMES[kernel][0])
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad = torch.ones_like(p)
+    optimizer.step()
+    bits = {tuple(p.shape): state["state1"].dtype for p, state in optimizer.state.items()}
+    assert bits[100, 64] == torch.float32  # of 6,400 elements; without the exception those of 4,096 are in 8 bits
+    assert bits[64, 64] == torch.uint8
+
+
+@pytest.mark.parametrize("kernel", kernels("bitsandbytes 8"))
+def test_options_reach_the_flags_and_the_class_or_are_refused(kernel: str) -> None:
+    name = NAMES[kernel][0]
+    optimizer = build(name, optim_args="degenerated_to_sgd=false,min_8bit_size=16,betas=(0.8,0.99)")
+    assert (optimizer.degenerated_to_sgd, optimizer.args.min_8bit_size) == (False, 16)
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.99)
+    with pytest.raises(ValueError, match="unknown option of optimizer 'radam_8bit': 'min_8bit'; did you mean"):
+        build(name, optim_args="min_8bit=16")
+    with pytest.raises(ValueError, match="set weight_decay there"):
+        build(name, optim_args="weight_decay=0.2")
+
+
+@pytest.mark.parametrize("kernel", kernels("galore"))
+def test_groups_of_low_rank_take_their_options(kernel: str) -> None:
+    optimizer = build(NAMES[kernel][0], optim_args="rank=4,degenerated_to_sgd=false", **LOW_RANK)
+    assert [group.get("rank") for group in optimizer.param_groups] == [None, 4]
+    assert optimizer.kernel.eps_on == "sqrt(v)"
+
+
+@pytest.mark.parametrize("kernel", kernels("bitsandbytes 8"))
+def test_names_build_outside_of_a_trainer(kernel: str) -> None:
+    params = [torch.nn.Parameter(torch.ones(4))]
+    optimizer: Any = get_optimizer(NAMES[kernel][0])(params, lr=1e-2, optimized_update=False)
+    assert (optimizer.args.optim_bits, optimizer.optimized_update) == (8, False)
+    assert ask_transformers("paged_adamw_8bit")[1]["is_paged"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("galore_radam_layerwise", "builds an optimizer for each parameter .* take 'galore_radam'"),
+        ("stable_radam", "radam_kahan is that library's RAdam"),
+        ("radam_8bt", "did you mean 'radam_8bit'"),
+    ],
+)
+def test_names_without_a_radam_are_refused_with_the_reason(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RAdamTrainingArguments("out", optim=name)
+    with pytest.raises(ValueError, match=message):
+        get_optimizer(name)
+
+
+@pytest.mark.skipif(installed("torch_xla"), reason="about a library that is not installed")
+def test_missing_libraries_are_listed_with_what_to_install() -> None:
+    spec = get_optimizer("radam_torch_xla")
+    assert "not installed: pip install 'torch_xla'" in spec.description
+    with pytest.raises(ImportError, match="'radam_torch_xla' needs 'torch_xla': pip install"):
+        spec.load()
+    assert library_of("adamw_torch_4bit")[1] == "hf_radam[torchao]"
