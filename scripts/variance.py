@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-@style.styled
 def draw(found: dict[str, Any], folder: Path) -> None:
     """Both figures."""
-    style.save(theory.variance(found), folder / "figures", "variance")
-    style.save(theory.rectification_terms(BETAS, 100_000), folder / "figures", "rectification")
+    style.save(partial(theory.variance, found), folder / "figures", "variance")
+    style.save(partial(theory.rectification_terms, BETAS, 100_000), folder / "figures", "rectification")
 
 
 def statement(found: dict[str, Any]) -> str:

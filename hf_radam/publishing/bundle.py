@@ -18,7 +18,7 @@ from hf_radam.publishing import reproduce
 from hf_radam.publishing.card import Figure, Page, render
 from hf_radam.publishing.folder import files_below, refuse_outside, replacing
 from hf_radam.publishing.markdown import literal
-from hf_radam.publishing.pictures import darken, width
+from hf_radam.publishing.pictures import width
 from hf_radam.publishing.privacy import is_pickle
 from hf_radam.publishing.tables import as_csv, as_parquet, tables
 
@@ -80,7 +80,7 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
             license=choice.license,
             base_model=choice.base_model,
             weights=weights,
-            figures=[_with_dark_variant(figure, unfinished) for figure in page.figures],
+            figures=[replace(figure, dark=figure.light.removesuffix(".png") + "_dark.png") for figure in page.figures],
         )
         flat = tables(results.records)
         if choice.repo_type == "dataset":
@@ -159,12 +159,6 @@ def _link(path: Path, target: Path) -> None:
         os.link(path, target)
     except OSError:
         shutil.copyfile(path, target)
-
-
-def _with_dark_variant(figure: Figure, folder: Path) -> Figure:
-    dark = figure.light.removesuffix(".png") + "_dark.png"
-    darken(folder / figure.light, folder / dark)
-    return replace(figure, dark=dark)
 
 
 def describe(folder: Path) -> str:

@@ -56,7 +56,7 @@ def write_report(folder: Path, output_dir: Path | None = None) -> Path:
             f"## All learning rates\n\n{tables[0]}",
         ]
     drawn = figures.draw_all(records, output_dir / "figures", target_loss=target_loss)
-    images = [f"![{figure.replace('_', ' ')}](figures/{figure}.png)" for figure in drawn]
+    images = [f"![{literal(figure.title)}](figures/{figure.light})" for figure in drawn]
     notes = "\n".join(f"- {note}" for note in _notes(records))
     write_whole(output_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     path = output_dir / "table.md"

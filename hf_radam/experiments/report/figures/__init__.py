@@ -1,33 +1,100 @@
-"""Records -> figures, each as PNG and SVG; this package is the only importer of matplotlib."""
+"""Records -> figures, each a PNG for light and one for dark pages; this package is the only importer of matplotlib."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report.figures import curves, gradients, sweeps
-from hf_radam.experiments.report.figures.style import save, styled
-from hf_radam.experiments.report.statistics import by_rate, rates_differ
+from hf_radam.experiments.report import messages, statistics
+from hf_radam.experiments.report.figures import curves, gradients, style, sweeps
+from hf_radam.experiments.report.palette import Theme
 
 
-@styled
-def draw_all(records: Sequence[Record], folder: Path, target_loss: float | None) -> list[str]:
-    """Draw everything that the records hold; returns the names of the figures, without ending.
+@dataclass(frozen=True, kw_only=True)
+class FigureSpec:
+    """A figure that can be drawn."""
+
+    name: str
+    """Of its files, without ending."""
+    title: str
+    """What it shows, for captions and for those who hear it."""
+    draw: Callable[[Theme], Figure]
+    palette: int = 64
+    """Colours of its files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A figure on the disk."""
+
+    name: str
+    title: str
+    width: int
+    """In CSS pixels; text has one size in all figures."""
+    light: str
+    """Name of the file."""
+    dark: str
+    """Name of the file for dark pages."""
+
+
+def specify(records: Sequence[Record], target_loss: float | None) -> list[FigureSpec]:
+    """The figures for which there are records; the one that says most comes first.
+
+    Args:
+        records: of one comparison, in the order in which the recipes shall appear.
+        target_loss: drawn as a line where evaluation loss is shown.
+    """
+    rates, found = statistics.rates_differ(records), []
+
+    def add(name: str, title: str, draw: Callable[[Theme], Figure], palette: int = 64) -> None:
+        found.append(FigureSpec(name=name, title=title, draw=draw, palette=palette))
+
+    results = messages.results(records)
+    if messages.betas_differ(records):
+        add(
+            "beta2_map",
+            messages.beta2_map(list(sweeps.map_cells(records).values())),
+            partial(sweeps.beta2_map, records),
+        )
+    elif rates:
+        add("over_learning_rates", f"{results}; over learning rates", partial(sweeps.over_learning_rates, records))
+    if sweeps.warmup_sweeps(records):
+        add("over_warmup_lengths", f"{results}; over warmup lengths", partial(sweeps.over_warmup_lengths, records))
+    add("evaluation", f"{results}; over updates", partial(curves.evaluation, records, target_loss=target_loss))
+    if max(map(len, statistics.by_rate(records).values())) >= sweeps.SEEDS_OF_A_DISTRIBUTION:
+        add("over_seeds", f"{results}; each run", partial(sweeps.over_seeds, records))
+    add("effective_learning_rate", messages.relative_rate(records), partial(curves.effective_learning_rate, records))
+    add("training_loss", messages.training_loss(records), partial(curves.training_loss, records))
+    if all(record.gradients for record in records):
+        add(
+            "gradient_histograms",
+            "Gradients of the first updates",
+            partial(gradients.gradient_histograms, records),
+            256,
+        )
+    return found
+
+
+def draw_all(
+    records: Sequence[Record], folder: Path, target_loss: float | None, *, vector: bool = False
+) -> list[Drawn]:
+    """Draw everything that the records hold.
 
     Args:
         records: in the order in which the recipes shall appear.
-        folder: where `NAME.png` and `NAME.svg` are written.
-        target_loss: drawn as a line in the evaluation figure.
+        folder: where `NAME.png` and `NAME_dark.png` are written.
+        target_loss: drawn as a line where evaluation loss is shown.
+        vector: write `NAME.svg` as well.
     """
-    figures = sweeps.draw(records)
-    several = rates_differ(records)
-    for rate in sorted({rate for _, rate in by_rate(records)}) if several else [None]:
-        of_rate = [record for record in records if rate in (None, record.learning_rate)]
-        suffix = "" if rate is None else f"_lr{rate:g}"
-        figures[f"training_loss{suffix}"] = curves.training_loss(of_rate)
-        figures[f"evaluation{suffix}"] = curves.evaluation(of_rate, target_loss)
-        figures[f"effective_learning_rate{suffix}"] = curves.effective_learning_rate(of_rate)
-        if all(record.gradients for record in of_rate):
-            figures[f"gradient_histograms{suffix}"] = gradients.gradient_histograms(of_rate)
-    return [save(figure, folder, name) for name, figure in figures.items()]
+    return [save(spec, folder, vector=vector) for spec in specify(records, target_loss)]
+
+
+def save(spec: FigureSpec, folder: Path, *, vector: bool = False) -> Drawn:
+    """Draw a figure and write its files."""
+    light, dark, width = style.save(spec.draw, folder, spec.name, palette=spec.palette, vector=vector)
+    return Drawn(name=spec.name, title=spec.title, width=width, light=light, dark=dark)

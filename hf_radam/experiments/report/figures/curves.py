@@ -1,128 +1,142 @@
-"""Curves over updates: training loss (Figure 1 of the paper), evaluation, effective learning rate."""
+"""Curves over updates: evaluation, training loss (Figure 1 of the paper), learning rate x rectification."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report.figures.style import (
-    by_recipe,
-    colors_of,
-    legend,
-    limit_to_finite,
-    mark_constant_prediction,
-    name_line,
-    number,
-)
+from hf_radam.experiments.report import messages, series
+from hf_radam.experiments.report.figures.style import LABEL_SIZE, draw_runs, looks, name_ends, name_line, panels, scale
+from hf_radam.experiments.report.palette import LABELS, Theme, families
+from hf_radam.experiments.report.series import Curve, by_recipe, number
 
-SMOOTHING = 10  # updates over which the training loss is averaged in the figure
-
-Curve = tuple[np.ndarray, np.ndarray]  # steps and values, one row of values a seed
+COLUMNS = 2
 
 
-def training_loss(records: Sequence[Record]) -> Figure:
-    """Training loss of each recipe: all updates, and the first ones on a logarithmic axis."""
-    figure, (whole, early) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained", sharey=True)
-    colors = colors_of(records)
+def evaluation(records: Sequence[Record], theme: Theme, target_loss: float | None = None) -> Figure:
+    """What recipes are judged by against updates, a panel for each learning rate; at one rate the loss and a metric."""
+    names = messages.evaluated(records)
+    groups = messages.settings(records)
+    if len(groups) > 1:
+        names = names[:1]
+    titles = [
+        _capital(METRICS[name].label) + (f", {records[0].loss_unit}" if name == "loss" else "") + f", {setting}"
+        for setting in groups
+        for name in names
+    ]
+    figure, grid = panels(titles, messages.results(records), columns=COLUMNS, height=_height(groups))
+    pairs = [(group, name) for group in groups.values() for name in names]
+    for axes, (group, name) in zip(grid, pairs, strict=True):
+        _draw(axes, group, records, theme, lambda record, name=name: series.evaluation(record, name))
+        _fit(axes, name, records, lambda record, name=name: series.evaluation(record, name))
+        if name == "loss":
+            _name_levels(axes, records, theme, target_loss)
+    _finish(grid, [group for group, _ in pairs], records, theme, [
+        lambda record, name=name: series.evaluation(record, name) for _, name in pairs
+    ])  # fmt: skip
+    return figure
+
+
+def training_loss(records: Sequence[Record], theme: Theme) -> Figure:
+    """Training loss of each run, a panel for each learning rate; updates are logarithmic, to show the first ones."""
+    groups = messages.settings(records)
+    titles = [f"Training loss, {setting}" for setting in groups]
+    figure, grid = panels(titles, messages.training_loss(records), columns=COLUMNS, height=_height(groups))
+    for axes, group in zip(grid, groups.values(), strict=True):
+        _draw(axes, group, records, theme, series.training_loss)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        _fit(axes, "loss", records, series.training_loss)
+    _finish(grid, list(groups.values()), records, theme, [series.training_loss] * len(grid))
+    return figure
+
+
+def effective_learning_rate(records: Sequence[Record], theme: Theme) -> Figure:
+    """Learning rate x rectification by the peak learning rate, once for all rates; recipes on one line share a name."""
+    figure, (axes,) = panels(["Learning rate × rectification, by its peak"], messages.relative_rate(records),
+                             columns=1, height=max(3.4, 0.24 * len(by_recipe(records))))  # fmt: skip
+    look = looks(records, theme)
+    together: dict[tuple[float, ...], list[str]] = {}
+    curves: dict[str, Curve] = {}
     for recipe, group in by_recipe(records).items():
-        steps, losses = _stack(group, lambda record: (record.curves["step"], record.curves["loss"]))
-        _band(whole, steps, _smooth(losses), recipe, colors[recipe])
-        _band(early, steps, losses, recipe, colors[recipe])  # as it was: smoothing would blur what this panel shows
-    whole.set(title="Training loss", xlabel="update", ylabel=f"{records[0].loss_unit}, as trained")
-    last = max(record.curves["step"][-1] or 1 for record in records)
-    early.set(title="The first updates", xlabel="update (logarithmic)", xscale="log", xlim=(1, max(10, last / 5)))
-    limit_to_finite(whole)
-    legend(figure, whole)
+        curves[recipe] = series.relative_rate(group[0])
+        together.setdefault(tuple(round(value, 6) for value in curves[recipe].values), []).append(recipe)
+    ends = {}
+    for names in together.values():
+        curve, of_first = curves[names[0]], look[names[0]]
+        axes.plot(curve.steps, curve.values, color=of_first.color, linestyle=of_first.dashes, linewidth=1.7)
+        place = int(np.nanargmax(curve.values))  # all end at zero: the name stands where the line is highest
+        others = "" if len(names) == 1 else f" and {names[1]}" if len(names) == 2 else f" and {len(names) - 1} more"
+        ends[names[0] + others] = (curve.steps[place], curve.values[place], of_first.color)
+    axes.set(xlabel="update", ylim=(0, 1.05), xlim=(0, None))
+    name_ends([axes], [ends])
     return figure
 
 
-def evaluation(records: Sequence[Record], target_loss: float | None) -> Figure:
-    """Evaluation loss of each recipe, and the first metric that the evaluations hold."""
-    evaluated = set(records[0].evaluations).intersection(*(record.evaluations for record in records))
-    metrics = [name for name in (records[0].metric, *METRICS) if name in evaluated and name != "loss"][:1]
-    figure, panels = plt.subplots(
-        1, 1 + len(metrics), figsize=(10, 4.2) if metrics else (7.5, 4.2), layout="constrained", squeeze=False
-    )
-    colors = colors_of(records)
-    for axes, name in zip(panels[0], ["loss", *metrics], strict=True):
-        for recipe, group in by_recipe(records).items():
-            steps, values = _stack(
-                group, lambda record, name=name: (record.evaluations["step"], record.evaluations[name])
-            )
-            _band(axes, steps, values, recipe, colors[recipe])
-        label = METRICS[name].label
-        axes.set(title=label[0].upper() + label[1:], xlabel="update")
-    loss = panels[0][0]
-    mark_constant_prediction(loss, records)
-    if target_loss is not None:
-        loss.axhline(target_loss, color="#bbbbbb", linestyle="--", linewidth=1)
-        name_line(loss, "target", target_loss)
-    loss.set(title="Evaluation loss", ylabel=records[0].loss_unit)
-    limit_to_finite(loss)
-    if metrics and METRICS[metrics[0]].higher_is_better:
-        panels[0][1].set_ylim(min(0, panels[0][1].get_ylim()[0]), None)
-    elif metrics:
-        panels[0][1].set_yscale("log")
-    legend(figure, loss)
-    return figure
+def _draw(
+    axes: Axes, group: Sequence[Record], records: Sequence[Record], theme: Theme, curve: Callable[[Record], Curve]
+) -> None:
+    look = looks(records, theme)
+    for recipe, runs in by_recipe(group).items():
+        draw_runs(axes, [curve(run) for run in runs], look[recipe])
+    axes.set_xlabel("update")
 
 
-def effective_learning_rate(records: Sequence[Record]) -> Figure:
-    """Learning rate times rectification: what multiplies Adam's direction at each update."""
-    figure, axes = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
-    colors = colors_of(records)
-    for recipe, group in by_recipe(records).items():
-        record = group[0]
-        rates = np.array(record.curves["learning_rate"], dtype=float)
-        options = {**record.config["recipe"]["optim_args"], **record.optimizer}
-        if "rectification" in record.curves:
-            terms = np.array(record.curves["rectification"], dtype=float)
-            first, last = options.get("adam_steps", (1, 0))
-            terms[first - 1 : last] = 1.0
-            rates = rates * terms
-        rates[: int(options.get("freeze_steps", 0))] = 0.0  # Adam-2k does not move yet
-        steps = np.array(record.curves["step"], dtype=float)
-        axes.plot(steps, rates, color=colors[recipe], label=recipe, linewidth=1.8)
-    axes.set(title="Learning rate × rectification", xlabel="update", ylim=(0, None))
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    legend(figure, axes)
-    return figure
+def _finish(
+    grid: Sequence[Axes], groups: Sequence[Sequence[Record]], records: Sequence[Record], theme: Theme,
+    curves: Sequence[Callable[[Record], Curve]],
+) -> None:  # fmt: skip
+    """Name the lines of all panels, once all limits are set."""
+    look, names = looks(records, theme), labels(records)
+    all_ends: list[dict[str, tuple[float, float, str]]] = []
+    for group, curve in zip(groups, curves, strict=True):
+        ends = {}
+        for recipe, runs in by_recipe(group).items():
+            of_runs = [curve(run) for run in runs]
+            last = series.median([of_run.values[-1] for of_run in of_runs])
+            ends[names[recipe]] = (max(of_run.steps[-1] for of_run in of_runs), last, look[recipe].color)
+        all_ends.append(ends)
+    name_ends(grid, all_ends)
 
 
-def _stack(
-    group: Sequence[Record], curve: Callable[[Record], tuple[Sequence[float | None], Sequence[float | None]]]
-) -> Curve:
-    """The curves of all seeds over the longest of their steps; nan where a run has stopped."""
-    curves = [curve(record) for record in group]
-    steps = max((steps for steps, _ in curves), key=len)
-    values = np.full((len(curves), len(steps)), np.nan)
-    for row, (_, of_seed) in zip(values, curves, strict=True):
-        row[: len(of_seed)] = [number(value) for value in of_seed]
-    return np.array(steps, dtype=float), values
+def labels(records: Sequence[Record]) -> dict[str, str]:
+    """What lines are called: the recipe, or its family where panels hold one of each."""
+    of_recipe = families(records)
+    groups = messages.settings(records).values()
+    if len(groups) > 1 and all(
+        len({of_recipe[recipe] for recipe in by_recipe(group)}) == len(by_recipe(group)) for group in groups
+    ):
+        return {recipe: LABELS.get(key, key) for recipe, key in of_recipe.items()}
+    return {recipe: recipe for recipe in of_recipe}
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean over the last updates, fewer at the start."""
-    sums = np.cumsum(values, axis=1)
-    before = np.concatenate([np.zeros_like(sums[:, :1]), sums], axis=1)
-    ends = np.arange(1, values.shape[1] + 1)
-    starts = np.maximum(ends - SMOOTHING, 0)
-    return (before[:, ends] - before[:, starts]) / (ends - starts)
+def _fit(axes: Axes, name: str, records: Sequence[Record], curve: Callable[[Record], Curve]) -> None:
+    """The same limits in all panels, and at most twice the first loss, so that no run that explodes flattens others."""
+    curves = [curve(record) for record in records]
+    start = max((number(of_run.values[0]) for of_run in curves), default=float("nan"))
+    values = [value for of_run in curves for value in of_run.values]
+    scale(axes, name, [value for value in values if not value > 2 * start] if name == "loss" else values)
+    axes.margins(x=0.01)
 
 
-def _band(axes: Axes, steps: np.ndarray, values: np.ndarray, recipe: str, color: str) -> None:
-    """Mean over seeds, with a band from the least to the greatest; it ends with an × where a seed diverged."""
-    emphasis = 2.4 if recipe == "radam" else 1.6
-    dashes = "--" if recipe == "adam_eps" else "-"  # it often lies on adam
-    axes.plot(steps, values.mean(0), dashes, color=color, label=recipe, linewidth=emphasis, zorder=emphasis)
-    whole = np.flatnonzero(np.isfinite(values).all(0))
-    if len(whole) and whole[-1] < len(steps) - 1:
-        axes.plot(steps[whole[-1]], values[:, whole[-1]].mean(), color=color, marker="x", markersize=9, mew=2)
-    if len(values) > 1:
-        axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.15, linewidth=0)
+def _name_levels(axes: Axes, records: Sequence[Record], theme: Theme, target_loss: float | None) -> None:
+    low, high = axes.get_ylim()
+    levels = {"constant prediction": records[0].facts.get("unigram_entropy"), "target": target_loss}
+    for name, level in levels.items():
+        if level is not None and low < level < high:
+            name_line(axes, name, level, theme)
+
+
+def _height(groups: dict[str, list[Record]]) -> float:
+    """Of a panel: room for the names of all its lines."""
+    most = max(len(by_recipe(group)) for group in groups.values())
+    return max(3.0, most * LABEL_SIZE * 1.22 / 72 + 0.7)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -2,57 +2,77 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report.figures.style import COLORS, by_recipe
+from hf_radam.experiments.report import messages, statistics
+from hf_radam.experiments.report.figures.style import LABEL_SIZE, panels
+from hf_radam.experiments.report.palette import Theme, family
+from hf_radam.experiments.report.series import by_recipe
 
+PANELS = 20
 # Share of all gradients that may lie outside of the drawn range, on either side.
 CROPPED = 5e-3
 
 
-def gradient_histograms(records: Sequence[Record]) -> Figure:
-    """A heat map for each recipe: update, log10|g|, share of the gradients; the line is the median. Seeds together.
+def gradient_histograms(records: Sequence[Record], theme: Theme) -> Figure:
+    """A heat map for each recipe and learning rate: update, log10|g|, share of the gradients; the line is the median.
 
     Args:
-        records: all with `gradients`.
+        records: all with `gradients`. Of more than `PANELS` groups the best of each family is drawn.
+        theme: whose page the least shares have the colour of.
     """
-    groups = by_recipe(records)
-    columns = min(3, len(groups))
-    rows = math.ceil(len(groups) / columns)
-    figure, panels = plt.subplots(
-        rows, columns, figsize=(3.4 * columns + 1, 2.7 * rows + 0.4), layout="constrained",
-        sharex=True, sharey=True, squeeze=False,
+    groups = statistics.by_rate(records)
+    if len(groups) > PANELS:
+        groups = statistics.by_rate(_best_of_families(records))
+    shares = {key: _shares(group) for key, group in groups.items()}
+    lowest = {key: float(_medians(share, edges).min()) for key, (_, share, edges) in shares.items()}
+    first, last = min(lowest, key=lowest.__getitem__), max(lowest, key=lowest.__getitem__)
+    message = "Gradients of the first updates, seeds together: the median |g| falls to " + " and ".join(
+        f"1e{lowest[key]:.1f} in {key[0]} (lr {key[1]:g})" for key in dict.fromkeys((first, last))
+    )
+    several = len({rate for _, rate in groups}) > 1
+    columns = min(3, len({recipe for recipe, _ in groups}), len(groups))
+    figure, grid = panels(
+        [f"{recipe}, lr {rate:g}" if several else recipe for recipe, rate in groups], message, columns=columns,
+        height=2.2, width=3 * columns + 1, sharex=True, sharey=True,
     )  # fmt: skip
-    shares = {recipe: _shares(group) for recipe, group in groups.items()}
     total = sum(share.sum(0) for _, share, _ in shares.values())
     edges = next(iter(shares.values()))[2]
     within = np.cumsum(total) / np.sum(total)
     low, high = (float(edges[np.searchsorted(within, q)]) for q in (CROPPED, 1 - CROPPED))
     brightest = max(float(share.max()) for _, share, _ in shares.values())
+    shade = LinearSegmentedColormap.from_list("shares", [theme.page, theme.hues["warmup"], theme.ink])
     image = None
-    for axes, (recipe, (steps, share, _)) in zip(panels.flat, shares.items(), strict=False):
-        image = axes.pcolormesh(_borders(steps), edges, share.T, cmap="Blues", vmin=0, vmax=brightest, rasterized=True)
-        axes.plot(steps, _medians(share, edges), color=COLORS["radam"], linewidth=1.8)
-        axes.set(title=recipe, xscale="log", ylim=(low, high + (edges[1] - edges[0])))
+    for position, (axes, (steps, share, _)) in enumerate(zip(grid, shares.values(), strict=True)):
+        image = axes.pcolormesh(_borders(steps), edges, share.T, cmap=shade, vmin=0, vmax=brightest, rasterized=True)
+        axes.plot(steps, _medians(share, edges), color=theme.hues["radam"], linewidth=1.8)
+        axes.set(xscale="log", ylim=(low, high + (edges[1] - edges[0])))
+        axes.title.set_size(LABEL_SIZE)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(visible=False)
-    for axes in panels.flat[len(groups) :]:
-        axes.set_visible(False)
-    for axes in panels[:, 0]:
-        axes.set_ylabel("log10 |gradient|")
-    for column in range(columns):
-        last = max(row for row in range(rows) if row * columns + column < len(groups))
-        panels[last, column].set_xlabel("update (logarithmic)")
-        panels[last, column].xaxis.set_tick_params(labelbottom=True)
+        if position % columns == 0:
+            axes.set_ylabel("log10 |gradient|")
+        if position + columns >= len(grid):
+            axes.set_xlabel("update (logarithmic)")
+            axes.xaxis.set_tick_params(labelbottom=True)
     assert image is not None
-    figure.colorbar(image, ax=panels, label="share of the gradients in a bin", format="{x:.0%}", aspect=30)
+    figure.colorbar(image, ax=grid, label="share of the gradients in a bin", format="{x:.0%}", aspect=30)
     return figure
+
+
+def _best_of_families(records: Sequence[Record]) -> list[Record]:
+    name = statistics.headline(records)
+    best: dict[str, list[Record]] = {}
+    for runs in by_recipe(statistics.at_best_rate(records)).values():
+        key = family(runs[0].config["recipe"])
+        if key not in best or messages.cost(runs, name) < messages.cost(best[key], name):
+            best[key] = runs
+    return [run for runs in best.values() for run in runs]
 
 
 def _shares(group: Sequence[Record]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

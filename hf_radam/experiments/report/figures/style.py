@@ -1,11 +1,15 @@
-"""What all figures share: colours, legends, marks, files."""
+"""What all figures share: a theme's settings, panels, runs as lines, names at the ends of lines, files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib
 
@@ -14,119 +18,216 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from PIL import Image
 
+from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
+from hf_radam.experiments.report.palette import DARK, LIGHT, Theme, colors, families
+from hf_radam.experiments.report.series import Curve
+from hf_radam.files import whole
 
-# Okabe and Ito's colours first, which people with any colour vision tell apart. A recipe keeps its colour everywhere.
-COLORS = {
-    "radam": "#D55E00",
-    "adam": "#000000",
-    "adam_warmup": "#0072B2",
-    "adam_untuned_linear": "#56B4E9",
-    "adam_untuned_exponential": "#009E73",
-    "adam_2k": "#CC79A7",
-    "adam_eps": "#999999",
-    "radam_no_sgd": "#E69F00",
-    "schedule_free_radam": "#17BECF",
-    "adam_1_4": "#7F3C8D",
-    "sgd_1_4_adam_5_8": "#8C564B",
-}
-FURTHER_COLORS = ("#F0E442", "#BCBD22", "#AA0A3C", "#005AC8", "#8A9A5B")
-GREY = "#666666"
-STYLE = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.8,
-    "axes.axisbelow": True,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "figure.dpi": 100,
-    "savefig.dpi": 160,
-    "svg.hashsalt": "hf_radam",  # the same records give the same bytes
-    "svg.fonttype": "none",
-}
-
-P = ParamSpec("P")
-T = TypeVar("T")
+WIDTH = 10.0  # inches
+PIXELS = 80  # of CSS, in an inch; files hold two for each
+SEEDS_AS_LINES = 5  # with more seeds, a recipe is its median and range
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
+LABEL_SIZE = 8.5
 
 
-def styled(function: Callable[P, T]) -> Callable[P, T]:
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a recipe is drawn, in all figures of a comparison."""
+
+    color: str
+    dashes: Any
+    """Recipes of one family differ in them."""
+
+
+def looks(records: Sequence[Record], theme: Theme) -> dict[str, Look]:
+    """The look of each recipe."""
+    seen: dict[str, int] = {}
+    found = {}
+    of_recipe = families(records)
+    for recipe, color in colors(records, theme).items():
+        position = seen[of_recipe[recipe]] = seen.get(of_recipe[recipe], -1) + 1
+        found[recipe] = Look(color=color, dashes=DASHES[position % len(DASHES)])
+    return found
+
+
+@contextmanager
+def styled(theme: Theme) -> Iterator[None]:
     """Draw in our style, and leave matplotlib's settings as they were."""
-
-    @wraps(function)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
-        with plt.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
-            return function(*args, **kwargs)
-
-    return inner
-
-
-def by_recipe(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The runs of each recipe, in the recipes' first order."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.recipe, []).append(record)
-    return groups
+    settings: dict[Any, Any] = {
+        "font.size": 10, "axes.titlesize": 10, "axes.titlelocation": "left", "figure.titlesize": 11.5,
+        "figure.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+        "grid.color": theme.grid, "grid.linewidth": 0.8, "axes.axisbelow": True, "legend.frameon": False,
+        "figure.facecolor": theme.page, "axes.facecolor": theme.page, "savefig.facecolor": theme.page,
+        "text.color": theme.ink, "axes.labelcolor": theme.ink, "axes.edgecolor": theme.muted,
+        "xtick.color": theme.muted, "ytick.color": theme.muted, "xtick.labelcolor": theme.ink,
+        "ytick.labelcolor": theme.ink, "figure.dpi": PIXELS, "savefig.dpi": 2 * PIXELS, "figure.max_open_warning": 0,
+        "svg.hashsalt": "hf_radam", "svg.fonttype": "none",  # the same records give the same bytes
+    }  # fmt: skip
+    with plt.rc_context(settings):
+        yield
 
 
-def colors_of(records: Sequence[Record]) -> dict[str, str]:
-    """Colour of each recipe: the fixed ones, then the first that are free."""
-    recipes = list(dict.fromkeys(record.recipe for record in records))
-    taken = {COLORS.get(recipe) for recipe in recipes}
-    free = iter([color for color in [*COLORS.values(), *FURTHER_COLORS] if color not in taken])
-    return {recipe: COLORS.get(recipe) or next(free, "#000000") for recipe in recipes}
+def panels(
+    titles: Sequence[str], message: str, *, columns: int, height: float, width: float = WIDTH, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with a message, and a panel for each title."""
+    columns = min(columns, len(titles))
+    rows = math.ceil(len(titles) / columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width, height * rows + 0.4), layout="constrained", squeeze=False, **options
+    )
+    found = list(grid.flat)
+    for axes, title in zip(found, titles, strict=False):
+        axes.set_title(title)
+    for axes in found[len(titles) :]:
+        axes.set_visible(False)
+    say(figure, message)
+    return figure, found[: len(titles)]
 
 
-def number(value: float | None) -> float:
-    """nan for None."""
-    return float("nan") if value is None else value
+def say(figure: Figure, message: str) -> None:
+    """Write the message above the panels."""
+    lines = textwrap.fill(message.replace("lr ", "lr\N{NO-BREAK SPACE}"), int(figure.get_figwidth() * 10.2))
+    figure.suptitle(lines, x=0.008, ha="left")
 
 
-def name_line(axes: Axes, name: str, height: float, *, beside: bool = False) -> None:
-    """Write the name of a horizontal line below its right end, or beside it."""
-    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": GREY}
-    if beside:
-        axes.annotate(name, (1, height), (4, 0), ha="left", va="center", **place)
-    else:
-        axes.annotate(name, (1, height), (0, -3), ha="right", va="top", **place)
+def draw_runs(axes: Axes, curves: Sequence[Curve], look: Look) -> None:
+    """A thin line a run, up to five runs; of more the median and the range. A line that breaks off ends with an ×."""
+    longest = max((curve.steps for curve in curves), key=len)
+    values = np.full((len(curves), len(longest)), np.nan)
+    for row, curve in zip(values, curves, strict=True):
+        row[: len(curve.values)] = curve.values
+    if len(curves) > SEEDS_AS_LINES:
+        whole = np.isfinite(values).any(0)
+        drawn = np.where(np.isfinite(values), values, np.inf)
+        axes.fill_between(longest, drawn.min(0), np.nanmax(values, 0, initial=-np.inf, where=np.isfinite(values)),
+                          where=list(whole), color=look.color, alpha=0.18, linewidth=0)  # fmt: skip
+        values = np.where(np.isfinite(np.median(drawn, 0)), np.median(drawn, 0), np.nan)[None]
+    for row in values:
+        axes.plot(longest, row, color=look.color, linestyle=look.dashes, linewidth=1.2 if len(values) > 1 else 1.6)
+        finite = np.flatnonzero(np.isfinite(row))
+        if len(finite) and finite[-1] < len(row) - 1:
+            axes.plot(longest[finite[-1]], row[finite[-1]], "x", color=look.color, markersize=7, mew=1.8)
 
 
-def mark_constant_prediction(axes: Axes, records: Sequence[Record], in_legend: bool = False) -> None:
-    """A dotted line at the loss of always predicting the target's token frequencies, where that is known."""
-    entropy, name = records[0].facts.get("unigram_entropy"), "constant prediction"
-    if entropy is not None:
-        axes.axhline(entropy, color=GREY, linestyle=":", linewidth=1.2, label=name if in_legend else None)
-        if not in_legend:
-            name_line(axes, name, entropy)
+def name_ends(grid: Sequence[Axes], names: Sequence[Mapping[str, tuple[float, float, str]]]) -> None:
+    """Write names beside the ends of lines, moved apart where they would overlap, with a hair to the line's end.
+
+    Args:
+        grid: all panels of a figure, with their final limits and scales.
+        names: for each panel and name where the line ends, in data coordinates, and its colour. An end that is not
+            finite is written at the top.
+    """
+    figure = grid[0].get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # the layout is known from here on
+    for axes, of_panel in zip(grid, names, strict=True):
+        pitch = LABEL_SIZE * 1.22 * figure.dpi / 72 / axes.get_window_extent().height
+        to_axes = (axes.transData + axes.transAxes.inverted()).transform
+        ends = []
+        for name, (x, y, color) in of_panel.items():
+            across, up = to_axes((x, y if math.isfinite(y) else axes.get_ylim()[1]))
+            ends.append((min(max(float(up), 0.0), 1.0), float(across), name, color))
+        ends.sort(key=lambda end: end[:1])
+        heights = spread([end[0] for end in ends], pitch)
+        for (up, across, name, color), height in zip(ends, heights, strict=True):
+            axes.annotate(
+                name, (across, up), (1.035, height), xycoords="axes fraction", textcoords="axes fraction",
+                color=color, fontsize=LABEL_SIZE, va="center", annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 1,
+                            "alpha": 0.5, "relpos": (0, 0.5)},
+            )  # fmt: skip
 
 
-def mark_at_the_top(axes: Axes, positions: Sequence[float], color: str) -> None:
-    """An × above the plot for each diverged point."""
-    axes.plot(positions, np.full(len(positions), 0.97), "x", color=color, transform=axes.get_xaxis_transform(), mew=2)
+def spread(heights: Sequence[float], pitch: float) -> list[float]:
+    """Ascending heights moved as little as needed to lie a pitch apart, within 0 and 1 where there is room.
+
+    Example:
+        >>> spread([0.5, 0.5], 0.25)
+        [0.375, 0.625]
+    """
+    groups: list[tuple[float, int]] = []  # the middle of each block of labels that touch, and how many it holds
+    for height in heights:
+        groups.append((height, 1))
+        while len(groups) > 1:
+            (below, m), (above, n) = groups[-2:]
+            if above - below >= pitch * (m + n) / 2:
+                break
+            groups[-2:] = [((below * m + above * n) / (m + n), m + n)]
+    found: list[float] = []
+    for middle, n in groups:
+        found += [middle + pitch * (i - (n - 1) / 2) for i in range(n)]
+    for i in range(len(found)):  # push up from the bottom, then down from the top
+        found[i] = max(found[i], pitch * i if len(found) * pitch <= 1 else found[i])
+    for i in reversed(range(len(found))):
+        found[i] = min(found[i], 1 - pitch * (len(found) - 1 - i) if len(found) * pitch <= 1 else found[i])
+    return found
 
 
-def limit_to_finite(axes: Axes) -> None:
-    """Keep a diverging run from flattening the others."""
-    ends = [np.nanmax(line.get_ydata()) for line in axes.get_lines() if np.isfinite(line.get_ydata()).any()]  # pyright: ignore[reportArgumentType]
-    top = 1.5 * float(np.median(ends)) if ends else None
-    axes.set_ylim(0, min(top, max(ends)) * 1.02 if top else None)
+def name_line(axes: Axes, name: str, height: float, theme: Theme) -> None:
+    """A dotted level line with its name at the left."""
+    axes.axhline(height, color=theme.muted, linestyle=":", linewidth=1.1)
+    axes.annotate(name, (0, height), (3, -2), xycoords=("axes fraction", "data"), textcoords="offset points",
+                  ha="left", va="top", color=theme.muted, fontsize=LABEL_SIZE)  # fmt: skip
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """Below the figure, in as many columns as its width has room for."""
-    handles, labels = axes.get_legend_handles_labels()
-    room = int(figure.get_figwidth() / (0.09 * max(len(label) for label in labels) + 0.6))
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(len(labels), room)))
+def scale(axes: Axes, name: str, values: Sequence[float], along: str = "y") -> None:
+    """Logarithmic for what falls to zero, such as losses; few ticks, as plain numbers."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not METRICS[name].higher_is_better and finite and min(finite) > 0:
+        axes.set(**{f"{along}scale": "log"})
+        margin = (max(finite) / min(finite)) ** 0.06 * 1.02
+        low, high = min(finite) / margin, max(finite) * margin
+        axis = axes.yaxis if along == "y" else axes.xaxis
+        steps = [m * 10.0**k for k in range(-9, 10) for m in (1, 2, 5)]
+        ticks = [step for step in steps if low <= step <= high]
+        if len(ticks) < 2:
+            ticks = [float(f"{value:.2g}") for value in np.geomspace(low, high, 5)[1:-1]]
+        axis.set_ticks(list(dict.fromkeys(ticks)), [f"{tick:g}" for tick in dict.fromkeys(ticks)])
+        axis.set_minor_locator(NullLocator())
+        axes.set(**{f"{along}lim": (low, high)})
 
 
-def save(figure: Figure, folder: Path, name: str) -> str:
-    """Write `NAME.png` and `NAME.svg`, close the figure, and return the name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        figure.savefig(folder / f"{name}.{ending}", metadata=metadata)
-    plt.close(figure)
-    return name
+def save(
+    draw: Callable[[Theme], Figure], folder: Path, name: str, *, palette: int = 64, vector: bool = False
+) -> tuple[str, str, int]:
+    """Write `NAME.png` and its twin for dark pages, `NAME_dark.png`; `NAME.svg` too, if asked for.
+
+    Args:
+        draw: a figure in the colours of a theme.
+        folder: made if it is missing.
+        name: of the files, without ending.
+        palette: colours of the files; antialiased lines need few.
+        vector: whether to write SVG.
+
+    Returns:
+        The names of both files, and their width in CSS pixels.
+    """
+    files, width = [], 0
+    for theme, ending in ((LIGHT, ""), (DARK, "_dark")):
+        with styled(theme):
+            figure = draw(theme)
+            width = round(figure.get_figwidth() * PIXELS)
+            buffer = BytesIO()
+            figure.savefig(buffer, format="png")
+            if vector and theme is LIGHT:
+                folder.mkdir(parents=True, exist_ok=True)
+                figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            plt.close(figure)
+        files.append(f"{name}{ending}.png")
+        with Image.open(buffer) as image, whole(folder / files[-1]) as unfinished:
+            reduce(image.convert("RGB"), palette).save(unfinished, format="png", optimize=True)
+    return files[0], files[1], width
+
+
+def reduce(image: Image.Image, colors: int) -> Image.Image:
+    """The image with a palette; thin lines count for more than their pixels, so that a page of white keeps them."""
+    found: Any = image.getcolors(image.width * image.height)
+    counts, pixels = zip(*sorted(found), strict=True)
+    weighted = np.repeat(np.array(pixels, np.uint8), np.ceil(np.sqrt(counts)).astype(int), axis=0)
+    palette = Image.fromarray(weighted[None]).quantize(colors, Image.Quantize.MEDIANCUT)
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)

@@ -1,177 +1,254 @@
-"""Final numbers: over learning rates (Figure 6 of the paper), over warmup lengths (Figure 7), over seeds."""
+"""Final numbers, one dot a run: over learning rates (the paper's Figure 6), warmup lengths (Figure 7), beta2, seeds."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import statistics
+from hf_radam.experiments.report import messages, series, statistics
 from hf_radam.experiments.report.figures.style import (
-    GREY,
-    by_recipe,
-    colors_of,
-    legend,
-    mark_at_the_top,
-    mark_constant_prediction,
+    DASHES,
+    LABEL_SIZE,
+    SEEDS_AS_LINES,
+    Look,
+    looks,
+    name_ends,
     name_line,
-    number,
-)
+    panels,
+    scale,
+)  # fmt: skip
+from hf_radam.experiments.report.palette import LABELS, Theme, families, shades
+from hf_radam.experiments.report.series import by_recipe, number
 
 # One optimizer with at least so many lengths of warmup makes a sweep of them.
 LENGTHS_OF_A_SWEEP = 3
-SEEDS_OF_A_DISTRIBUTION = 3
+SEEDS_OF_A_DISTRIBUTION = 2
 
 
-def draw(records: Sequence[Record]) -> dict[str, Figure]:
-    """Those of the figures for which there are records, by name."""
-    figures: dict[str, Figure] = {}
-    if statistics.rates_differ(records):
-        figures["over_learning_rates"] = over_learning_rates(records)
-    if warmup_sweep(records):
-        figures["over_warmup_lengths"] = over_warmup_lengths(records)
-    if max(len(group) for group in statistics.by_rate(records).values()) >= SEEDS_OF_A_DISTRIBUTION:
-        figures["over_seeds"] = over_seeds(records)
-    return figures
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """The runs of one line of a sweep."""
+
+    name: str
+    look: Look
+    runs: Mapping[int, Sequence[Record]]
+    """By position on the horizontal axis."""
 
 
-def over_learning_rates(records: Sequence[Record]) -> Figure:
-    """Final loss and metric of each recipe against the learning rate: mean, and range over seeds."""
-    figure, panels = _loss_and_metric(records)
-    colors = colors_of(records)
-    for recipe, group in by_recipe(records).items():
-        rates = sorted({record.learning_rate for record in group})
-        runs = [[record for record in group if record.learning_rate == rate] for rate in rates]
-        for name, axes in panels.items():
-            _mean_and_range(axes, rates, runs, name, color=colors[recipe], label=recipe)
+def over_learning_rates(records: Sequence[Record], theme: Theme) -> Figure:
+    """Final loss and metric of each recipe against the learning rate."""
+    look = looks(records, theme)
     rates = sorted({record.learning_rate for record in records})
-    for axes in panels.values():
-        axes.set(xlabel="peak learning rate", xscale="log")
-        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
-        axes.minorticks_off()
-    return _finish(figure, panels)
+    lines = [
+        Line(name=recipe, look=look[recipe], runs=_placed(group, [record.learning_rate for record in group], rates))
+        for recipe, group in by_recipe(records).items()
+    ]
+    names = list(dict.fromkeys(["loss", records[0].metric]))
+    figure, grid = panels([_title(name, records) for name in names], messages.results(records),
+                          columns=2, height=_height(len(lines)))  # fmt: skip
+    for axes, name in zip(grid, names, strict=True):
+        _draw(axes, lines, name, [f"{rate:g}" for rate in rates], records, theme)
+        axes.set_xlabel("peak learning rate")
+    name_ends(grid, [_ends(lines, name) for name in names])
+    return figure
 
 
-def warmup_sweep(records: Sequence[Record]) -> list[Record]:
-    """The runs of one optimizer under warmups of at least three lengths (0 is one); empty if there are none."""
-    families: dict[str, list[Record]] = {}
+def warmup_sweeps(records: Sequence[Record]) -> list[list[Record]]:
+    """Runs of one optimizer under warmups of at least three lengths (0 is one), for each optimizer that has them."""
+    groups: dict[str, list[Record]] = {}
     for record in records:
         recipe = record.config["recipe"]
         if recipe["warmup"] in ("none", "linear"):
-            families.setdefault(json.dumps([recipe["optimizer"], recipe["optim_args"]]), []).append(record)
-    largest = max(families.values(), key=lambda family: len(_lengths(family)), default=[])
-    return largest if len(_lengths(largest)) >= LENGTHS_OF_A_SWEEP else []
+            groups.setdefault(json.dumps([recipe["optimizer"], recipe["optim_args"]]), []).append(record)
+    return [
+        group
+        for group in groups.values()
+        if len({series.warmup_updates(record) for record in group}) >= LENGTHS_OF_A_SWEEP
+    ]
 
 
-def _length(record: Record) -> int:
-    """Updates of its linear warmup, which a recipe may give as a share of all."""
-    warmup_steps, updates = record.config["recipe"]["warmup_steps"], len(record.curves["step"])
-    return math.ceil(warmup_steps * updates) if warmup_steps < 1 else int(warmup_steps)
+def over_warmup_lengths(records: Sequence[Record], theme: Theme) -> Figure:
+    """Final loss and metric against the length of the warmup; level lines are the best of each other family."""
+    sweeps, look, of_recipe = warmup_sweeps(records), looks(records, theme), families(records)
+    swept = {id(record) for sweep in sweeps for record in sweep}
+    lengths = sorted({series.warmup_updates(record) for sweep in sweeps for record in sweep})
+    several = statistics.rates_differ(records)
+    betas = messages.betas_differ(records)
+    swept_lines = []
+    for sweep in sweeps:
+        for rate in sorted({record.learning_rate for record in sweep}):
+            group = [record for record in sweep if record.learning_rate == rate]
+            name = f"{group[0].config['recipe']['optimizer']} + warmup" + (f", lr {rate:g}" if several else "")
+            name += f", beta2 {series.beta2(group[0]):g}" if betas else ""
+            placed = _placed(group, [series.warmup_updates(record) for record in group], lengths)
+            swept_lines.append((name, placed))
+    lines = [
+        Line(name=name, look=Look(color=color, dashes=DASHES[i % len(DASHES)]), runs=placed)
+        for i, ((name, placed), color) in enumerate(
+            zip(swept_lines, shades(theme.hues["warmup"], len(swept_lines), theme), strict=True)
+        )
+    ]
+    others: dict[tuple[str, float], list[Record]] = {}
+    for (recipe, rate), runs in statistics.by_rate([record for record in records if id(record) not in swept]).items():
+        key = (of_recipe[recipe], rate)
+        if key not in others or messages.cost(runs, "loss") < messages.cost(others[key], "loss"):
+            others[key] = runs
+    names = list(dict.fromkeys(["loss", records[0].metric]))
+    figure, grid = panels([_title(name, records) for name in names], messages.results(records),
+                          columns=2, height=_height(len(lines) + len(others)))  # fmt: skip
+    all_ends = []
+    for axes, name in zip(grid, names, strict=True):
+        _draw(axes, lines, name, [f"{length:g}" for length in lengths], records, theme,
+              also=[run for runs in others.values() for run in runs])  # fmt: skip
+        levels = {}
+        for (_, rate), runs in others.items():
+            level, of_recipe_look = series.median([run.final[name] for run in runs]), look[runs[0].recipe]
+            if math.isfinite(level):
+                axes.axhline(level, color=of_recipe_look.color, linestyle=of_recipe_look.dashes, linewidth=1)
+            label = runs[0].recipe + (f", lr {rate:g}" if several else "")
+            levels[label] = (len(lengths) - 0.7, level, of_recipe_look.color)
+        axes.set_xlabel("updates of linear warmup")
+        all_ends.append({**_ends(lines, name), **levels})
+    name_ends(grid, all_ends)
+    return figure
 
 
-def _lengths(records: Sequence[Record]) -> list[int]:
-    return sorted({_length(record) for record in records})
+def map_cells(records: Sequence[Record]) -> dict[tuple[float, float], dict[str, list[Record]]]:
+    """For each learning rate and beta2 the runs of each family; of several recipes in a family, the best."""
+    cells: dict[tuple[float, float], dict[str, list[Record]]] = {}
+    of_recipe = families(records)
+    for (recipe, rate), runs in statistics.by_rate(records).items():
+        cell = cells.setdefault((rate, series.beta2(runs[0])), {})
+        key = of_recipe[recipe]
+        if key not in cell or messages.cost(runs, "loss") < messages.cost(cell[key], "loss"):
+            cell[key] = runs
+    return cells
 
 
-def over_warmup_lengths(records: Sequence[Record]) -> Figure:
-    """Final loss and metric against the length of the warmup, a line for each rate; level lines are other recipes."""
-    figure, panels = _loss_and_metric(records)
-    swept = warmup_sweep(records)
-    lengths = _lengths(swept)
-    rates = sorted({record.learning_rate for record in swept})
-    colors = dict(zip(rates, plt.get_cmap("viridis")(np.linspace(0.1, 0.8, len(rates))), strict=True))
-    optimizer = swept[0].config["recipe"]["optimizer"]
-    for number_of_rate, rate in enumerate(rates):
-        aside = 0.06 * (number_of_rate - (len(rates) - 1) / 2)  # so that bars do not hide each other
-        of_rate = [record for record in swept if record.learning_rate == rate]
-        of_length = [[record for record in of_rate if _length(record) == length] for length in lengths]
-        present = [position for position, runs in enumerate(of_length) if runs]
-        runs = [of_length[position] for position in present]
-        for name, axes in panels.items():
-            places = [position + aside for position in present]
-            _mean_and_range(axes, places, runs, name, color=colors[rate], label=f"{optimizer}, lr {rate:g}")
-    others = [record for record in records if record not in swept]
-    of_recipe, rates = colors_of(others), sorted({record.learning_rate for record in others})
-    dashes = dict(zip(rates, ("--", "-.", ":", (0, (1, 4)), (0, (6, 1))) * len(rates), strict=False))
-    for (recipe, rate), runs in statistics.by_rate(others).items():
-        label = recipe if len(rates) == 1 else f"{recipe}, lr {rate:g}"
-        style = {"color": of_recipe[recipe], "linestyle": dashes[rate], "linewidth": 1.6, "label": label}
-        for name, axes in panels.items():
-            axes.axhline(float(np.mean([number(record.final[name]) for record in runs])), **style)
-    for axes in panels.values():
-        axes.set(xlabel="updates of linear warmup")
-        axes.set_xticks(range(len(lengths)), [f"{length:g}" for length in lengths])
-    return _finish(figure, panels)
+def beta2_map(records: Sequence[Record], theme: Theme) -> Figure:
+    """Where each family works: final loss against beta2, a panel for each learning rate."""
+    cells = map_cells(records)
+    rates, betas = (sorted({key[i] for key in cells}) for i in (0, 1))
+    keys = list(dict.fromkeys(families(records).values()))
+    figure, grid = panels([f"Final eval loss, {records[0].loss_unit}, lr {rate:g}" for rate in rates],
+                          messages.beta2_map(list(cells.values())), columns=2, height=_height(len(keys)))  # fmt: skip
+    all_ends = []
+    for axes, rate in zip(grid, rates, strict=True):
+        lines = []
+        for key in keys:
+            found = {i: cells[rate, beta2][key] for i, beta2 in enumerate(betas) if key in cells.get((rate, beta2), {})}
+            if found:
+                look = Look(color=theme.hues.get(key) or looks(records, theme)[found[min(found)][0].recipe].color,
+                            dashes="-")  # fmt: skip
+                lines.append(Line(name=LABELS.get(key, key), look=look, runs=found))
+        shown = [run for (_, _), cell in cells.items() for runs in cell.values() for run in runs]
+        _draw(axes, lines, "loss", [f"{beta2:g}" for beta2 in betas], records, theme, also=shown)
+        axes.set_xlabel("beta2")
+        all_ends.append(_ends(lines, "loss"))
+    name_ends(grid, all_ends)
+    return figure
 
 
-def over_seeds(records: Sequence[Record]) -> Figure:
-    """A dot for each run, at each recipe's best learning rate, with the mean; and how many have failed."""
+def over_seeds(records: Sequence[Record], theme: Theme) -> Figure:
+    """A dot for each run at its recipe's best learning rate; of more than five the median too; and how many failed."""
     name = statistics.headline(records)
     groups = by_recipe(statistics.at_best_rate(records))
     several = statistics.rates_differ(records)
-    figure, axes = plt.subplots(figsize=(max(4.5, 1.3 * len(groups) + 1.2), 4.2), layout="constrained")
-    colors = colors_of(records)
+    figure, (axes,) = panels([_title(name, records)], messages.results(records), columns=1,
+                             height=0.34 * len(groups) + 1.0)  # fmt: skip
+    look = looks(records, theme)
+    everything = [number(record.final[name]) for group in groups.values() for record in group]
+    scale(axes, name, everything, "x")
     labels = []
     for position, (recipe, group) in enumerate(groups.items()):
         values = np.array([number(record.final[name]) for record in group])
-        across = position + 0.18 * np.linspace(-1, 1, len(values)) if len(values) > 1 else np.array([position])
-        axes.plot(across, values, "o", color=colors[recipe], markersize=6, alpha=0.75, mew=0)
-        mark_at_the_top(axes, [float(x) for x in across[~np.isfinite(values)]], colors[recipe])
-        if np.isfinite(values).any():
-            axes.hlines(np.nanmean(values), position - 0.3, position + 0.3, color=colors[recipe], linewidth=2)
+        aside = position + 0.22 * np.linspace(-1, 1, len(values)) if len(values) > 1 else np.array([float(position)])
+        axes.plot(values, aside, "o", color=look[recipe].color, markersize=6.5, mew=0.6, mec=theme.page)
+        broken = aside[~np.isfinite(values)]
+        axes.plot(np.full(len(broken), 0.985), broken, "x", color=look[recipe].color, mew=2,
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+        middle = series.median([record.final[name] for record in group])
+        if len(group) > SEEDS_AS_LINES and math.isfinite(middle):
+            axes.vlines(middle, position - 0.38, position + 0.38, color=look[recipe].color, linewidth=2)
         failures = [statistics.has_failed(record) for record in group]
-        lines = [recipe.replace("_", "_\n", 1) if len(recipe) > 12 else recipe]
-        lines += [f"lr {group[0].learning_rate:g}"] if several else []
-        lines += [] if None in failures else [f"failed {sum(map(bool, failures))} of {len(group)}"]
-        labels.append("\n".join(lines))
-    if name == "loss":
-        mark_constant_prediction(axes, records)
-        axes.set_ylim(0, None)
-    if "majority_class" in records[0].facts and name == records[0].metric:
-        axes.axhline(records[0].facts["majority_class"], color=GREY, linestyle=":", linewidth=1.2)
-        name_line(axes, "majority\nclass", records[0].facts["majority_class"], beside=True)
-    axes.set_xticks(range(len(labels)), labels)
-    axes.grid(axis="x", visible=False)
-    axes.set(
-        title=f"Final {METRICS[name].label}: a dot for each seed, a line for the mean", xlim=(-0.5, len(labels) - 0.5)
-    )
+        parts = [recipe] + ([f"lr {group[0].learning_rate:g}"] if several else [])
+        parts += [] if None in failures else [f"failed {sum(map(bool, failures))} of {len(group)}"]
+        labels.append(", ".join(parts))
+    low, high = axes.get_xlim()
+    marks = {
+        "constant prediction": records[0].facts.get("unigram_entropy") if name == "loss" else None,
+        "majority class": records[0].facts.get("majority_class") if name == records[0].metric else None,
+    }
+    for mark, place in marks.items():
+        if place is not None and low < place < high:
+            axes.axvline(place, color=theme.muted, linestyle=":", linewidth=1.1)
+            axes.annotate(mark, (place, 0), (-3, 4), xycoords=("data", "axes fraction"), textcoords="offset points",
+                          color=theme.muted, ha="right", fontsize=LABEL_SIZE)  # fmt: skip
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)  # the first recipe on top
+    axes.grid(axis="y", visible=False)
     return figure
 
 
-def _loss_and_metric(records: Sequence[Record]) -> tuple[Figure, dict[str, Axes]]:
-    """A panel for the final loss, and one for the task's metric."""
-    metric = records[0].metric
-    figure, (loss, quality) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    mark_constant_prediction(loss, records, in_legend=True)
-    loss.set(title="Final evaluation loss", ylabel=records[0].loss_unit)
-    quality.set(title=f"Final {METRICS[metric].label}", yscale="linear" if METRICS[metric].higher_is_better else "log")
-    return figure, {"loss": loss, metric: quality}
+def _placed(group: Sequence[Record], keys: Sequence[float], places: Sequence[float]) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = {}
+    for record, key in sorted(zip(group, keys, strict=True), key=lambda pair: pair[1]):
+        found.setdefault(places.index(key), []).append(record)
+    return found
 
 
-def _finish(figure: Figure, panels: dict[str, Axes]) -> Figure:
-    for axes in panels.values():
-        low, high = axes.get_ylim()
-        if axes.get_yscale() == "linear" and low < high / 2:  # else all points would lie at the top
-            axes.set_ylim(min(0, low), None)
-    legend(figure, panels["loss"])
-    return figure
+def _draw(
+    axes: Axes, lines: Sequence[Line], name: str, ticks: Sequence[str], records: Sequence[Record], theme: Theme,
+    also: Sequence[Record] = (),
+) -> None:  # fmt: skip
+    """Dots, lines through medians, and an × at the top for a run without a number; lines lie a little apart."""
+    drawn = [run for line in lines for runs in line.runs.values() for run in runs]
+    scale(axes, name, [number(run.final[name]) for run in [*drawn, *also]])
+    for i, line in enumerate(lines):
+        aside = _aside(i, lines)
+        medians = [series.median([run.final[name] for run in runs]) for runs in line.runs.values()]
+        axes.plot([place + aside for place in line.runs], medians, color=line.look.color, linestyle=line.look.dashes,
+                  linewidth=1.4)  # fmt: skip
+        dots = [(place + aside, number(run.final[name])) for place, runs in line.runs.items() for run in runs]
+        axes.plot(*zip(*dots, strict=True), "o", color=line.look.color, markersize=5, mew=0.5, mec=theme.page)
+        broken = [place for place, value in dots if not math.isfinite(value)]
+        axes.plot(broken, np.full(len(broken), 0.98), "x", color=line.look.color, mew=1.8, markersize=6,
+                  transform=axes.get_xaxis_transform())  # fmt: skip
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set_xlim(-0.3, len(ticks) - 0.7)
+    low, high = axes.get_ylim()
+    entropy = records[0].facts.get("unigram_entropy")
+    if name == "loss" and entropy is not None and low < entropy < high:
+        name_line(axes, "constant prediction", entropy, theme)
 
 
-def _mean_and_range(
-    axes: Axes, positions: Sequence[float], runs: Sequence[Sequence[Record]], name: str, **style: object
-) -> None:
-    """A line through the means, with bars from the least to the greatest; × at the top where a run has no number."""
-    values = [[number(record.final[name]) for record in group] for group in runs]
-    means = [float(np.mean(group)) for group in values]
-    spread = np.array([[mean - min(group), max(group) - mean] for mean, group in zip(means, values, strict=True)]).T
-    spread = np.maximum(spread, 0)  # the mean of equal numbers may be rounded past them
-    broken = [x for x, mean in zip(positions, means, strict=True) if not np.isfinite(mean)]
-    mark_at_the_top(axes, broken, style["color"])  # pyright: ignore[reportArgumentType]
-    axes.errorbar(positions, means, spread, marker="o", capsize=3, **style)  # pyright: ignore[reportArgumentType]
+def _ends(lines: Sequence[Line], name: str) -> dict[str, tuple[float, float, str]]:
+    return {
+        line.name: (
+            max(line.runs) + _aside(i, lines),
+            series.median([run.final[name] for run in line.runs[max(line.runs)]]),
+            line.look.color,
+        )
+        for i, line in enumerate(lines)
+    }
+
+
+def _aside(i: int, lines: Sequence[Line]) -> float:
+    """How far a line lies from the ticks, so that equal dots are seen."""
+    return 0.16 * (i - (len(lines) - 1) / 2) / len(lines)
+
+
+def _title(name: str, records: Sequence[Record]) -> str:
+    return f"Final {METRICS[name].label}" + (f", {records[0].loss_unit}" if name == "loss" else "")
+
+
+def _height(lines: int) -> float:
+    return max(3.2, lines * LABEL_SIZE * 1.22 / 72 + 0.8)

@@ -9,20 +9,24 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from hf_radam.experiments.report.figures.style import COLORS, GREY
+from hf_radam.experiments.report.palette import Theme, shades
 from hf_radam.rectification import rectification
 
 
-def variance(study: Mapping[str, Any]) -> Figure:
+def variance(study: Mapping[str, Any], theme: Theme) -> Figure:
     """Simulated variance for each mean of the gradients with both formulas, and the formulas' error.
 
     Args:
         study: what `hf_radam.experiments.variance.study` returns.
+        theme: of the page.
     """
     figure, (values, ratio) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     steps, simulated = np.array(study["step"]), np.array(study["simulated"])
-    formulas = (("exact formula", "exact", "-", COLORS["radam"]), ("first order", "first_order", "--", COLORS["adam"]))
-    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(simulated)))
+    formulas = (
+        ("exact formula", "exact", "-", theme.hues["radam"]),
+        ("first order", "first_order", "--", theme.hues["adam"]),
+    )
+    shades = _shades(len(simulated), theme)
     for mean, of_mean, shade in zip(study["mean"], simulated, shades, strict=True):
         values.plot(steps, of_mean, "o", color=shade, markersize=3, label=f"simulated, mean {mean:g}")
     for label, name, dashes, color in formulas:
@@ -33,18 +37,18 @@ def variance(study: Mapping[str, Any]) -> Figure:
         xscale="log", yscale="log",
     )  # fmt: skip
     values.legend(fontsize=8)
-    ratio.axhspan(0.95, 1.05, color="#dddddd", linewidth=0, label="± 5 %")
-    ratio.axhline(1, color=GREY, linewidth=0.8)
+    ratio.axhspan(0.95, 1.05, color=theme.grid, linewidth=0, label="± 5 %")
+    ratio.axhline(1, color=theme.muted, linewidth=0.8)
     ratio.set(title="Formula / simulation, mean 0", xlabel="step", xscale="log", ylim=(0.7, 1.5))
     ratio.legend(fontsize=8)
     return figure
 
 
-def rectification_terms(betas: Sequence[float], last: int) -> Figure:
+def rectification_terms(betas: Sequence[float], last: int, theme: Theme) -> Figure:
     """r_t against t for each beta2; nothing is drawn where RAdam does not rectify."""
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     steps = np.unique(np.geomspace(1, last, 400).round().astype(int))
-    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(betas)))
+    shades = _shades(len(betas), theme)
     for beta2, shade in zip(betas, shades, strict=True):
         terms = [rectification(int(step), beta2) for step in steps]
         never = "" if any(terms) else ": never rectified"
@@ -53,3 +57,7 @@ def rectification_terms(betas: Sequence[float], last: int) -> Figure:
     axes.set(title="Rectification r_t", xlabel="step", xscale="log", xlim=(1, last), ylim=(0, 1.02))
     axes.legend(fontsize=8)
     return figure
+
+
+def _shades(n: int, theme: Theme) -> list[str]:
+    return shades(theme.hues["warmup"], n, theme)

@@ -1,0 +1,114 @@
+"""What a figure says above its panels: the learning rate, and numbers of its own records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.records import Record
+from hf_radam.experiments.report import series, statistics
+from hf_radam.experiments.report.palette import LABELS, family
+from hf_radam.experiments.report.series import by_recipe
+
+# Nats within which a run counts as good as the best of its cell.
+CLOSE = 0.1
+
+
+def settings(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The runs of each panel: of one learning rate, and of one beta2 where those of the comparison differ."""
+    several = betas_differ(records)
+    groups: dict[tuple[float, float], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.learning_rate, series.beta2(record) if several else 0.0), []).append(record)
+    return {
+        f"lr {rate:g}" + (f", beta2 {beta2:g}" if several else ""): groups[rate, beta2]
+        for rate, beta2 in sorted(groups)
+    }
+
+
+def betas_differ(records: Sequence[Record]) -> bool:
+    """Whether some family of recipes was run with several beta2."""
+    seen: dict[str, set[float]] = {}
+    for record in records:
+        seen.setdefault(family(record.config["recipe"]), set()).add(series.beta2(record))
+    return any(len(betas) > 1 for betas in seen.values())
+
+
+def evaluated(records: Sequence[Record]) -> list[str]:
+    """What all evaluations hold: the number by which recipes are judged, then another one, if there is one."""
+    common = set(records[0].evaluations).intersection(*(record.evaluations for record in records))
+    first = statistics.headline(records)
+    others = [name for name in ("loss", records[0].metric, *METRICS) if name in common and name != first]
+    return [first, *others[:1]]
+
+
+def results(records: Sequence[Record]) -> str:
+    """Where the best recipe, RAdam and the worst recipe end, each at its best learning rate: least to most."""
+    name = statistics.headline(records)
+    groups = by_recipe(statistics.at_best_rate(records))
+    order = sorted(groups, key=lambda recipe: cost(groups[recipe], name))
+    radam = [recipe for recipe in order if family(groups[recipe][0].config["recipe"]) == "radam"]
+    chosen = [recipe for recipe in order if recipe in {order[0], order[-1], *radam[:1]}]
+    several = statistics.rates_differ(records)
+    ends = [
+        f"{recipe}: {_range(groups[recipe], name)}" + (f" (lr {groups[recipe][0].learning_rate:g})" if several else "")
+        for recipe in chosen
+    ]
+    place = "at each recipe's best rate" if several else "at " + " and ".join(_rates(records))
+    return f"Final {METRICS[name].label} {place}. " + "; ".join(ends)
+
+
+def relative_rate(records: Sequence[Record]) -> str:
+    """When recipes that start slowly have half of their peak."""
+    halves = {}
+    for recipe, runs in by_recipe(records).items():
+        curve = series.relative_rate(runs[0])
+        reached = [int(step) for step, value in zip(curve.steps, curve.values, strict=True) if value >= 0.5]
+        if reached and reached[0] > 1:
+            halves.setdefault(family(runs[0].config["recipe"]), f"{recipe} at update {reached[0]}")
+    said = list(halves.values())[:4]
+    return "Half of the peak rate is reached by " + ", ".join(said) if said else "No recipe starts slowly"
+
+
+def training_loss(records: Sequence[Record]) -> str:
+    """At which rates the loss was trained."""
+    return f"Training loss as trained, the first updates drawn wide: {', '.join(_rates(records))}"
+
+
+def beta2_map(cells: Sequence[dict[str, list[Record]]]) -> str:
+    """In how many cells of beta2 and learning rate each family ends near the best.
+
+    Args:
+        cells: the runs of each family in each cell.
+    """
+    good: dict[str, list[bool]] = {}
+    for cell in cells:
+        ends = {key: series.median([run.final["loss"] for run in runs]) for key, runs in cell.items()}
+        best = min((end for end in ends.values() if math.isfinite(end)), default=math.nan)
+        for key, end in ends.items():
+            good.setdefault(key, []).append(end <= best + CLOSE)
+    counts = ", ".join(f"{LABELS.get(key, key)} in {sum(all_)} of {len(all_)}" for key, all_ in good.items())
+    return f"Median loss within {CLOSE:g} of the best for the same rate and beta2: {counts}"
+
+
+def cost(runs: Sequence[Record], name: str) -> float:
+    """The median result of some runs; the less the better, infinite where it is not finite."""
+    middle = series.median([run.final[name] for run in runs])
+    if not math.isfinite(middle):
+        return math.inf
+    return -middle if METRICS[name].higher_is_better else middle
+
+
+def _range(runs: Sequence[Record], name: str) -> str:
+    values = [run.final[name] for run in runs]
+    finite = [value for value in values if value is not None]
+    broken = f"{len(values) - len(finite)} of {len(values)} not finite"
+    if not finite:
+        return broken
+    ends = dict.fromkeys(f"{end(finite):.{METRICS[name].digits}f}" for end in (min, max))
+    return " to ".join(ends) + (f" and {broken}" if len(finite) < len(values) else "")
+
+
+def _rates(records: Sequence[Record]) -> list[str]:
+    return [f"lr {rate:g}" for rate in sorted({record.learning_rate for record in records})]

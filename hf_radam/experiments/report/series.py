@@ -1,0 +1,85 @@
+"""Records -> the numbers that figures and the page draw: curves, and what tells recipes apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from hf_radam.experiments.comparison import read_recipe
+from hf_radam.experiments.records import Record
+
+# Points of a training-loss curve; windows of updates grow in proportion, so that the first updates stand alone.
+POINTS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Values over updates; nan where a run has none."""
+
+    steps: list[float]
+    values: list[float]
+
+
+def number(value: float | None) -> float:
+    """nan for None."""
+    return math.nan if value is None else value
+
+
+def evaluation(record: Record, name: str) -> Curve:
+    """One of the numbers that evaluations hold, such as loss."""
+    steps = [number(step) for step in record.evaluations["step"]]
+    return Curve(steps=steps, values=[number(value) for value in record.evaluations[name]])
+
+
+def training_loss(record: Record) -> Curve:
+    """Means of the training loss over windows that grow in proportion to the update; nan where one is not finite."""
+    losses = np.array([number(value) for value in record.curves["loss"]])
+    bounds = np.unique(np.geomspace(1, len(losses) + 1, POINTS + 1).round().astype(int)) - 1
+    windows = list(pairwise(bounds))
+    steps = [float(np.sqrt((first + 1) * last)) for first, last in windows]
+    return Curve(steps=steps, values=[float(losses[first:last].mean()) for first, last in windows])
+
+
+def relative_rate(record: Record) -> Curve:
+    """Learning rate x rectification, by the peak learning rate: what multiplies Adam's direction at each update."""
+    recipe = record.config["recipe"]
+    rates = np.array([number(rate) for rate in record.curves["learning_rate"]])
+    options = {**recipe["optim_args"], **record.optimizer}
+    if "rectification" in record.curves:
+        terms = np.array([number(term) for term in record.curves["rectification"]])
+        first, last = options.get("adam_steps", (1, 0))
+        terms[first - 1 : last] = 1.0
+        rates = rates * terms
+    rates[: int(options.get("freeze_steps", 0))] = 0.0  # Adam-2k does not move yet
+    peak = record.learning_rate * recipe.get("learning_rate_scale", 1.0)
+    return Curve(steps=[number(step) for step in record.curves["step"]], values=[float(rate) for rate in rates / peak])
+
+
+def beta2(record: Record) -> float:
+    """Of the optimizer itself, else of what was asked."""
+    betas = record.optimizer.get("betas") or record.config["recipe"]["optim_args"].get("betas")
+    return float(betas[1]) if betas else float(record.config.get("training", {}).get("adam_beta2", 0.999))
+
+
+def warmup_updates(record: Record) -> int:
+    """Length of the linear warmup; 0 for none."""
+    return read_recipe(dict(record.config["recipe"])).warmup_updates(len(record.curves["step"]))
+
+
+def by_recipe(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The runs of each recipe, in the recipes' first order."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.recipe, []).append(record)
+    return groups
+
+
+def median(values: Sequence[float | None]) -> float:
+    """Of one value a run; one that is not finite counts as worse than all others by being nan: nan at the middle."""
+    ordered = sorted(math.inf if value is None or math.isnan(value) else value for value in values)
+    middle = [ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]]
+    return sum(middle) / 2 if math.isfinite(middle[1]) else math.nan
