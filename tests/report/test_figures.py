@@ -4,43 +4,62 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from comparisons import ROOT
 from made_up import record
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
 
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report.figures import draw_all, gradients, style, sweeps
+from hf_radam.experiments.report import messages, palette
+from hf_radam.experiments.report.figures import curves, draw_all, gradients, specify, style, sweeps
+from hf_radam.experiments.report.palette import DARK, LIGHT
 from hf_radam.experiments.runs.gradients import BINS, HIGH, LOW, SAMPLE, collect, histogram
 from hf_radam.experiments.variance import simulate
 from hf_radam.rectification import rho, variance_exact
 
-CURVES = ["training_loss", "evaluation", "effective_learning_rate", "gradient_histograms"]
+CURVES = ["evaluation", "effective_learning_rate", "training_loss", "gradient_histograms"]
+SEVERAL = ["evaluation", "over_seeds", "effective_learning_rate", "training_loss", "gradient_histograms"]
 RATES = (1e-3, 2e-3)
 CASES: dict[str, tuple[list[Record], list[str]]] = {
     "one run": ([record("radam")], CURVES),
-    "seeds": ([record("radam", seed=seed) for seed in range(3)], ["over_seeds", *CURVES]),
+    "seeds": ([record("radam", seed=seed, loss=1.0 + seed) for seed in range(3)], SEVERAL),
+    "many seeds": ([record("radam", seed=seed, loss=1.0 + seed) for seed in range(7)], SEVERAL),
     "rates": (
         [record(recipe, rate=rate) for recipe in ("adam", "radam") for rate in RATES],
-        ["over_learning_rates", *(f"{name}_lr{rate:g}" for rate in RATES for name in CURVES)],
+        ["over_learning_rates", *CURVES],
     ),
     "each recipe its rate": ([record("adam", rate=1e-3), record("radam", rate=2e-3)], CURVES),
     "warmup lengths": (
         [
             record("radam"),
-            *(record(f"w{n}", warmup="linear", warmup_steps=n, loss=n / 100) for n in (100, 200)),
+            *(record(f"w{n}", warmup="linear", warmup_steps=n, loss=n / 100) for n in (2, 3)),
             record("adam"),
         ],
         ["over_warmup_lengths", *CURVES],
     ),
+    "betas": (
+        [
+            record(f"{recipe} b2={beta2}", rate=rate, loss=loss, optimizer=recipe, optim_args={"betas": [0.9, beta2]})
+            for recipe, loss in (("adam", 3.8), ("radam", 0.2))
+            for beta2 in (0.99, 0.999)
+            for rate in RATES
+        ],
+        ["beta2_map", *CURVES],
+    ),
     "diverged": (
         [record("radam", loss=None, value=None, seed=seed) for seed in range(3)] + [record("adam")],
-        ["over_seeds", *CURVES],
+        SEVERAL,
     ),
     "another task": (
         [
@@ -51,50 +70,135 @@ CASES: dict[str, tuple[list[Record], list[str]]] = {
             for recipe in ("adam", "radam")
             for seed in range(3)
         ],
-        ["over_seeds", *CURVES],
+        SEVERAL,
     ),
 }  # fmt: skip
+
+
+def drawn(figure: Callable[..., Figure], records: list[Record], **options: Any) -> Figure:
+    with style.styled(LIGHT):
+        return figure(records, theme=LIGHT, **options)
+
+
+def points(axes: Axes, marker: str) -> list[tuple[float, float]]:
+    """What the lines of a panel with that marker stand at, without their shift along the axis of names."""
+    lines = [line for line in axes.get_lines() if line.get_marker() == marker]
+    return sorted((round(x), y) for line in lines for x, y in np.asarray(line.get_xydata()).tolist())
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_drawn(case: str, tmp_path: Path) -> None:
     records, expected = CASES[case]
-    assert draw_all(records, tmp_path, target_loss=1.0) == expected
-    for name in expected:
-        assert (tmp_path / f"{name}.png").stat().st_size > 5_000
-        assert (tmp_path / f"{name}.svg").read_text().startswith("<?xml")
+    found = draw_all(records, tmp_path, target_loss=1.0)
+    assert [figure.name for figure in found] == expected
+    assert {path.name for path in tmp_path.iterdir()} == {file for f in found for file in (f.light, f.dark)}
+    for figure in found:
+        for file, theme in ((figure.light, LIGHT), (figure.dark, DARK)):
+            with Image.open(tmp_path / file) as image:
+                assert image.mode == "P"
+                assert len(image.getcolors()) <= (256 if figure.name == "gradient_histograms" else 64)
+                assert image.width == 2 * figure.width
+                corner = "#" + bytes(image.convert("RGB").getpixel((0, 0))).hex()
+                assert palette.contrast(corner, theme.page) < 1.05, "the page is of its theme"
 
 
-def test_records_may_lack_histograms(tmp_path: Path) -> None:
-    bare = replace(record("radam"), gradients=None)
-    assert "gradient_histograms" not in draw_all([bare], tmp_path, None)
+def test_vectors_are_written_on_demand(tmp_path: Path) -> None:
+    draw_all([record("radam")], tmp_path, None, vector=True)
+    assert {path.stem for path in tmp_path.glob("*.svg")} == set(CURVES)
 
 
-def test_failed_runs_are_counted_below_the_seeds() -> None:
-    figure = style.styled(sweeps.over_seeds)(CASES["another task"][0])
-    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert labels == ["adam\nfailed 3 of 3", "radam\nfailed 3 of 3"]
+@pytest.mark.parametrize("case", ["seeds", "rates", "another task"])
+def test_each_run_is_a_line_of_its_evaluations(case: str) -> None:
+    records, _ = CASES[case]
+    name = "token_accuracy" if case == "another task" else "loss"
+    figure = drawn(curves.evaluation, records)
+    lines = [
+        np.asarray(line.get_xydata()).tolist()
+        for axes in figure.axes
+        if name.replace("_", " ") in axes.get_title(loc="left").lower()
+        for line in axes.get_lines()
+        if len(np.asarray(line.get_xdata())) > 1 and line.get_linestyle() != ":"
+    ]
+    wanted = [list(map(list, zip(r.evaluations["step"], r.evaluations[name], strict=True))) for r in records]
+    assert sorted(lines) == sorted(wanted)
+
+
+def test_many_seeds_are_their_median_and_range() -> None:
+    records, _ = CASES["many seeds"]
+    axes = drawn(curves.evaluation, records).axes[0]
+    (line,) = [line for line in axes.get_lines() if line.get_linestyle() != ":"]
+    assert np.asarray(line.get_ydata()).tolist() == [4.0, 4.0]
+    (band,) = axes.collections
+    assert [band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()] == [1.0, 7.0]
+
+
+def test_one_dot_a_run_over_rates_and_lines_through_medians() -> None:
+    losses = (1.0, 2.0, 9.0)
+    records = [record("radam", rate=rate, seed=i, loss=loss) for rate in RATES for i, loss in enumerate(losses)]
+    axes = drawn(sweeps.over_learning_rates, records).axes[0]
+    assert points(axes, "o") == [(place, loss) for place in (0, 1) for loss in losses]
+    assert [(0, 2.0), (1, 2.0)] in [
+        [(round(x), y) for x, y in np.asarray(line.get_xydata()).tolist()]
+        for line in axes.get_lines()
+        if line.get_marker() == "None"
+    ]
+    assert axes.get_yscale() == "log"
+
+
+def test_the_map_has_a_dot_for_each_run_and_a_panel_for_each_rate() -> None:
+    records, _ = CASES["betas"]
+    figure = drawn(sweeps.beta2_map, records)
+    assert [axes.get_title(loc="left").partition(", lr ")[2] for axes in figure.axes] == ["0.001", "0.002"]
+    for axes in figure.axes:
+        assert points(axes, "o") == [(0, 0.2), (0, 3.8), (1, 0.2), (1, 3.8)]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0.99", "0.999"]
+    assert "RAdam in 4 of 4" in messages.beta2_map(list(sweeps.map_cells(records).values()))
+
+
+def test_names_at_the_ends_do_not_overlap() -> None:
+    """Without the hairs that lead to the lines, which are a part of an annotation."""
+    records = [record(f"recipe {i}", optimizer=f"optimizer{i}", loss=1.0 + i / 100) for i in range(12)]
+    figure = drawn(curves.evaluation, records)
+    figure.canvas.draw()
+    boxes = sorted(Text.get_window_extent(text).extents[[1, 3]].tolist() for text in figure.axes[0].texts
+                   if text.get_text().startswith("recipe"))  # fmt: skip
+    assert len(boxes) == 12
+    assert all(above[0] >= below[1] - 1 for below, above in pairwise(boxes))
+
+
+def test_relative_rates_are_drawn_once_for_all_rates() -> None:
+    records, _ = CASES["rates"]
+    (axes,) = drawn(curves.effective_learning_rate, records).axes
+    lines = axes.get_lines()
+    assert [np.asarray(line.get_ydata()).tolist() for line in lines] == [[1.0] * 4]
+    assert [text.get_text() for text in axes.texts] == ["adam and radam"]
+
+
+def test_old_records_have_no_histograms(tmp_path: Path) -> None:
+    names = [spec.name for spec in specify([replace(record("radam"), gradients=None)], None)]
+    assert "gradient_histograms" not in names
+
+
+def test_failed_runs_are_counted_beside_the_recipe() -> None:
+    figure = drawn(sweeps.over_seeds, CASES["another task"][0])
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["adam, failed 3 of 3", "radam, failed 3 of 3"]
 
 
 def test_warmup_lengths_are_those_of_one_optimizer() -> None:
-    swept = sweeps.warmup_sweep(CASES["warmup lengths"][0])
-    assert sorted(r.recipe for r in swept) == ["adam", "w100", "w200"]
-    assert sweeps.warmup_sweep([record("radam"), record("adam"), record("adam_untuned_linear")]) == []
+    (swept,) = sweeps.warmup_sweeps(CASES["warmup lengths"][0])
+    assert sorted(r.recipe for r in swept) == ["adam", "w2", "w3"]
+    assert sweeps.warmup_sweeps([record("radam"), record("adam"), record("adam_untuned_linear")]) == []
 
 
 def test_what_the_figure_over_warmup_lengths_says() -> None:
-    """Shares are lengths, and each other recipe has its colour and each rate its dashes."""
+    """Shares are lengths, and each other recipe is a level line with its rate in its name."""
     swept = [record(f"w{steps}", warmup="linear" if steps else "none", warmup_steps=steps) for steps in (0, 0.25, 2)]
     others = [record(recipe, rate=rate, optimizer=recipe) for recipe in ("radam", "adam_2k") for rate in RATES]
-    figure = sweeps.over_warmup_lengths([*swept, *others])
-    loss = figure.axes[0]
-    updates = len(swept[0].curves["step"])
-    assert [label.get_text() for label in loss.get_xticklabels()] == ["0", *map(str, sorted((2, -(-updates // 4))))]
-    level = {str(line.get_label()): line for line in loss.get_lines() if "lr 0.00" in str(line.get_label())}
-    lines = {
-        f"{recipe}, lr {rate:g}": level[f"{recipe}, lr {rate:g}"] for recipe in ("radam", "adam_2k") for rate in RATES
-    }
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines.values()}) == 4
+    loss = drawn(sweeps.over_warmup_lengths, [*swept, *others]).axes[0]
+    assert [label.get_text() for label in loss.get_xticklabels()] == ["0", "1", "2"]
+    names = {text.get_text() for text in loss.texts}
+    assert {f"{recipe}, lr {rate:g}" for recipe in ("radam", "adam_2k") for rate in RATES} < names
 
 
 def test_histogram_counts_each_gradient_in_its_bin() -> None:
@@ -123,7 +227,7 @@ def test_of_a_resumed_run_the_later_histogram_counts() -> None:
 
 
 def test_medians_and_borders_of_the_heat_map() -> None:
-    figure = gradients.gradient_histograms([record("radam")])
+    figure = drawn(gradients.gradient_histograms, [record("radam")])
     line = figure.axes[0].get_lines()[0]
     assert np.allclose(np.asarray(line.get_ydata(), dtype=float), (LOW + HIGH) / 2)  # equal counts in all bins
 
@@ -149,7 +253,7 @@ def test_variance_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert len(found["simulated"]) == len(found["mean"]) == 6
     assert script.statement(found) == (tmp_path / "table.md").read_text()
     for name in ("variance", "rectification"):
-        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5_000
+        assert {f"{name}.png", f"{name}_dark.png"} <= {path.name for path in (tmp_path / "figures").iterdir()}
     assert script.main(["--steps", "4"]) == 2
     assert capsys.readouterr().err.endswith("error: --paths must be >= 1 and --steps >= 5\n")
     committed = ROOT / "model_cards" / "variance"

@@ -103,7 +103,8 @@ def shades(hue: str, n: int, theme: Theme) -> list[str]:
     if n == 1:
         return [hue]
     paler = max(i for i in range(100) if contrast(_mixed(hue, theme.page, i / 100), theme.page) >= CONTRAST) / 100
-    steps = sorted((DARKEST - (DARKEST + paler) * i / (n - 1) for i in range(n)), key=abs)
+    darkest = 0.0 if hue == theme.ink else DARKEST
+    steps = sorted((darkest - (darkest + paler) * i / (n - 1) for i in range(n)), key=abs)
     return [_mixed(hue, theme.ink if step > 0 else theme.page, abs(step)) for step in steps]
 
 

@@ -1,0 +1,163 @@
+"""Records -> report.html: one file to explore a comparison in, without network."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.records import Record
+from hf_radam.experiments.report import messages, series, statistics
+from hf_radam.experiments.report.palette import DARK, LIGHT, colors, families
+from hf_radam.experiments.report.series import Curve
+
+# Points of the learning-rate curve, which has one for each update.
+POINTS = 100
+DASHES = ("none", "8 3", "2.5 2", "10 3 2.5 3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageTable:
+    """A table on the page."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def to_html(
+    records: Sequence[Record], *, title: str, verdict: Sequence[str] = (), tables: Sequence[PageTable] | None = None
+) -> str:
+    """The page.
+
+    Args:
+        records: of one comparison, in the order in which the recipes shall appear.
+        title: of the page.
+        verdict: sentences on top, each a paragraph of plain text.
+        tables: by default one of final numbers.
+
+    Returns:
+        HTML that loads nothing; every text of a record stands in it as text.
+    """
+    parts = {
+        "title": html.escape(title),
+        "verdict": "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in verdict),
+        "tables": "\n".join(map(_table, [results(records)] if tables is None else tables)),
+        "data": embedded(_data(records)),
+    }
+    template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def embedded(value: Any) -> str:
+    """JSON that no HTML parser ends early and that is JavaScript as well.
+
+    Example:
+        >>> embedded("</script>")
+        '"\\\\u003c/script>"'
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # escapes U+2028 and all that is not ASCII
+    return text.replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+def results(records: Sequence[Record]) -> PageTable:
+    """Final numbers of each recipe and learning rate, the best first: median, and least to most over seeds."""
+    first = statistics.headline(records)
+    names = [name for name in dict.fromkeys([first, "loss", records[0].metric])]
+    groups = statistics.by_rate(records)
+    rows = [
+        [recipe, f"{rate:g}", str(len(runs)), *(text for name in names for text in _cells(runs, name))]
+        for (recipe, rate), runs in sorted(groups.items(), key=lambda item: messages.cost(item[1], first))
+    ]
+    heads = [head for name in names for head in (METRICS[name].label, "least to most")]
+    return PageTable(title="Final numbers, median over seeds", columns=["recipe", "lr", "seeds", *heads], rows=rows)
+
+
+def _cells(runs: Sequence[Record], name: str) -> list[str]:
+    values, digits = [run.final.get(name) for run in runs], METRICS[name].digits
+    finite = [value for value in values if value is not None]
+    middle = series.median(values)
+    median = f"{middle:.{digits}f}" if math.isfinite(middle) else "not finite"
+    return [median, f"{min(finite):.{digits}f} to {max(finite):.{digits}f}" if finite else ""]
+
+
+def _data(records: Sequence[Record]) -> dict[str, Any]:
+    """What the script draws. Equal steps and equal curves are there once."""
+    light, dark, of_recipe = colors(records, LIGHT), colors(records, DARK), families(records)
+    keys = list(of_recipe.values())
+    recipes = [
+        {"name": name, "light": light[name], "dark": dark[name], "dash": DASHES[keys[:i].count(keys[i]) % len(DASHES)]}
+        for i, name in enumerate(of_recipe)
+    ]
+    names = messages.evaluated(records)
+    steps: dict[str, int] = {}
+    pool: dict[str, int] = {}
+
+    def pooled(curve: Curve) -> int:
+        place = steps.setdefault(json.dumps([_short(step) for step in curve.steps]), len(steps))
+        return pool.setdefault(json.dumps([place, [_short(value) for value in curve.values]]), len(pool))
+
+    position = {name: i for i, name in enumerate(of_recipe)}
+    runs = [
+        {
+            "recipe": position[record.recipe],
+            "rate": record.learning_rate,
+            "seed": record.seed,
+            "curves": {
+                **{name: pooled(series.evaluation(record, name)) for name in names},
+                "training loss": pooled(series.training_loss(record)),
+                "relative rate": pooled(_thinned(series.relative_rate(record))),
+            },
+        }
+        for record in records
+    ]
+    curves = [
+        {
+            "key": name, "label": METRICS[name].label, "falls": not METRICS[name].higher_is_better,
+            "unit": records[0].loss_unit if name == "loss" else "",
+        }
+        for name in names
+    ]  # fmt: skip
+    curves.append({"key": "training loss", "label": "training loss", "falls": True, "logX": True, "unit": "as trained"})
+    curves.append({"key": "relative rate", "label": "learning rate × rectification", "unit": "by its peak"})
+    best = statistics.at_best_rate(records)
+    radam = [record for record in best if of_recipe[record.recipe] == "radam"]
+    return {
+        "curves": curves,
+        "rates": sorted({record.learning_rate for record in records}),
+        "rate": (radam or best)[0].learning_rate,
+        "recipes": recipes,
+        "steps": [json.loads(text) for text in steps],
+        "series": [json.loads(text) for text in pool],
+        "runs": runs,
+    }
+
+
+def _thinned(curve: Curve) -> Curve:
+    every = math.ceil(len(curve.steps) / POINTS)
+    places = sorted({*range(0, len(curve.steps), every), len(curve.steps) - 1})
+    return Curve(steps=[curve.steps[i] for i in places], values=[curve.values[i] for i in places])
+
+
+def _short(value: float) -> float | int | None:
+    """Six digits; None for what JSON cannot say."""
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.6g}")
+    return int(short) if short.is_integer() else short
+
+
+def _table(table: PageTable) -> str:
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "\n".join(row(cells, "td") for cells in table.rows)
+    head = f"<thead>{row(table.columns, 'th')}</thead>"
+    title = f"<h2>{html.escape(table.title)}</h2>"
+    return f'{title}\n<div class="scroll" tabindex="0"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
