@@ -225,7 +225,7 @@ def test_a_model_repo(results: Path, tmp_path: Path) -> None:
         "model.safetensors",
     } <= files
     assert {"data/runs.csv", "data/evaluations.csv", "data/updates.csv"} <= files
-    assert {f"figures/evaluation{ending}" for ending in (".png", ".svg", "_dark.png")} <= files
+    assert {f"figures/evaluation{ending}" for ending in (".png", "_dark.png")} <= files
     assert len([path for path in files if path.startswith("records/")]) == 8
     assert not any(path.endswith(".bin") for path in files)
     text = card.read_text(encoding="utf-8")

@@ -69,7 +69,7 @@ def embedded(value: Any) -> str:
 def results(records: Sequence[Record]) -> PageTable:
     """Final numbers of each recipe and learning rate, the best first: median, and least to most over seeds."""
     first = statistics.headline(records)
-    names = [name for name in dict.fromkeys([first, "loss", records[0].metric])]
+    names = list(dict.fromkeys([first, "loss", records[0].metric]))
     groups = statistics.by_rate(records)
     rows = [
         [recipe, f"{rate:g}", str(len(runs)), *(text for name in names for text in _cells(runs, name))]
