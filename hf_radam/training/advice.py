@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hf_radam.rectification import rectification
@@ -109,3 +110,30 @@ def plot(max_steps: int, beta2: float, width: int = 60, height: int = 8) -> str:
     ]
     last = f"{max_steps:,}"
     return "\n".join([*rows, " " * 5 + "1" + last.rjust(len(bars) - 1)])
+
+
+def advise_command(argv: Sequence[str]) -> int:
+    """`hf-radam advise`: print the advice and the curve of r_t.
+
+    Args:
+        argv: what follows `hf-radam advise`.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ValueError: an argument outside of its range.
+    """
+    parser = argparse.ArgumentParser(
+        "hf-radam advise",
+        description="What share of Adam's learning rate RAdam will use, and what would raise it.",
+        epilog="Example: hf-radam advise --max_steps 250 --beta2 0.999 --scheduler cosine",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--max_steps", type=int, required=True, help="updates of the training")
+    parser.add_argument("--beta2", type=float, default=0.999, help="decay of the second moment; 0.999 if not given")
+    parser.add_argument("--scheduler", choices=SCHEDULES, default="linear", help="linear if not given")
+    asked = parser.parse_args(argv)
+    print(advise(asked.max_steps, asked.beta2, asked.scheduler).text + ".")
+    print(f"\nr_t, the part of the learning rate that update t uses:\n{plot(asked.max_steps, asked.beta2)}")
+    return 0

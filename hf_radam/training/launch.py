@@ -206,7 +206,7 @@ def _command(what: str, is_module: bool, accelerate_config: str | None) -> list[
         if not config.is_file():
             valid = ", ".join(sorted(path.stem for path in _CONFIGS.glob("*.yaml")))
             raise FileNotFoundError(
-                f"no configuration of Accelerate {accelerate_config!r}; give a file, or one of {valid}"
+                f"no Accelerate configuration {accelerate_config!r}; give a file, or one of {valid}"
             )
         python += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
     if is_module:
@@ -220,7 +220,5 @@ def _command(what: str, is_module: bool, accelerate_config: str | None) -> list[
         found = shutil.which(what, path=str(Path(sys.executable).parent)) or shutil.which(what)
     if found is None:
         kind = "file" if is_python or accelerate_config is not None else "file and no command"
-        raise FileNotFoundError(
-            f"{what!r} is no {kind}; give a Python script, -m and a module, or a command such as `trl sft`"
-        )
+        raise FileNotFoundError(f"{what!r} is no {kind}; give a Python script, -m and a module, or a command (trl sft)")
     return [found]
