@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -43,9 +44,17 @@ class Choice:
     base_model: str | None = None
     """Name on the Hub of the checkpoint that was fine-tuned; by default what the records tell of it."""
 
+    also: Sequence[str] = ()
+    """Repos that the card links; see `card.Page.also`."""
+
     def __post_init__(self) -> None:
         if self.base_model is not None and not reproduce.is_hub_id(self.base_model):
             raise UserError(f"--base_model must be a name on the Hub, such as me/model, got {self.base_model!r}")
+        for repo in self.also:
+            if not re.fullmatch(r"(datasets/|spaces/)?\w[\w.-]*/\w[\w.-]*", repo):
+                raise UserError(
+                    f"--also takes names such as me/model, datasets/me/records, spaces/me/page; got {repo!r}"
+                )
 
 
 def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path:
@@ -80,6 +89,7 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
             license=choice.license,
             base_model=choice.base_model,
             weights=weights,
+            also=choice.also,
             figures=[replace(figure, dark=figure.light.removesuffix(".png") + "_dark.png") for figure in page.figures],
         )
         flat = tables(results.records)

@@ -66,6 +66,8 @@ class Page:
     """The run whose weights lie beside the card."""
     data: Mapping[str, Table] = dataclasses.field(default_factory=dict)
     """Of a dataset: its tables by name."""
+    also: Sequence[str] = ()
+    """Repos that belong to this one: namespace/name of models, datasets/namespace/name, spaces/namespace/name."""
     comparison_path: str = "comparison.yaml"
     """Of the file to reproduce the comparison with, as a reader would type it."""
 
@@ -89,6 +91,9 @@ def render(results: Results, page: Page, template: str) -> str:
     return environment.from_string(template).render(
         metadata=_metadata(results, page, base_model).to_yaml(),
         name=results.comparison["name"],
+        about=_about(results, page, base_model),
+        links=[_linked(repo) for repo in page.also],
+        time=_time(results, page.weights),
         finding=finding(results),
         page=page,
         given=given,
@@ -202,6 +207,56 @@ def _settings(results: Results) -> tuple[list[tuple[str, Any]], str]:
     versions = _unique(record.environment for record in results.records)
     everything = {"shared": shared, "optimizers, as they ended": optimizers, "machines": versions}
     return list(chosen.items()), json.dumps(everything, indent=2, ensure_ascii=False)
+
+
+def _about(results: Results, page: Page, base_model: str | None) -> str:
+    """What the reader has before them, in a sentence with links."""
+    data = results.comparison["shared"]["data"]
+    task = _pipeline(results)[0].replace("-", " ")
+    dataset = data.get("dataset_name") if reproduce.is_hub_id(data.get("dataset_name")) else None
+    text = _linked(f"datasets/{dataset}") if dataset else "the built-in grammar of `hf_radam`"
+    if local := reproduce.local_files(results).values():
+        text = ", ".join(map(code, local))
+    start = f" from {_linked(base_model)}" if base_model else ""
+    recipes = len(results.recipes)
+    question = (
+        f"a comparison of {recipes} recipe{'s' * (recipes > 1)}, made with `hf_radam`, that asks whether "
+        "[RAdam](https://arxiv.org/abs/1908.03265) needs no learning-rate warmup"
+    )
+    if page.weights is not None:
+        recipe = code(page.weights.recipe)
+        return f"A model for {task}, trained{start} on {text} with {recipe}: the best run of {question}."
+    kind = "The records of" if page.repo_type == "dataset" else "The report of"
+    return f"{kind} {question}. It trains models for {task}{start} on {text}."
+
+
+def _linked(repo: str) -> str:
+    kind = {"datasets/": "dataset ", "spaces/": "page "}
+    name = next((label + repo.removeprefix(start) for start, label in kind.items() if repo.startswith(start)), repo)
+    return f"[{literal(name)}](https://huggingface.co/{repo})"
+
+
+def _time(results: Results, weights: Record | None) -> str:
+    """How long the training took, without evaluations."""
+    total = sum(map(_seconds, results.records))
+    runs = len(results.records)
+    machines = sorted({str(record.environment["hardware"]) for record in results.records})
+    own = f"{_duration(_seconds(weights))} for these weights, " if weights else ""
+    return (
+        f"Training time: {own}{_duration(total)} for {f'all {runs} runs' if runs > 1 else 'the run'}, without "
+        f"evaluations, on {' and '.join(map(literal, machines))}."
+    )
+
+
+def _seconds(record: Record) -> float:
+    return record.seconds_per_step * len(record.curves["step"])
+
+
+def _duration(seconds: float) -> str:
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 3600:.1f} h"
 
 
 def _usage(results: Results, page: Page) -> str:

@@ -29,6 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no_weights", action="store_true", help="a model repo without weights")
     add("--license", default="apache-2.0", help="in the card's metadata; apache-2.0 if not given")
     add("--base_model", help="checkpoint that was fine-tuned, by its name on the Hub; records do not name local ones")
+    add(
+        "--also",
+        nargs="+",
+        default=[],
+        metavar="REPO",
+        help="link these: me/model, datasets/me/records, spaces/me/page",
+    )
     add("--private", action="store_true", help="make the repo private")
     add("--revision", help="branch to commit to, made if missing; main if not given")
     add("--create_pr", action="store_true", help="open a pull request instead of committing, or continue it")
@@ -68,10 +75,11 @@ def run(options: argparse.Namespace) -> int:
         with_weights=not options.no_weights,
         license=options.license,
         base_model=options.base_model,
+        also=options.also,
     )
     folder = options.output_dir or options.runs_dir / "hub" / options.repo_type
     card = build(options.runs_dir, folder, choice, options.template.read_text(encoding="utf-8"))
-    refuse_leaks(folder, public=[options.repo_id, *options.allow])
+    refuse_leaks(folder, public=[options.repo_id, *options.also, *options.allow])
     print(f"{describe(folder)}\n\ncard: {card}\nto:   {options.repo_type} {options.repo_id}")
     if options.dry_run or not (options.yes or sys.stdin.isatty()):
         print("nothing was uploaded" + ("" if options.dry_run else "; give --yes to upload"))

@@ -242,6 +242,32 @@ def test_a_model_repo(results: Path, tmp_path: Path) -> None:
     refuse_leaks(card.parent, public=["me/invented"])
 
 
+def test_a_card_begins_with_what_a_reader_wants(tmp_path: Path) -> None:
+    """What it is, with links, and how to run it; then the result, its table and one figure; the rest is folded."""
+    data = {"dataset_name": "org/set", "max_train_samples": 9}
+    folder = write_results(tmp_path / "results", FOUR, data=data, model={"name_or_path": "org/bert"})
+    also = ["me/model", "datasets/me/records", "spaces/me/page"]
+    card = build(folder, tmp_path / "hub", Choice(repo_id="me/x", recipe="radam", also=also), TEMPLATE).read_text()
+    assert metadata(card)["datasets"] == ["org/set"]
+    first = card.split("# Invented\n\n")[1].split("\n\n")[0]
+    assert first == (
+        "A model for translation, trained from [org/bert](https://huggingface.co/org/bert) on [dataset "
+        "org/set](https://huggingface.co/datasets/org/set) with `radam`: the best run of a comparison of 4 recipes, "
+        "made with `hf_radam`, that asks whether [RAdam](https://arxiv.org/abs/1908.03265) needs no learning-rate "
+        "warmup. See also [me/model](https://huggingface.co/me/model), [dataset "
+        "me/records](https://huggingface.co/datasets/me/records), [page "
+        "me/page](https://huggingface.co/spaces/me/page)."
+    )
+    order = ["from_pretrained", "## Result", "ends with the lowest", "| recipe |", "Training time: ", "<img ",
+             "<details>", "| setting | value |", "## Run it again", "## Limitations"]  # fmt: skip
+    places = [card.index(part) for part in order]
+    assert places == sorted(places)
+    # Eight runs of four updates of 0.01 s.
+    assert "Training time: 0 s for these weights, 0 s for all 8 runs, without evaluations, on a processor." in card
+    with pytest.raises(UserError, match="--also"):
+        Choice(repo_id="me/x", also=["https://elsewhere"])
+
+
 def test_the_best_run_gives_the_weights(results: Path) -> None:
     read = Results.load(results)
     assert read.best_run().id.startswith("adam_warmup-lr0.001-seed0-")
