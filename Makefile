@@ -47,6 +47,9 @@ readme cards: .venv/.installed
 		{ $(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	# Kernels for docs/low_bit.md, without what they ask for: it is here already.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps \
+		apollo-torch bitsandbytes galore-torch torch-optimi torchao
 	touch $@
 
 .venv-lowest/.installed: pyproject.toml

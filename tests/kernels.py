@@ -44,13 +44,17 @@ SLOW = ("torchao", "deepspeed")
 TORCH = [name for name in KERNELS if name.startswith("torch ")]
 
 
+def needs(library: str) -> pytest.MarkDecorator:
+    """Skips a test, with the reason, where a library is not installed."""
+    return pytest.mark.skipif(importlib.util.find_spec(library) is None, reason=f"{library} is not installed")
+
+
 def kernels(*names: str) -> list[Any]:
     """Parameters of a test; those of a library that is not installed are skipped, and say so."""
     found = []
     for name in names or KERNELS:
         library = KERNELS[name].target.partition(":")[0].partition(".")[0]
-        missing = importlib.util.find_spec(library) is None
-        marks = [pytest.mark.skipif(missing, reason=f"{library} is not installed")]
+        marks = [needs(library)]
         # Their imports warn of each other and of old Python, and paged memory says that the CPU has none.
         marks += [pytest.mark.filterwarnings("ignore")] * (library != "torch")
         marks += [pytest.mark.slow] * name.startswith(SLOW)

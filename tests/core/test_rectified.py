@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 import torch
 from cases import FLAGS, Gradients, advance, flat, largest_difference, parameters, train
-from kernels import KERNELS, TORCH, kernels
+from kernels import KERNELS, TORCH, kernels, needs
 from torch import Tensor
 
-from hf_radam import RAdam
+from hf_radam import RAdam, get_optimizer
 from hf_radam.rectified import Kernel, RectifiedMixin, rectified
 
 SHAPES = ((64, 64), (128, 32), (7,))  # the first two are large enough for state in 8 bits
 OPTIONS: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1}
 # Libraries that round to float32 differ by some roundings in the last place.
 SLACK = 1.1
+slow = pytest.mark.slow
 
 
 def make(name: str) -> Callable[..., Any]:
@@ -299,3 +300,20 @@ def test_nothing_recompiles_after_the_first_step(name: str) -> None:
         advance(optimizer, params, 1, gradients)
         scheduler.step()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "options", "share"),
+    [
+        ("radam", {}, (0.0, 0.05)),
+        pytest.param("radam_kahan", {}, (0.5, 1.0), marks=needs("optimi")),
+        pytest.param("radam_torch_8bit", {"bf16_stochastic_round": True}, (0.5, 1.0), marks=[needs("torchao"), slow]),
+    ],
+)
+def test_bf16_weights_move(name: str, options: dict[str, Any], share: tuple[float, float]) -> None:
+    """2,000 steps of 1e-4: what Kahan sums and stochastic rounding keep, rounding to the nearest loses."""
+    params = parameters(torch.bfloat16, ((64, 64),))
+    before = flat(params)
+    after = advance(get_optimizer(name)(params, lr=1e-4, **options), params, 2000, Gradients())
+    assert share[0] <= (after != before).double().mean().item() <= share[1]

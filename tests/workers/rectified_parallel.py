@@ -1,0 +1,63 @@
+"""Trains under one process, DDP or FSDP2 with rectified kernels; writes each one's parameters and a resumed copy's."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from kernels import KERNELS
+
+from hf_radam.rectified import rectified
+
+STEPS, SAVED = 9, 3
+
+
+def train(kernel: str, way: str) -> torch.Tensor:
+    torch.manual_seed(0)
+    model: Any = nn.Sequential(nn.Linear(64, 128, bias=False), nn.Tanh(), nn.Linear(128, 64, bias=False))
+    if way == "fsdp2":
+        fully_shard(model)
+    elif way == "ddp":
+        model = DistributedDataParallel(model)
+
+    def build() -> Any:
+        return rectified(KERNELS[kernel].load())(
+            model.parameters(), lr=1e-2, weight_decay=0.1, **KERNELS[kernel].options
+        )
+
+    optimizer = build()
+    for step in range(STEPS):
+        if step == SAVED and way == "fsdp2":  # in start-up: a new optimizer goes on from the state of the old one
+            state, optimizer = get_optimizer_state_dict(model, optimizer), build()
+            set_optimizer_state_dict(model, optimizer, state)
+        batch = torch.randn(16, 64, generator=torch.Generator().manual_seed(step))
+        model(batch).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    full = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()]
+    return torch.cat([p.detach().reshape(-1) for p in full])
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    way, out, *names = sys.argv[1:]
+    if way != "one":
+        torch.distributed.init_process_group("gloo")
+    found = {name: train(name, way) for name in names}
+    if way == "one" or torch.distributed.get_rank() == 0:
+        torch.save(found, out)
+    if way != "one":
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
