@@ -42,6 +42,16 @@ def one_line(error: BaseException | str) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def printable(text: str) -> str:
+    """Text of others, fit for a terminal: control characters and what else cannot be seen as escapes.
+
+    Example:
+        >>> printable("a\x1b[31mb")
+        'a\\\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def is_full_disk(error: BaseException) -> bool:
     """Whether a file could not be written for want of room: no space, quota, or limit of its size."""
     if isinstance(error, OSError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, cast
@@ -103,9 +103,9 @@ def check_step(name: str, state: dict[str, Any]) -> None:
     if isinstance(step, Tensor) and step.is_meta:
         return
     number = step.item() if isinstance(step, Tensor) and step.numel() == 1 else step
-    whole = isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
-    if not (whole and number >= 0 and number == int(number)):
-        raise ValueError(f"the step in the state of {name} must be a whole number >= 0, got {number!r}")
+    number_like = isinstance(number, int | float) and not isinstance(number, bool)
+    if not (number_like and 0 <= number < 2**53 and number == int(number)):
+        raise ValueError(f"the step in the state of {name} must be a whole number >= 0, got {reprlib.repr(number)}")
 
 
 def check_loaded(states: Mapping[Any, dict[str, Any]], groups: Sequence[dict[str, Any]]) -> None:

@@ -9,9 +9,17 @@ from typing import Any
 
 import torch
 
+from hf_radam.files import one_line, printable
+
 
 class CheckpointError(ValueError):
-    """A checkpoint that is none, is incomplete, does not fit or cannot be written; the message is one line."""
+    """A checkpoint that is none, is incomplete, does not fit or cannot be written; the message is one line.
+
+    What a checkpoint says may end up in it: control characters are escaped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(one_line(message)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +75,7 @@ def load_file(path: Path, *, inert: str | None = None) -> Any:
         raise
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path} cannot be read as a file of torch.save ({first_line(error)}); copy the checkpoint anew"
+            f"{path} cannot be read as a file of torch.save ({one_line(error)}); copy the checkpoint anew"
         ) from error
 
 
@@ -79,8 +87,3 @@ class Inert:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where there is none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

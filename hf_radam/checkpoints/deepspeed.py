@@ -46,7 +46,9 @@ def read_deepspeed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint
             raise CheckpointError(f"{model} is missing, which names the parameters; copy the checkpoint anew")
         shapes: list[dict[str, torch.Size]] = load_file(model, inert="deepspeed")["param_shapes"]
         groups, state = _join([file["optimizer_state_dict"] for file in files], shapes, stage, moments)
-    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+    except CheckpointError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{folder} has a layout that is not read ({error!r}); {_REMEDY}") from error
     return OptimizerCheckpoint(
         format=f"DeepSpeed ZeRO-{stage}", files=shards, processes=ranks, groups=groups, state=state

@@ -18,7 +18,8 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 
-from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, first_line
+from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint
+from hf_radam.files import one_line
 
 METADATA = ".metadata"
 
@@ -75,7 +76,7 @@ def unreadable(folder: Path, error: CheckpointException) -> CheckpointError:
 def unwritten(folder: Path, rank: int, cause: BaseException) -> CheckpointError:
     """What to raise for an error in a save, whose message may have many lines."""
     return CheckpointError(
-        f"process {rank} cannot write to {folder} ({type(cause).__name__}: {first_line(cause)}); make room there or "
+        f"process {rank} cannot write to {folder} ({type(cause).__name__}: {one_line(cause)}); make room there or "
         "give another folder: an earlier save is as it was"
     )
 
@@ -100,7 +101,7 @@ def _metadata(folder: Path) -> Metadata:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: the save was interrupted, or the copy left it out") from error
     except (pickle.UnpicklingError, EOFError, AttributeError, ValueError, TypeError, IndexError) as error:
-        raise CheckpointError(f"{path} is damaged ({first_line(error)}); copy the checkpoint anew") from error
+        raise CheckpointError(f"{path} is damaged ({one_line(error)}); copy the checkpoint anew") from error
     sizes: dict[str, int] = defaultdict(int)
     for piece in pieces:
         sizes[piece.relative_path] = max(sizes[piece.relative_path], piece.offset + piece.length)

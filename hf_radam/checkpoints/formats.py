@@ -48,15 +48,28 @@ def read_checkpoint(path: str | Path, *, moments: bool = True) -> OptimizerCheck
     Raises:
         CheckpointError: it is none, or something of it is missing or damaged.
     """
-    path = Path(path)
-    found = find(path)
+    found = find(Path(path))
     if found.is_file():
-        return _read_file(found)
-    return (
-        read_distributed(found, moments=moments)
-        if (found / METADATA).is_file() or found.name == SHARDED
-        else (read_deepspeed(found, moments=moments))
+        checkpoint = _read_file(found)
+    elif (found / METADATA).is_file() or found.name == SHARDED:
+        checkpoint = read_distributed(found, moments=moments)
+    else:
+        checkpoint = read_deepspeed(found, moments=moments)
+    _check_form(checkpoint, found)
+    return checkpoint
+
+
+def _check_form(checkpoint: OptimizerCheckpoint, path: Path) -> None:
+    groups, state = checkpoint.groups, checkpoint.state
+    good = (
+        isinstance(groups, list)
+        and all(isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups)
+        and all(isinstance(name, str | int) for group in groups for name in group["params"])
+        and isinstance(state, dict)
+        and all(isinstance(of, dict) for of in state.values())
     )
+    if not good:
+        raise CheckpointError(f"{path} is no state_dict of an optimizer: its groups or its state have another form")
 
 
 def _read_file(path: Path) -> OptimizerCheckpoint:
@@ -64,10 +77,7 @@ def _read_file(path: Path) -> OptimizerCheckpoint:
     if not isinstance(content, dict) or not {"state", "param_groups"} <= content.keys():
         raise CheckpointError(f"{path} is no state_dict of an optimizer; give optimizer.pt or optimizer.bin")
     groups, state = content["param_groups"], content["state"]
-    whole = isinstance(groups, list) and all(isinstance(group, dict) and "params" in group for group in groups)
-    if not whole or not isinstance(state, dict) or not all(isinstance(of, dict) for of in state.values()):
-        raise CheckpointError(f"{path} is no state_dict of an optimizer: its groups or its state have another form")
-    named = any(isinstance(name, str) for group in groups for name in group["params"])
+    named = isinstance(state, dict) and any(isinstance(name, str) for name in state)
     # Every process of a Trainer leaves its random state.
     processes = len(list(path.parent.glob("rng_state*.pth"))) or None
     return OptimizerCheckpoint(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
@@ -25,8 +22,8 @@ from torch.optim import Optimizer
 from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint
 from hf_radam.checkpoints.distributed import PlainValues, unreadable, unwritten
 from hf_radam.checkpoints.formats import SHARDED, WHOLE, find, read_checkpoint
+from hf_radam.checkpoints.processes import alike, on_first_process, one_process_is_fine, rank
 
-_T = TypeVar("_T")
 # What a group keeps of its own when it takes the options of a checkpoint.
 _OWN = ("params", "param_names")
 
@@ -44,7 +41,8 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         full: gather the state in the first process and write one file, `optimizer.bin`, instead.
 
     Raises:
-        CheckpointError: a process could not write; the earlier save is as it was.
+        CheckpointError: a process could not write, or the processes disagree (steps, folder, `full`); the earlier save
+            is as it was.
         ValueError: before the first step there is no state; the folder has a save of the other kind; or a parameter is
             not of the model.
         TypeError: the optimizer is DeepSpeed's.
@@ -58,9 +56,11 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         >>> save_optimizer(model, optimizer, "saved")
         >>> load_optimizer(model, torch.optim.RAdam(model.parameters()), "saved")
     """
-    optimizer = _unwrap(model, optimizer)
-    if not optimizer.state:
-        raise ValueError("an optimizer has no state before its first step; save it after one")
+    with alike("save_optimizer", directory) as facts:
+        optimizer = _unwrap(model, optimizer)
+        if not optimizer.state:
+            raise ValueError("an optimizer has no state before its first step; save it after one")
+        facts.update({"full": full, "steps": _steps(optimizer)})
     target, other = (Path(directory) / name for name in ((WHOLE, SHARDED) if full else (SHARDED, WHOLE)))
     unfinished = target.with_name(f".{target.name}.tmp")
 
@@ -71,14 +71,14 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         _remove(unfinished)
         target.parent.mkdir(parents=True, exist_ok=True)
 
-    _on_first_process(prepare)
+    on_first_process(prepare)
     options = StateDictOptions(full_state_dict=full, cpu_offload=full)
     state = get_optimizer_state_dict(model, optimizer, options=options)
     if full:
-        _on_first_process(lambda: _write_whole(state, unfinished))
+        on_first_process(lambda: _write_whole(state, unfinished))
     else:
         _write_shards({"optimizer": state}, unfinished)
-    _on_first_process(lambda: _replace(unfinished, target))
+    on_first_process(lambda: _replace(unfinished, target))
 
 
 def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path) -> None:
@@ -95,22 +95,25 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         directory: the folder given to `save_optimizer`, a Trainer's `checkpoint-N`, or what in it holds the state.
 
     Raises:
-        CheckpointError: there is no such checkpoint, it is damaged, or it does not fit; a new optimizer stays new.
+        CheckpointError: there is no such checkpoint, it is damaged, it does not fit, or the processes disagree; a new
+            optimizer stays new.
         ValueError: gradients are there, or a parameter is not of the model.
         TypeError: the optimizer is DeepSpeed's.
     """
-    optimizer = _unwrap(model, optimizer)
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    # New, or one of torch's that has met no gradient of some parameter.
-    incomplete = any(p.requires_grad and not optimizer.state.get(p) for p in params)
-    if incomplete and any(p.grad is not None for p in params):
-        raise ValueError("a new optimizer cannot be loaded while there are gradients; call zero_grad() first")
+    with alike("load_optimizer", directory) as facts:
+        optimizer = _unwrap(model, optimizer)
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        # New, or one of torch's that has met no gradient of some parameter.
+        incomplete = any(p.requires_grad and not optimizer.state.get(p) for p in params)
+        if incomplete and any(p.grad is not None for p in params):
+            raise ValueError("a new optimizer cannot be loaded while there are gradients; call zero_grad() first")
+        facts["new"] = incomplete
     before = dict(optimizer.state)
     try:
         if incomplete:  # torch makes state for all parameters or none, and takes no checkpoint of some
             optimizer.state.clear()
         own: Any = get_optimizer_state_dict(model, optimizer)  # makes state, by a step at a learning rate of 0
-        path, groups, absent = _on_first_process(lambda: _plan(own, Path(directory)))
+        path, groups, absent = on_first_process(lambda: _plan(own, Path(directory)))
         for name in absent:  # as after steps without a gradient
             for value in own["state"][name].values():
                 value.zero_()
@@ -131,11 +134,11 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
 
 def _write_shards(state: dict[str, Any], folder: Path) -> None:
     """Write what every process has, or nothing."""
-    with _one_process_is_fine():
+    with one_process_is_fine():
         try:
             dcp.save(state, storage_writer=dcp.FileSystemWriter(folder))
         except CheckpointException as error:  # raised in all processes, whichever failed
-            _on_first_process(lambda: _remove(folder))
+            on_first_process(lambda: _remove(folder))
             rank, (cause, _) = min(error.failures.items())
             raise unwritten(folder.parent, rank, cause) from error
 
@@ -150,7 +153,7 @@ def _write_whole(state: dict[str, Any], path: Path) -> None:
 
 def _read_shards(state: dict[str, Any], folder: Path) -> None:
     """Read what every process needs into its tensors."""
-    with _one_process_is_fine():
+    with one_process_is_fine():
         try:
             dcp.load(state, storage_reader=dcp.FileSystemReader(folder), planner=PlainValues())
         except CheckpointException as error:
@@ -166,9 +169,9 @@ def _load_whole(model: nn.Module, optimizer: Optimizer, path: Path, own: dict[st
             zeros = {key: torch.zeros(value.shape) for key, value in of.items()}
             state[name] = {key: saved[name][key] for key in of} if name in saved else zeros
 
-    _on_first_process(read)
+    on_first_process(read)
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=dist.is_initialized())
-    whole: Any = {"state": state, "param_groups": groups} if _rank() == 0 else {}
+    whole: Any = {"state": state, "param_groups": groups} if rank() == 0 else {}
     set_optimizer_state_dict(model, optimizer, whole, options=options)
 
 
@@ -181,9 +184,7 @@ def _plan(own: dict[str, Any], directory: Path) -> tuple[Path, list[dict[str, An
     if not all(isinstance(name, str) for group in saved.groups for name in group["params"]):
         raise CheckpointError(f"{path} numbers its parameters; load it with optimizer.load_state_dict(torch.load(...))")
     if path.is_dir() and saved.format.startswith("DeepSpeed"):
-        raise CheckpointError(
-            f"{path} is DeepSpeed's; run python -m hf_radam.checkpoints consolidate, or resume by DeepSpeed"
-        )
+        raise CheckpointError(f"{path} is DeepSpeed's; run hf-radam checkpoint consolidate, or resume by DeepSpeed")
     if not saved.state:
         raise CheckpointError(f"{path} has groups but no state: it was saved before the first step; start anew")
     groups = [_options(group, saved, path) for group in own["param_groups"]]
@@ -224,7 +225,8 @@ def _options(group: dict[str, Any], saved: OptimizerCheckpoint, path: Path) -> d
 
 
 def _unwrap(model: nn.Module, optimizer: Any) -> Optimizer:
-    while isinstance(optimizer, AcceleratedOptimizer):
+    accelerate = sys.modules.get("accelerate.optimizer")  # what it has not wrapped needs no import of it
+    while accelerate is not None and isinstance(optimizer, accelerate.AcceleratedOptimizer):
         optimizer = optimizer.optimizer
     if type(optimizer).__name__ == "ZeroRedundancyOptimizer":  # its module warns when it is imported
         raise TypeError(
@@ -242,30 +244,10 @@ def _unwrap(model: nn.Module, optimizer: Any) -> Optimizer:
     return optimizer
 
 
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def _on_first_process(act: Callable[[], _T]) -> _T:
-    """Act in the first process and give all the result, or the error; also a barrier."""
-    outcome: list[Any] = [None, None]
-    if _rank() == 0:
-        try:
-            outcome[0] = act()
-        except Exception as error:  # whatever it is, the others are waiting
-            outcome[1] = error
-    if dist.is_initialized():
-        dist.broadcast_object_list(outcome, src=0)
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
-
-
-@contextmanager
-def _one_process_is_fine() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
-        yield
+def _steps(optimizer: Optimizer) -> int | None:
+    """The largest step count: parameters that join late have smaller ones."""
+    counts = [int(state["step"]) for state in optimizer.state.values() if "step" in state]
+    return max(counts, default=None)
 
 
 def _old(target: Path) -> Path:

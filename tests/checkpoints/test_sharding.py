@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,60 @@ def test_inspect_knows_the_phase(capsys: pytest.CaptureFixture[str]) -> None:
     assert "as RAdam: rectified, r_t = 0.0258, rho_t = 5.99" in text
     assert "parameters by number (one process or DDP)" in text
     assert "processes   1" in text
+
+
+def with_state(**state: Any) -> Any:
+    return lambda content: content["state"][0].update(state)
+
+
+def with_options(**options: Any) -> Any:
+    return lambda content: content["param_groups"][0].update(options)
+
+
+# name: (what is done to the state dict of one process, what the error says)
+NONSENSE: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "nan": (with_state(step=torch.tensor(float("nan"))), "whole number >= 0, got nan; the checkpoint is damaged"),
+    "negative": (with_state(step=-3), "whole number >= 0, got -3"),
+    "huge": (with_state(step=10**400), "whole number >= 0, got 1000"),
+    "infinite": (with_state(step=float("inf")), "whole number >= 0, got inf"),
+    "none": (with_state(step=None), "whole number >= 0, got None"),
+    "text": (with_state(step="\x1b[31mfive\n"), "whole number >= 0, got '\\x1b[31mfive\\n'"),
+    "vector": (with_state(step=torch.ones(2)), "whole number >= 0, got tensor([1., 1.])"),
+    "beta2 of 1": (with_options(betas=(0.9, 1.0)), "betas of group 0 must be two numbers in [0, 1), got (0.9, 1.0)"),
+    "beta2 of text": (with_options(betas=(0.9, "x")), "betas of group 0 must be two numbers in [0, 1), got (0.9, 'x')"),
+    "betas a number": (with_options(betas=0.9), "betas of group 0 must be two numbers in [0, 1), got 0.9"),
+    "params a number": (with_options(params=3), "its groups or its state have another form"),
+    "params lists": (with_options(params=[[1], [2]]), "its groups or its state have another form"),
+    "state a list": (lambda content: content.update(state=[1]), "its groups or its state have another form"),
+    "state of numbers": (lambda content: content["state"].update({0: 1}), "its groups or its state have another form"),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_well_formed_nonsense_gets_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    act, message = NONSENSE[name]
+    content = trained()[1].state_dict()
+    act(content)
+    torch.save(content, "optimizer.pt")
+    started = time.perf_counter()
+    assert main(["inspect", "."]) == 2
+    assert time.perf_counter() - started < 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: optimizer.pt")
+    assert message in err
+    assert err[:-1].isprintable()
+
+
+def test_inspect_prints_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    content = trained()[1].state_dict()
+    content["param_groups"][0]["note\x1b[2J"] = "\x1b]0;title\x07\r\nformat  forged\u202e"
+    content["state"][0]["\x1b[31m"] = torch.zeros(1)
+    torch.save(content, "optimizer.pt")
+    assert main(["inspect", "."]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert next(line for line in lines if "forged" in line).startswith("            weight_decay=0.1")
 
 
 def test_as_a_user_types_it() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -117,6 +118,47 @@ def refuse_a_full_disk(model: nn.Module, optimizer: Optimizer, folder: Path) -> 
     assert [path.name for path in folder.iterdir()] == ["optimizer_0"]
 
 
+def refuse_disagreement(model: nn.Module, optimizer: Optimizer, folder: Path) -> None:
+    """Processes that are about to do unlike things all say so, at once: none waits for another."""
+    odd = dist.get_rank() == dist.get_world_size() - 1
+    new = make_optimizer(model)
+    another = folder.with_name("another")
+
+    def count(optimizer: Optimizer) -> None:
+        if odd:
+            for state in optimizer.state.values():
+                state["step"] += 1
+
+    def uncount(optimizer: Optimizer) -> None:
+        if odd:
+            for state in optimizer.state.values():
+                state["step"] -= 1
+
+    cases: dict[str, Callable[[], None]] = {
+        "process 1 cannot go on .*ValueError: an optimizer has no state|^an optimizer has no state": lambda: (
+            save_optimizer(model, new if odd else optimizer, folder)
+        ),
+        "process 1 has full=True, but process 0 has False": lambda: save_optimizer(model, optimizer, folder, full=odd),
+        "process 1 has directory=": lambda: save_optimizer(model, optimizer, another if odd else folder),
+        "process 1 has call='load_optimizer', but process 0 has 'save_optimizer'": lambda: (
+            load_optimizer(model, optimizer, folder) if odd else save_optimizer(model, optimizer, folder)
+        ),
+        "process 1 has new=True, but process 0 has False": lambda: load_optimizer(
+            model, new if odd else optimizer, folder
+        ),
+    }
+    started = time.monotonic()
+    for message, act in cases.items():
+        with pytest.raises(ValueError, match=message):
+            act()
+    count(optimizer)
+    with pytest.raises(CheckpointError, match=f"process 1 has steps={END + 1}, but process 0 has {END}"):
+        save_optimizer(model, optimizer, folder)
+    uncount(optimizer)
+    assert time.monotonic() - started < 20
+    assert not another.exists()
+
+
 def main() -> None:
     """Save (and resume at once), or resume from the saves of another number of processes."""
     what, layout, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
@@ -148,6 +190,7 @@ def main() -> None:
         train(model, optimizer, range(SAVED_AT, END), *part())
         keep("uninterrupted", model)
         refuse_a_full_disk(model, optimizer, folder / "sharded")
+        refuse_disagreement(model, optimizer, folder / "sharded")
         model = shard(make_model(), layout)
         optimizer = make_optimizer(model, TORCH_RADAM)
         train(model, optimizer, range(SAVED_AT), *part())

@@ -1,0 +1,137 @@
+"""Text about the optimizer state of a checkpoint, and that state in one file."""
+
+from __future__ import annotations
+
+import reprlib
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint
+from hf_radam.checkpoints.formats import read_checkpoint
+from hf_radam.files import one_line, printable, whole
+from hf_radam.rectification import rectification, rho
+from hf_radam.state import check_step
+
+
+def write(checkpoint: Path, out: Path) -> str:
+    """Write the state of a checkpoint to one file, whole or not at all; returns a line that says what is in it.
+
+    Args:
+        checkpoint: what `read_checkpoint` takes.
+        out: the file, for `optimizer.load_state_dict(torch.load(out))`.
+
+    Raises:
+        CheckpointError: `out` exists, or the checkpoint cannot be read.
+        OSError: `out` cannot be written.
+    """
+    if out.exists():
+        raise CheckpointError(f"{out} exists; give the name of a new file")
+    state = read_checkpoint(checkpoint).numbered()
+    try:
+        with whole(out) as unfinished:
+            torch.save(state, unfinished)
+    except RuntimeError as error:  # what torch.save makes of a full disk
+        raise CheckpointError(f"cannot write {out} ({one_line(error)}); is the disk full?") from error
+    count = sum(len(group["params"]) for group in state["param_groups"])
+    return f"{out}: {count} parameters in {len(state['param_groups'])} groups; numbered in the order of the groups"
+
+
+def describe(path: Path) -> str:
+    """Text for people: a line for each fact, and for each group its options, step and phase.
+
+    Args:
+        path: what `read_checkpoint` takes; nothing large is read.
+
+    Raises:
+        CheckpointError: it cannot be read, or its steps or betas are none.
+    """
+    checkpoint = read_checkpoint(path, moments=False)
+    tensors = [(str(key), value) for state in checkpoint.state.values() for key, value in state.items()]
+    kinds = sorted({f"{key} ({_dtype(value)})" for key, value in tensors})
+    size = sum(value.numel() * value.element_size() for _, value in tensors if isinstance(value, Tensor))
+    on_disk = sum(file.stat().st_size for file in checkpoint.files)
+    lines = [
+        f"format      {checkpoint.format}",
+        f"files       {len(checkpoint.files)}, {_bytes(on_disk)}",
+        f"processes   {checkpoint.processes or 'unknown'}",
+        f"state       {', '.join(kinds) or 'none'}; {_bytes(size)}",
+        f"loads in    {_loads_in({key for key, _ in tensors})}",
+    ]
+    for index, group in enumerate(checkpoint.groups):
+        states = [checkpoint.state[name] for name in group["params"] if name in checkpoint.state]
+        numbers = sum(max((v.numel() for v in state.values() if isinstance(v, Tensor)), default=0) for state in states)
+        options = ", ".join(f"{key}={_plain(value)}" for key, value in group.items() if key != "params")
+        lines += [
+            f"group {index}     {len(group['params'])} parameters, {len(states)} with state of {numbers} elements",
+            f"            {options}",
+            f"            {_progress(checkpoint, index)}",
+        ]
+    return "\n".join(printable(line) for line in lines)
+
+
+def _progress(checkpoint: OptimizerCheckpoint, index: int) -> str:
+    """The step, and what RAdam does in the one after it."""
+    group = checkpoint.groups[index]
+    steps: set[int] = set()
+    for name in group["params"]:
+        state = checkpoint.state.get(name, {})
+        if "step" in state:
+            try:
+                check_step(f"parameter {name!r}", state)
+            except ValueError as error:
+                raise CheckpointError(f"{checkpoint.files[0]}: {error}; the checkpoint is damaged") from error
+            steps.add(int(state["step"]))
+    if not steps:
+        return "no step yet"
+    last = max(steps)
+    text = f"step {min(steps)}" + (f" to {last}" if len(steps) > 1 else "")
+    if "betas" not in group or not last:
+        return text
+    beta2 = _beta2(checkpoint, index)
+    r_t, rho_t = rectification(last, beta2), rho(last, beta2)
+    phase = "start-up (momentum SGD)" if r_t is None else f"rectified, r_t = {r_t:.4f}"
+    return f"{text}; as RAdam: {phase}, rho_t = {rho_t:.2f}"
+
+
+def _beta2(checkpoint: OptimizerCheckpoint, index: int) -> float:
+    betas = checkpoint.groups[index]["betas"]
+    if isinstance(betas, tuple | list) and len(betas) == 2:
+        beta2 = betas[1].item() if isinstance(betas[1], Tensor) and betas[1].numel() == 1 else betas[1]
+        if isinstance(beta2, Real) and 0 <= beta2 < 1:
+            return float(beta2)
+    raise CheckpointError(
+        f"{checkpoint.files[0]}: betas of group {index} must be two numbers in [0, 1), got {reprlib.repr(betas)}; the "
+        "checkpoint is damaged"
+    )
+
+
+def _loads_in(keys: set[str]) -> str:
+    moments = keys - {"step"}
+    if moments == {"exp_avg", "exp_avg_sq"}:
+        return "hf_radam.RAdam, torch.optim.RAdam, torch.optim.AdamW"
+    if moments == {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"}:
+        return "hf_radam.RAdam and torch.optim.AdamW with amsgrad=True"
+    return "the optimizer that wrote it" if moments else "any optimizer with these groups (there is no state)"
+
+
+def _dtype(value: Any) -> str:
+    return str(value.dtype).removeprefix("torch.") if isinstance(value, Tensor) else type(value).__name__
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return str(value.item()) if value.numel() == 1 and not value.is_meta else f"a tensor of {tuple(value.shape)}"
+    return value if isinstance(value, str) else reprlib.repr(value)
+
+
+def _bytes(count: int) -> str:
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.4g} {unit}"

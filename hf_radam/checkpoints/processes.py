@@ -1,0 +1,70 @@
+"""What processes do together: agree, act in the first of them, work where there is only one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from hf_radam.checkpoints.checkpoint import CheckpointError
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextmanager
+def alike(call: str, directory: str | Path) -> Iterator[dict[str, Any]]:
+    """All processes tell each other what they are about to do; all raise if one of them cannot, or they differ.
+
+    Otherwise those that go on would wait for the others until the launcher's time is over.
+    """
+    facts: dict[str, Any] = {"call": call, "directory": str(directory)}
+    failure: Exception | None = None
+    try:
+        yield facts
+    except (TypeError, ValueError) as error:
+        failure = error
+    everyone: list[Any] = [(facts, failure)]
+    if dist.is_initialized():
+        everyone = [None] * dist.get_world_size()
+        dist.all_gather_object(everyone, (facts, failure and f"{type(failure).__name__}: {failure}"))
+    if failure is not None:
+        raise failure
+    for number, (others, failed) in enumerate(everyone):
+        if failed:
+            raise CheckpointError(f"process {number} cannot go on ({failed}); nothing was saved or loaded")
+        for key, value in everyone[0][0].items():
+            if others.get(key) != value:
+                raise CheckpointError(
+                    f"process {number} has {key}={others.get(key)!r}, but process 0 has {value!r}; all processes call "
+                    f"{call} alike, after the same steps"
+                )
+
+
+def on_first_process(act: Callable[[], T]) -> T:
+    """Act in the first process and give all the result, or the error; also a barrier."""
+    outcome: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = act()
+        except Exception as error:  # whatever it is, the others are waiting
+            outcome[1] = error
+    if dist.is_initialized():
+        dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+@contextmanager
+def one_process_is_fine() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
+        yield
