@@ -51,7 +51,7 @@ def to_html(
         "tables": "\n".join(map(_table, [results(records)] if tables is None else tables)),
         "data": embedded(_data(records)),
     }
-    template = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    template = resources.files("hf_radam.experiments.report").joinpath("page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 

@@ -70,7 +70,7 @@ def family(recipe: Mapping[str, Any]) -> str:
     optimizer = recipe["optimizer"]
     if optimizer == "adam" or optimizer.startswith("adamw"):
         return _WARMUPS[recipe["warmup"]]
-    return _FAMILIES.get(optimizer, optimizer)
+    return _FAMILIES[optimizer] if optimizer in _FAMILIES else str(optimizer)
 
 
 def families(records: Sequence[Record]) -> dict[str, str]:

@@ -52,7 +52,7 @@ def gradient_histograms(records: Sequence[Record], theme: Theme) -> Figure:
         image = axes.pcolormesh(_borders(steps), edges, share.T, cmap=shade, vmin=0, vmax=brightest, rasterized=True)
         axes.plot(steps, _medians(share, edges), color=theme.hues["radam"], linewidth=1.8)
         axes.set(xscale="log", ylim=(low, high + (edges[1] - edges[0])))
-        axes.title.set_size(LABEL_SIZE)
+        axes.title.set_fontsize(LABEL_SIZE)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(visible=False)
         if position % columns == 0:

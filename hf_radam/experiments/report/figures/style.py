@@ -102,11 +102,12 @@ def draw_runs(axes: Axes, curves: Sequence[Curve], look: Look) -> None:
     for row, curve in zip(values, curves, strict=True):
         row[: len(curve.values)] = curve.values
     if len(curves) > SEEDS_AS_LINES:
-        whole = np.isfinite(values).any(0)
-        drawn = np.where(np.isfinite(values), values, np.inf)
-        axes.fill_between(longest, drawn.min(0), np.nanmax(values, 0, initial=-np.inf, where=np.isfinite(values)),
-                          where=list(whole), color=look.color, alpha=0.18, linewidth=0)  # fmt: skip
-        values = np.where(np.isfinite(np.median(drawn, 0)), np.median(drawn, 0), np.nan)[None]
+        finite = np.isfinite(values)
+        below, above = np.where(finite, values, np.inf), np.where(finite, values, -np.inf)
+        axes.fill_between(longest, below.min(0), above.max(0), where=finite.any(0).tolist(), color=look.color,
+                          alpha=0.18, linewidth=0)  # fmt: skip
+        middle = np.median(below, axis=0, keepdims=True)
+        values = np.where(np.isfinite(middle), middle, np.nan)
     for row in values:
         axes.plot(longest, row, color=look.color, linestyle=look.dashes, linewidth=1.2 if len(values) > 1 else 1.6)
         finite = np.flatnonzero(np.isfinite(row))
