@@ -303,8 +303,8 @@ def read_recipe(entry: Any) -> Recipe:
     recipe = build(Recipe, {**base, **given}, where=f"recipe {shown(given.get('name', base_name))}")
     if not re.fullmatch(r"[^\W_][\w .=+-]{0,63}", recipe.name):  # it becomes part of file names, tables and figures
         raise UserError(
-            f"recipe {shown(recipe.name)}: a name must have 1 to 64 letters, digits, spaces or _ . = + -, and begin with a "
-            "letter or digit"
+            f"recipe {shown(recipe.name)}: a name must have 1 to 64 letters, digits, spaces or _ . = + -, and begin "
+            "with a letter or digit"
         )
     if (recipe.warmup == "linear") != (recipe.warmup_steps > 0):
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def _show_the_longest(trainer: ComparisonTrainer, task: Task) -> None:
     if model.device.type == "meta":  # its weights are on the main process only
         return
     lengths = task.lengths or [1] * len(task.train_dataset)
-    longest = sorted(range(len(lengths)), key=lengths.__getitem__)[-2:]
+    longest = heapq.nlargest(2, range(len(lengths)), key=lengths.__getitem__)
     batch = trainer.data_collator([task.train_dataset[i] for i in longest])
     batch = {name: value.to(model.device) for name, value in batch.items()}
     model.eval()  # dropout would move the random state

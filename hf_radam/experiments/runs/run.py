@@ -65,6 +65,25 @@ class StepRecorder(TrainerCallback):
                 control.should_save = False
 
 
+class ResumeGuard(TrainerCallback):
+    """Ends a run that does not go on at its checkpoint's step: Trainer counts from 0 if the checkpoint loses its state.
+
+    Args:
+        checkpoint: the folder that is resumed from, `checkpoint-STEP`.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = checkpoint
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Compare the steps."""
+        if state.global_step != int(self.checkpoint.rpartition("-")[2]):
+            raise UserError(
+                f"{self.checkpoint} was resumed at update {state.global_step}: it changed while it was read; make sure "
+                "that nothing else writes there, and run the same command again"
+            )
+
+
 class QuietProgress(ProgressCallback):
     """Trainer's progress bar, without a line for each of the logged updates."""
 
@@ -86,7 +105,10 @@ def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
     processes = PartialState().num_processes
     trainer = build_trainer(run, task, folder, processes)
     reset_peak_memory()
-    trainer.train(resume_from_checkpoint=_last_whole_checkpoint(folder))
+    checkpoint = _last_whole_checkpoint(folder)
+    if checkpoint is not None:
+        trainer.add_callback(ResumeGuard(checkpoint))
+    trainer.train(resume_from_checkpoint=checkpoint)
 
     history = trainer.state.log_history
     curves = _columns(history, _CURVES, "loss", "")

@@ -23,7 +23,7 @@ from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task, task_class
 
 
-def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
+def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1, part: tuple[int, int] | None = None) -> bool:
     """Train whatever has no record yet, and write one record a run under `folder/records`.
 
     Killed at any moment and started again, it goes on where it was.
@@ -34,10 +34,14 @@ def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
             of another comparison.
         parallel_runs: how many runs at a time, each in a process of its own, on its own GPU or cores. Records are those
             of a sequential job, up to rounding if `comparison.threads` is not set: they then have fewer threads.
+        part: (k, n) for every n-th run from the k-th on, so that n jobs do one sweep together in this folder.
+
+    Returns:
+        Whether every run of the comparison has its record now: of several parts, the last to end makes the report.
 
     Raises:
-        UserError: bad input, or the folder belongs to another comparison; no result has been changed then. Also for
-            a run that failed in a process of its own.
+        UserError: bad input, another job holds the folder, or it belongs to another comparison; no result has been
+            changed then. Also for a run that failed in a process of its own.
     """
     state = _process_state(comparison)
     if parallel_runs < 1 or (parallel_runs > 1 and state.num_processes > 1):
@@ -45,7 +49,10 @@ def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
             f"parallel_runs must be >= 1, and 1 where a launcher gives each run several processes, got {parallel_runs} "
             f"with {state.num_processes} process(es)"
         )
-    runs = comparison.runs()
+    first, step = part or (1, 1)
+    if not 1 <= first <= step:
+        raise UserError(f"part must be K/N with 1 <= K <= N, got {first}/{step}")
+    runs = comparison.runs()[first - 1 :: step]
     records = {run.id: folder / "records" / f"{run.id}.json" for run in runs}
     finished = {id for id, path in records.items() if path.is_file()}
     check_folder(folder, comparison)
@@ -57,8 +64,9 @@ def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1) -> None:
     task = task_class(comparison.task)(comparison)
     check_folder(folder, comparison, task.fingerprint)
     state.wait_for_everyone()  # all processes have looked before one writes
-    with claim(folder, comparison, task.fingerprint) if state.is_main_process else nullcontext():
+    with claim(folder, comparison, task.fingerprint, part) if state.is_main_process else nullcontext():
         _finish_all(runs, task, folder, parallel_runs)
+    return all((folder / "records" / f"{run.id}.json").is_file() for run in comparison.runs())
 
 
 def _finish_all(runs: Sequence[Run], task: Task, folder: Path, parallel_runs: int) -> None:
