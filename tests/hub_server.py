@@ -27,8 +27,8 @@ import yaml
 
 # What the Hub keeps as LFS objects, as far as the tests have such files.
 LFS_ENDINGS = (".safetensors", ".png")
-FILES = r"(?P<prefix>/datasets)?/(?P<id>[^/]+/[^/]+)"
-REPO = r"/(?P<kind>models|datasets)/(?P<id>[^/]+/[^/]+)"
+FILES = r"(?P<prefix>/datasets|/spaces)?/(?P<id>[^/]+/[^/]+)"
+REPO = r"/(?P<kind>models|datasets|spaces)/(?P<id>[^/]+/[^/]+)"
 
 
 @dataclass
@@ -243,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, {"url": url})
 
     def _repo(self, about: dict[str, str]) -> Repo:
-        kind = about.get("kind") or ("datasets" if about.get("prefix") else "models")
+        kind = about.get("kind") or (about.get("prefix") or "models").strip("/")
         repo = self.hub.repos.get((kind, about["id"]))
         if repo is None:
             raise Refused(404, "Repository not found", "RepoNotFound")

@@ -11,12 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from huggingface_hub import SpaceCardData
+
+from hf_radam.experiments.report.page import to_html
 from hf_radam.experiments.report.report import write_report
+from hf_radam.experiments.report.verdict import finding
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
-from hf_radam.publishing import reproduce
-from hf_radam.publishing.card import Figure, Page, render
+from hf_radam.publishing import markdown, reproduce
+from hf_radam.publishing.card import TAGS, Figure, Page, render
 from hf_radam.publishing.folder import files_below, refuse_outside, replacing
 from hf_radam.publishing.markdown import literal
 from hf_radam.publishing.pictures import width
@@ -27,14 +31,17 @@ from hf_radam.publishing.tables import as_csv, as_parquet, tables
 _STAY_HOME = frozenset({"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json", "README.md"})
 
 
+_KINDS = ("models", "datasets")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """What is to be published, and how."""
 
     repo_id: str
     """namespace/name."""
-    repo_type: Literal["model", "dataset"] = "model"
-    """A model with weights, or a dataset of records."""
+    repo_type: Literal["model", "dataset", "space"] = "model"
+    """A model with weights, a dataset of records, or the page to explore them in, as a static Space."""
     recipe: str | None = None
     """Whose best run gives the weights; by default the best recipe's."""
     with_weights: bool = True
@@ -77,6 +84,10 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
     results = Results.load(folder)
     weights = results.best_run(choice.recipe) if choice.repo_type == "model" and choice.with_weights else None
     with replacing(output_dir, folder) as unfinished:
+        write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
+        if choice.repo_type == "space":
+            _write_space(results, unfinished, choice)
+            return output_dir / "README.md"
         if weights is not None:
             _copy_weights(folder, weights.id, unfinished)
         table = write_report(folder, unfinished)
@@ -98,7 +109,6 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
         for name, table in flat.items():
             ending, write = (".parquet", as_parquet) if choice.repo_type == "dataset" else (".csv", as_csv)
             write_whole(unfinished / "data" / f"{name}{ending}", write(table))
-        write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
         for record in results.records:
             record.save(unfinished / "records" / f"{record.id}.json")
         write_card(results, unfinished, page, template)
@@ -122,6 +132,22 @@ def write_card(results: Results, output_dir: Path, page: Page, template: str) ->
     path = output_dir / "README.md"
     write_whole(path, render(results, page, template))
     return path
+
+
+def _write_space(results: Results, folder: Path, choice: Choice) -> None:
+    """The page as index.html, and what tells the Hub to show it."""
+    name, found = results.comparison["name"], finding(results)
+    repos = {kind: [r for r in choice.also if r.startswith("datasets/") == (kind == "datasets")] for kind in _KINDS}
+    card = SpaceCardData(
+        title=markdown.one_line(name),
+        sdk="static",
+        license=choice.license,
+        tags=TAGS,
+        models=[repo for repo in repos["models"] if not repo.startswith("spaces/")] or None,
+        datasets=[repo.removeprefix("datasets/") for repo in repos["datasets"]] or None,
+    )
+    write_whole(folder / "index.html", to_html(results.records, title=name, verdict=[found.replace("`", "")]))
+    write_whole(folder / "README.md", f"---\n{card.to_yaml()}\n---\n\n# {literal(name)}\n\n{found}\n")
 
 
 def _refuse_links(folder: Path) -> None:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("runs_dir", type=Path, help="results folder of a comparison")
     add("--repo_id", required=True, help="namespace/name on the Hub")
-    add("--repo_type", choices=("model", "dataset"), default="model", help="a model with weights, or the records")
+    add("--repo_type", choices=("model", "dataset", "space"), default="model", help="weights, records, or the page")
     add("--recipe", help="whose best run gives the weights; the best recipe's if not given")
     add("--no_weights", action="store_true", help="a model repo without weights")
     add("--license", default="apache-2.0", help="in the card's metadata; apache-2.0 if not given")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from comparisons import ROOT, environment, run
 from hub_server import HubServer
-from huggingface_hub import HfApi, constants, set_client_factory
+from huggingface_hub import HfApi, RepoCard, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 from published import write_results
 
@@ -210,6 +210,22 @@ def test_where_it_goes(bundle: Path, hub: HubServer) -> None:
     publish(bundle, Target(repo_id="me/y", repo_type="dataset", collection=slug), "dataset")
     publish(bundle, Target(repo_id="me/y", repo_type="dataset", collection=slug), "again")
     assert [(item["id"], item["type"]) for item in collection["items"]] == [("team/x", "model"), ("me/y", "dataset")]
+
+
+def test_a_page_is_a_static_space(results: Path, hub: HubServer, tmp_path: Path) -> None:
+    """Which holds one file to look at; the repos that belong to it are in its metadata."""
+    choice = Choice(repo_id="me/page", repo_type="space", also=["me/model", "datasets/me/records"])
+    card = build(results, tmp_path / "hub", choice, TEMPLATE)
+    metadata = RepoCard.load(card).data.to_dict()
+    assert (metadata["sdk"], metadata["models"], metadata["datasets"]) == ("static", ["me/model"], ["me/records"])
+    publish(card.parent, Target(repo_id="me/page", repo_type="space"), "page")
+    assert set(hub.files("me/page", kind="spaces")) - {".gitattributes"} == {
+        "README.md",
+        "comparison.json",
+        "index.html",
+    }
+    assert not publish(card.parent, Target(repo_id="me/page", repo_type="space"), "again").changed
+    assert "<title>Invented</title>" in (card.parent / "index.html").read_text(encoding="utf-8")
 
 
 def test_pull_request(bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
