@@ -9,7 +9,6 @@ from typing import Any
 
 from hf_radam.experiments.recipes import RECIPES
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.runs.gradients import BINS, HIGH, LOW
 
 STEPS = [1, 2, 3, 4]
 
@@ -61,7 +60,7 @@ def record(
         environment={"hardware": "none", "processes": 1, "threads": 1, "versions": {}, "commit": None},
         metric=metric,
         loss_unit="nats a token",
-        gradients={"low": LOW, "high": HIGH, "step": [1, 2], "counts": [[1] * BINS] * 2},
+        gradients={"low": -12.0, "high": 4.0, "step": [1, 2], "counts": [[1] * 64] * 2},
     )
 
 
