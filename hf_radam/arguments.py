@@ -45,7 +45,7 @@ def check_options(options: Mapping[str, Any], fused: bool | None, *, running: bo
         if not math.isfinite(value) or (value < 0 and not (running and name == "lr")):
             raise ValueError(f"{name} must be a number >= 0, got {value}; to ascend, use maximize=True")
     two = isinstance(betas, tuple | list) and len(betas) == 2
-    if not (two and all(isinstance(beta, Real) and 0 <= beta < 1 for beta in betas)):
+    if not (two and all(isinstance(beta, Real) and 0 <= float(beta) < 1 for beta in betas)):
         raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}; the default is (0.9, 0.999)")
     for name in ("decoupled_weight_decay", "maximize", "capturable", "differentiable"):
         _check_bool(name, options[name])

@@ -242,7 +242,7 @@ class RAdam(Optimizer):
             counts = [0.0] * len(steps) if group["capturable"] else list(map(Tensor.item, steps))
         except RuntimeError:  # of a step that is no number
             self._refuse(index, group)
-        buckets = Bucket(*columns[:4], columns[4] if self.amsgrad else [], steps).split(counts)
+        buckets = Bucket(*columns, *([] if self.amsgrad else [[]]), steps=steps).split(counts)
         if not all(count >= 0 and float(count).is_integer() for count in set(counts)):
             self._refuse(index, group)
         if not all(fits(*filter(None, bucket[:5])) for bucket in buckets):

@@ -55,8 +55,8 @@ def local(tensor: Tensor, of: Tensor | None = None) -> Tensor:
 
 def name_of(group: dict[str, Any], index: int, position: int) -> str:
     """How to call a parameter in a message: by its name if the group has names, else by group and position."""
-    names = group.get("param_names")
-    named = isinstance(names, Sequence) and len(names) == len(group["params"])
+    names = group.get("param_names") or ()
+    named = len(names) == len(group["params"])
     return f"parameter {names[position]!r}" if named else f"parameter {position} of group {index}"
 
 

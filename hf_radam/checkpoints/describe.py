@@ -101,7 +101,7 @@ def _beta2(checkpoint: OptimizerCheckpoint, index: int) -> float:
     betas = checkpoint.groups[index]["betas"]
     if isinstance(betas, tuple | list) and len(betas) == 2:
         beta2 = betas[1].item() if isinstance(betas[1], Tensor) and betas[1].numel() == 1 else betas[1]
-        if isinstance(beta2, Real) and 0 <= beta2 < 1:
+        if isinstance(beta2, Real) and 0 <= float(beta2) < 1:
             return float(beta2)
     raise CheckpointError(
         f"{checkpoint.files[0]}: betas of group {index} must be two numbers in [0, 1), got {reprlib.repr(betas)}; the "

@@ -108,12 +108,12 @@ def test_what_does_not_fit_is_refused_before_anything_moves(name: str, steps: in
     act, message = MISFITS[misfit]
     act(optimizer, params[1])
     others = [params[0], params[2]]
-    before = copy.deepcopy([flat(others), [optimizer.state[p] for p in others]])
+    before, states = flat(others), copy.deepcopy([optimizer.state[p] for p in others])
     with pytest.raises(ValueError, match=message) as refused:
         optimizer.step()
     assert "parameter 0 of group 1" in str(refused.value)
-    assert torch.equal(flat(others), before[0])
-    for p, state in zip(others, before[1], strict=True):
+    assert torch.equal(flat(others), before)
+    for p, state in zip(others, states, strict=True):
         assert all(torch.equal(optimizer.state[p][key], value) for key, value in state.items())
 
 
@@ -249,7 +249,7 @@ def test_bad_options_are_refused_whenever_they_are_given(case: str) -> None:
     key, value, error, message = OPTIONS[case]
     further = {"capturable": True} if case == "both" else {}
     with pytest.raises(error, match=message):  # before the parameters are looked at
-        RAdam(None, **{key: value}, **further)  # pyright: ignore[reportArgumentType]
+        RAdam(None, **{key: value, **further})  # pyright: ignore[reportArgumentType]
     params = parameters()
     with pytest.raises(error, match=message):
         RAdam([{"params": params, key: value, **further}])
@@ -267,8 +267,9 @@ def test_bad_options_are_refused_whenever_they_are_given(case: str) -> None:
     "flag", ["absolute_weight_decay", "degenerated_to_sgd", "optimized_update", "amsgrad", "fused"]
 )
 def test_flags_are_bools(flag: str) -> None:
+    options: Any = {flag: "no"}
     with pytest.raises(TypeError, match=f"{flag} must be True or False|{flag} must be True, False or None"):
-        RAdam(parameters(), **{flag: "no"})
+        RAdam(parameters(), **options)
 
 
 def test_a_schedule_may_round_to_less_than_zero() -> None:
