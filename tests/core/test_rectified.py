@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from adamw_kernels import KERNELS, TORCH, kernels, needs
 from cases import FLAGS, Gradients, advance, flat, largest_difference, parameters, train
-from kernels import KERNELS, TORCH, kernels, needs
 from torch import Tensor
 
 from hf_radam import RAdam, get_optimizer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernels import kernels
+from adamw_kernels import kernels
 from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 from transformers.training_args import OptimizerNames
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernels import KERNELS, kernels
+from adamw_kernels import KERNELS, kernels
 from launching import ROOT, run, torchrun
 
 WORKER = str(ROOT / "tests" / "workers" / "rectified_parallel.py")
