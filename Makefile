@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: compare test test-clients test-gpu test-slow test-lowest style readme cards
 
 compare: .venv/.installed
-	$(BIN)/python scripts/compare.py
+	$(BIN)/python -m hf_radam compare
 
 test: .venv/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from comparisons import COMPARE, TINY, load_script
+from comparisons import TINY
 
+from hf_radam.cli import main
 from hf_radam.experiments.comparison import Comparison, load_comparison
 from hf_radam.experiments.tasks.grammar import sentence_pairs
 
@@ -44,7 +45,7 @@ def write(folder: Path, content: dict[str, Any], **changes: Any) -> Path:
 
 
 def compare(*arguments: Any) -> int:
-    return load_script(COMPARE[1]).main([str(argument) for argument in arguments])
+    return main(["compare", *map(str, arguments)])
 
 
 def write_files() -> Path:
@@ -86,7 +87,7 @@ def local(ending: str) -> list[str]:
     return ["--train_file", f"train.{ending}", "--validation_file", f"validation.{ending}"]
 
 
-PARALLEL = ["--train_prefix", "train", "--validation_prefix", "validation", "--vocab_size", "300"]
+PARALLEL = ["--train_prefix", "train", "--validation_prefix", "validation", "--set", "data.vocab_size=300"]
 COLUMNS = ["--text_column", "text", "--label_column", "past"]
 SPLIT = {
     "translation": (TRANSLATION, PARALLEL),

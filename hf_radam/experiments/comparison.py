@@ -241,6 +241,22 @@ def _extent(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, in
     return known[id(node)]
 
 
+def read_value(text: str) -> Any:
+    """The value that a comparison's file would hold.
+
+    Raises:
+        UserError: it is not YAML.
+
+    Example:
+        >>> read_value("3e-3"), read_value("[1, 2]"), read_value("de")
+        (0.003, [1, 2], 'de')
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{text!r} is not YAML: {' '.join(str(error).split())}") from error
+
+
 def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
     """Read a comparison.
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-from comparisons import COMPARE, CONFIGS, ROOT, TINY, environment, load_script, run, write_config
+from comparisons import COMPARE, CONFIGS, ROOT, TINY, environment, run, write_config
 
+from hf_radam.cli import main
 from hf_radam.experiments.comparison import Comparison, load_comparison
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report.report import write_report
@@ -393,7 +394,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "test text alone": ({}, ["--test_prefix", "val"], "without training text; give train_prefix or train_file"),
     "too little text": (
         {},
-        ["--train_prefix", "train", "--batch_size", "60"],
+        ["--train_prefix", "train", "--set", "batch_size=60"],
         "fewer training pairs than batch_size 60",
     ),
     "null sentence": ({}, ["--train_file", "null.jsonl"], "set source_lang and target_lang"),
@@ -419,7 +420,6 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     # In one process, since each start costs seconds; the script's own main, its exit code and what it prints.
-    compare = load_script(COMPARE[1])
     bad_files(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for case, (changes, flags, message) in BAD_INPUT.items():
@@ -427,7 +427,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capfd: pytest.Cap
         config = [] if flags[:1] == ["nowhere.yaml"] else [str(write_config(tmp_path / "configs", **changes))]
         output_dir = [] if "--output_dir" in flags else ["--output_dir", "new"]
         try:
-            code = compare.main([*config, *flags, *output_dir])
+            code = main(["compare", *config, *flags, *output_dir])
         except SystemExit as stop:  # argparse
             code = stop.code
         lines = capfd.readouterr().err.strip().splitlines()
@@ -559,7 +559,14 @@ def test_report_refuses_other_folders(tmp_path: Path) -> None:
 )
 def test_real_text(tmp_path: Path) -> None:
     folder = Path(os.environ.get("HF_RADAM_DATA") or ROOT.parent / "shared" / "data") / "multi30k"
-    flags = ["--train_prefix", folder / "train", "--validation_prefix", folder / "val", "--max_train_samples", "400"]
+    flags = [
+        "--train_prefix",
+        folder / "train",
+        "--validation_prefix",
+        folder / "val",
+        "--set",
+        "data.max_train_samples=400",
+    ]
     run([*COMPARE, write_config(tmp_path, recipes=["radam"]), *flags, "--output_dir", "r"], cwd=tmp_path)
     (record,) = load_records(tmp_path / "r")
     first, *_, last = record.evaluations["loss"]

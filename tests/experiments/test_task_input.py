@@ -116,7 +116,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         {**CLASSIFICATION, "model": {"model_type": "bert", "config": {"hidden": 3}}}, local("csv"),
         "unknown key in config: 'hidden'",
     ),
-    "flag of another task": (CLASSIFICATION, ["--num_beams", "2"], "data: unknown key 'num_beams'"),
+    "flag of another task": (CLASSIFICATION, ["--set", "data.num_beams=2"], "data: unknown key 'num_beams'"),
     "no batch": ({**CLASSIFICATION, "batch_size": None}, local("csv"), "give either batch_size or tokens_per_batch"),
     "two batches": ({**TRANSLATION, "batch_size": 3}, [], "give either batch_size or tokens_per_batch"),
     "tokens of blocks": (
@@ -130,9 +130,10 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         "learning_rate_scale must be positive",
     ),
     "accumulation": (
-        CLASSIFICATION, [*local("csv"), "--gradient_accumulation_steps", "3"], "must be a multiple of the 1 processes",
+        CLASSIFICATION, [*local("csv"), "--set", "gradient_accumulation_steps=3"],
+        "must be a multiple of the 1 processes",
     ),
-    "metric": (CLASSIFICATION, [*local("csv"), "--metric", "bleu"], "metric must be one of accuracy, f1"),
+    "metric": (CLASSIFICATION, [*local("csv"), "--set", "data.metric=bleu"], "metric must be one of accuracy, f1"),
     "three columns": (CLASSIFICATION, [*local("csv"), "--text_column", "a,b,c"], "must name one or two columns"),
     "no such file": (CLASSIFICATION, ["--train_file", "nowhere.csv"], "no such file: nowhere.csv"),
     "unknown format": (CLASSIFICATION, ["--train_file", "words.doc"], "must end in .csv, .tsv, .json or .jsonl"),
@@ -161,10 +162,10 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "secret labels": (CLASSIFICATION, ["--dataset_name", "hidden"], "hidden, validation[0]: label '-1' is none of 0"),
     "label no number": (
-        CLASSIFICATION, [*local("csv"), *LABELS, "--metric", "pearson"], "label 'no' is no finite number",
+        CLASSIFICATION, [*local("csv"), *LABELS, "--set", "data.metric=pearson"], "label 'no' is no finite number",
     ),
     "label not finite": (
-        CLASSIFICATION, ["--train_file", "no_number.csv", "--label_column", "share", "--metric", "pearson"],
+        CLASSIFICATION, ["--train_file", "no_number.csv", "--label_column", "share", "--set", "data.metric=pearson"],
         "label 'nan' is no finite number",
     ),
     "column of the hub": (
@@ -172,12 +173,14 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         "dataset 'hub' has no column 'past', only text, label",
     ),
     "split of the hub": (
-        CLASSIFICATION, ["--dataset_name", "hub", "--dataset_config_name", "cola", "--validation_split", "dev"],
+        CLASSIFICATION, ["--dataset_name", "hub", "--dataset_config_name", "cola",
+                         "--set", "data.validation_split=dev"],
         "dataset 'hub' has no split 'dev', only train, validation",
     ),
     "no dataset": (LANGUAGE_MODELING, ["--dataset_name", "./nowhere"], "cannot load dataset './nowhere'"),
     "too few examples": (
-        CLASSIFICATION, [*local("csv"), *LABELS, "--max_train_samples", "7"], "fewer training examples than batch_size",
+        CLASSIFICATION, [*local("csv"), *LABELS, "--set", "data.max_train_samples=7"],
+        "fewer training examples than batch_size",
     ),
     "blank text": (LANGUAGE_MODELING, ["--train_file", "blank.txt"], "blank.txt is empty"),
     "little text": (LANGUAGE_MODELING, ["--train_file", "train.txt"], "but there are only 90; give validation_file"),

@@ -197,7 +197,7 @@ def test_accumulation_makes_no_difference(task: str, files: Path) -> None:
     content, flags = SPLIT[task]
     config = write(files, content, training=SMOOTHED)
     assert compare(config, *flags, "--output_dir", "one") == 0
-    assert compare(config, *flags, "--output_dir", "split", "--gradient_accumulation_steps", 2) == 0
+    assert compare(config, *flags, "--output_dir", "split", "--set", "gradient_accumulation_steps=2") == 0
     assert_alike(Path("one"), Path("split"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from huggingface_hub import HfApi, RepoCard, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 from published import write_results
 
+from hf_radam.cli import main
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing import bundle as bundle_module
 from hf_radam.publishing import hub as hub_module
@@ -279,9 +279,7 @@ FAILURES: dict[str, tuple[dict[str, Any], list[str], dict[str, str], int, str]] 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, results: Path) -> Any:
     """scripts/publish.py in this process."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    script = importlib.import_module("publish")
-    return lambda *flags: script.main([str(results), "--repo_id", REPO, *flags])
+    return lambda *flags: main(["publish", str(results), "--repo_id", REPO, *flags])
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -396,8 +394,7 @@ def test_a_leak_stops_everything(command: Any, hub: HubServer, results: Path, tm
     leaking = Path(shutil.copytree(results, tmp_path / "leaking"))
     record = next(leaking.glob("records/radam-*"))
     record.write_text(record.read_text().replace("a processor", "/home/ann/cpu"))
-    script = sys.modules["publish"]
-    assert script.main([str(leaking), "--repo_id", REPO, "--yes"]) == 2
+    assert main(["publish", str(leaking), "--repo_id", REPO, "--yes"]) == 2
     error = capsys.readouterr().err
     assert "nothing was uploaded" in error
     assert "absolute path" in error

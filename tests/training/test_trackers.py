@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import pytest
-from comparisons import COMPARE, ROOT, run, write_config
+from comparisons import COMPARE, run, write_config
 
+from hf_radam.cli import main
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.runs.run import run_name
 
@@ -46,10 +46,8 @@ def test_tensorboard(tmp_path: Path) -> None:
 def test_an_unknown_tracker_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    compare = importlib.import_module("compare")
     flags = ["--output_dir", str(tmp_path / "results"), "--report_to", "papyrus"]
-    assert compare.main([str(write_config(tmp_path)), *flags]) == 2
+    assert main(["compare", str(write_config(tmp_path)), *flags]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert "papyrus" in error

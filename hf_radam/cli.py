@@ -1,0 +1,320 @@
+"""`hf-radam`, or `python -m hf_radam`: every command. Only the standard library is imported until one of them runs."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NoReturn
+
+CONFIGS = Path(str(files("hf_radam"))) / "experiments" / "configs"
+ACCELERATE_CONFIGS = Path(str(files("hf_radam"))) / "training" / "accelerate_configs"
+
+# Options of the data that have a flag; `--set data.KEY=VALUE` sets every other.
+DATA_FLAGS = {
+    "train_file": "training data: text, JSON lines, TSV or CSV",
+    "validation_file": "data of the evaluations",
+    "test_file": "data of the final test",
+    "train_prefix": "parallel text PREFIX.de, PREFIX.en",
+    "validation_prefix": "likewise, for the evaluations",
+    "test_prefix": "likewise, for the final test",
+    "source_lang": "ending of the source's files",
+    "target_lang": "ending of the target's files",
+    "text_column": "column with the text, of a table",
+    "label_column": "column with the label",
+    "dataset_name": "dataset on the Hub",
+    "dataset_config_name": "its configuration",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """No abbreviations; epilogs as they are written."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs}
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0, 1 for the network's fault, 2 for the user's, 130 for Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if argv[:1] == ["run"]:  # all that follows belongs to the script
+            from hf_radam.training.launch import run_script
+
+            return run_script(argv[1:])
+        parser, commands = _parser()
+        if argv and not argv[0].startswith("-") and argv[0] not in commands:
+            parser.error(f"unknown command {argv[0]!r}{_closest(argv[0], commands)}")
+        options, unknown = parser.parse_known_args(argv)
+        if unknown:
+            command = commands[options.command]
+            near = _closest(unknown[0].partition("=")[0], command._option_string_actions)
+            command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        options.argv = argv
+        return options.work(options)
+    except KeyboardInterrupt:
+        _say("interrupted; run the same command again to go on")
+        return 130
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:  # a bug of ours keeps its traceback
+            raise
+        _say(f"error: {error}{_remedy(error)}")
+        return code
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code of an error that is not a bug; a class that nobody has imported has not been raised."""
+    codes = {
+        "hf_radam.experiments.schema:UserError": 2,
+        "hf_radam.checkpoints.checkpoint:CheckpointError": 2,
+        "hf_radam.publishing.errors:NetworkError": 1,
+    }
+    for place, code in codes.items():
+        module, _, name = place.partition(":")
+        if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
+            return code
+    return 2 if isinstance(error, OSError) else None
+
+
+def _remedy(error: Exception) -> str:
+    from hf_radam.files import is_full_disk
+
+    return "; make room and run the same command again" if is_full_disk(error) else ""
+
+
+def _say(line: str) -> None:
+    """One line on stderr, however many processes there are."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(line, file=sys.stderr)
+
+
+def _closest(given: str, valid: Iterable[str]) -> str:
+    near = difflib.get_close_matches(given, list(valid), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
+    parser = _Parser(
+        prog="hf-radam",
+        description="Rectified Adam for Transformers: optimizers, comparisons, reports, cards, checkpoints.",
+        epilog="examples:\n  hf-radam compare\n  hf-radam compare grammar_lr_map --seeds 0 1 2\n"
+        "  hf-radam report runs/grammar\n  hf-radam run train.py --optim radam\n",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    made: dict[str, argparse.ArgumentParser] = {}
+
+    def command(name: str, work: Callable[[Any], int], text: str) -> argparse.ArgumentParser:
+        made[name] = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        made[name].set_defaults(work=work)
+        return made[name]
+
+    _add_compare(command("compare", _compare, "train every recipe of a comparison and write the report"))
+    configs = command("configs", _configs, "list the comparisons that come with the package, or print one")
+    configs.add_argument("name", nargs="?", help="the one to print")
+    report = command("report", _report, "write the report of a results folder again")
+    report.add_argument("runs_dir", type=Path, help="results folder of a comparison")
+    report.add_argument("--output_dir", type=Path, help="where to write; the results folder if not given")
+    from hf_radam.publishing.command import add_arguments
+
+    add_arguments(command("publish", _publish, "put a comparison on the Hub"))
+    command("optimizers", _optimizers, "list the optimizers that --optim and a recipe may name")
+    advise = command("advise", _advise, "say what RAdam's start-up costs a training of some length")
+    advise.add_argument("--max_steps", type=int, required=True, help="updates of the training")
+    advise.add_argument("--beta2", type=float, default=0.999, help="of RAdam; 0.999 if not given")
+    advise.add_argument("--schedule", default="linear", help="linear (if not given), cosine or constant")
+    commands.add_parser("run", help="run a training script in which every name is an --optim")
+    checkpoint = command("checkpoint", _inspect, "inspect or consolidate the optimizer state of a checkpoint")
+    actions = checkpoint.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
+    inspect = actions.add_parser("inspect", help="print format, groups, step and state")
+    consolidate = actions.add_parser("consolidate", help="write one optimizer.pt that a single process loads")
+    for action in (inspect, consolidate):
+        action.add_argument("checkpoint", type=Path, metavar="CKPT", help="folder of a checkpoint, or its optimizer")
+    consolidate.add_argument("out", type=Path, metavar="OUT", help="file to write; must not exist")
+    consolidate.set_defaults(work=_consolidate)
+    return parser, made
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "examples:\n  hf-radam compare                                    # grammar, the default\n"
+        "  hf-radam compare my.yaml --seeds 0 1 2 --output_dir runs/mine\n"
+        "  hf-radam compare my.yaml --set training.adam_beta2=0.99 --set eval_steps=100\n"
+        "  hf-radam compare my.yaml --accelerate_config fsdp2\n\n"
+        "If the job is killed, run the same command again: it does what is missing."
+    )
+    add = parser.add_argument
+    add("comparison", nargs="?", default="grammar", help="a YAML file, or a name of `hf-radam configs`; else grammar")
+    add("--output_dir", type=Path, help="results folder; runs/NAME if not given")
+    add("--recipes", nargs="+", metavar="R", help="run only these recipes, of the file or built in")
+    add("--learning_rates", nargs="+", type=float, metavar="LR", help="peak learning rates that every recipe tries")
+    add("--seeds", nargs="+", type=int, metavar="S", help="seeds of initial weights and data order")
+    add("--max_steps", type=int, metavar="N", help="updates of each run")
+    add("--threads", type=int, metavar="N", help="CPU threads of each run")
+    add("--name_or_path", metavar="M", help="checkpoint to fine-tune: a name on the Hub, or a folder")
+    add("--report_to", nargs="+", metavar="T", help="trackers: tensorboard, trackio, wandb")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, such as training.adam_beta2=0.99")
+    add("--parallel_runs", type=int, default=1, metavar="N", help="runs at a time, each on its own GPU or cores")
+    add("--accelerate_config", metavar="C", help=f"start several processes: {_accelerate_names()} or a file")
+    data = parser.add_argument_group("data").add_argument
+    for name, text in DATA_FLAGS.items():
+        data(f"--{name}", metavar="X", help=text)
+
+
+def _accelerate_names() -> str:
+    return ", ".join(sorted(path.stem for path in ACCELERATE_CONFIGS.glob("*.yaml")))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.accelerate_config:
+        return _launch(options.accelerate_config, options.argv)
+    from hf_radam.experiments.comparison import load_comparison
+
+    path = _comparison_file(options.comparison)
+    comparison = load_comparison(path, _overrides(options))
+    from accelerate import PartialState
+    from transformers.utils import logging
+
+    from hf_radam.experiments.report.report import write_report
+    from hf_radam.experiments.runs.sweep import sweep
+
+    logging.disable_progress_bar()  # those of writing files; the bars of training are others
+    folder = options.output_dir or Path("runs") / path.stem
+    try:
+        sweep(comparison, folder, options.parallel_runs)
+        if PartialState().is_main_process:
+            print(write_report(folder))
+    finally:
+        if PartialState._shared_state and PartialState().num_processes > 1:
+            PartialState().destroy_process_group()
+    return 0
+
+
+def _launch(config: str, argv: list[str]) -> int:
+    """This command again, in the processes of an Accelerate configuration."""
+    path = Path(config) if Path(config).is_file() else ACCELERATE_CONFIGS / f"{config}.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no configuration of Accelerate {config!r}; give a file, or one of {_accelerate_names()}"
+        )
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path)]
+    parts = iter(argv)
+    rest = [
+        part
+        for part in parts
+        if not part.startswith("--accelerate_config=")
+        and (part != "--accelerate_config" or not next(parts))  # the name after it goes too
+    ]
+    return subprocess.run([*launcher, "-m", "hf_radam", *rest]).returncode
+
+
+def _comparison_file(given: str) -> Path:
+    """A file, or the one in the package that has this name."""
+    named = CONFIGS / f"{given}.yaml"
+    if Path(given).is_file() or not named.is_file():
+        if Path(given).suffix or Path(given).exists():
+            return Path(given)
+        from hf_radam.experiments.schema import UserError
+
+        near = _closest(given, [path.stem for path in CONFIGS.glob("*.yaml")])
+        raise UserError(f"no comparison {given!r}{near}; give a YAML file, or a name of `hf-radam configs`")
+    return named
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """What replaces fields of the comparison: flags, and what --set says."""
+    from hf_radam.experiments.comparison import read_value
+    from hf_radam.experiments.schema import UserError
+
+    found: dict[str, Any] = {"data": {}, "model": {}, "training": {}}
+    for text in options.set:
+        key, equals, value = text.partition("=")
+        part, dot, name = key.rpartition(".")
+        if not equals or (dot and part not in found):
+            near = _closest(part, found) if dot else ""
+            raise UserError(f"--set takes KEY=VALUE, KEY a field, data.X, model.X or training.X; got {text!r}{near}")
+        (found[part] if dot else found)[name] = read_value(value)
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    for name in ("recipes", "learning_rates", "seeds", "max_steps", "threads"):
+        if name in given:
+            found[name] = given[name]
+    found["data"].update({name: given[name] for name in DATA_FLAGS if name in given})
+    found["model"].update({name: given[name] for name in ("name_or_path",) if name in given})
+    found["training"].update({name: given[name] for name in ("report_to",) if name in given})
+    return found
+
+
+def _configs(options: argparse.Namespace) -> int:
+    if options.name:
+        path = _comparison_file(options.name)
+        print(path.read_text(encoding="utf-8"), end="")
+        return 0
+    paths = sorted(CONFIGS.glob("*.yaml"))
+    width = max(len(path.stem) for path in paths)
+    for path in paths:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line[:1] == "#", lines))
+        print(f"{path.stem:<{width}}  {textwrap.shorten(comment.split('. ')[0], 92, placeholder=' ...')}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from hf_radam.experiments.report.report import write_report
+
+    print(write_report(options.runs_dir, options.output_dir))
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from hf_radam.publishing.command import run
+
+    return run(options)
+
+
+def _optimizers(options: argparse.Namespace) -> int:
+    from hf_radam.registry import get_optimizer, list_optimizers
+
+    rows = [("name", "without warmup", "description", "reference")]
+    for name in list_optimizers():
+        spec = get_optimizer(name)
+        rows.append((name, "yes" if spec.warmup_free else "no", spec.description, spec.reference))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _advise(options: argparse.Namespace) -> int:
+    from hf_radam.experiments.schema import UserError
+    from hf_radam.training.advice import advise
+
+    try:
+        advice = advise(options.max_steps, options.beta2, options.schedule)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    print(advice.text)
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from hf_radam.checkpoints.__main__ import main as checkpoints
+
+    return checkpoints(["inspect", str(options.checkpoint)])
+
+
+def _consolidate(options: argparse.Namespace) -> int:
+    from hf_radam.checkpoints.__main__ import main as checkpoints
+
+    return checkpoints(["consolidate", str(options.checkpoint), str(options.out)])

@@ -1,0 +1,263 @@
+"""The rooms of the package: imports that point one way, light starts, the command line, and the wheel."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from comparisons import ROOT, TINY, run, write_config
+
+from hf_radam import cli
+from hf_radam.experiments.tasks import TASKS, task_class
+
+# A module may import what stands in its own room or in a room before it; the longest name decides the room.
+ORDER = (
+    ("files", "rectification", "arguments", "state"),
+    ("update",),
+    ("optimizer",),
+    ("rectified",),
+    ("experiments.baselines",),
+    ("registry",),
+    ("derived",),
+    ("checkpoints",),
+    ("training",),
+    ("experiments.schema", "experiments.metrics", "experiments.recipes"),
+    ("experiments.comparison", "experiments.tasks"),
+    ("experiments.records", "experiments.environment"),
+    ("experiments.results", "experiments.report.statistics"),
+    ("experiments.runs",),
+    ("experiments.report", "experiments.variance", "publishing.markdown"),
+    ("publishing",),
+    ("cli", "__main__", ""),
+)
+# Rooms further down that must not look into these, although they stand before them.
+CLOSED = {
+    "experiments.report": ("experiments.runs", "training.trainer"),
+    "publishing": ("experiments.runs", "training.trainer"),
+}
+
+
+def room(module: str) -> str:
+    names = [name for row in ORDER for name in row]
+    fits = [name for name in names if name and (module == name or module.startswith(f"{name}."))]
+    return max(fits, key=len, default="")
+
+
+def imports(path: Path, module: str) -> set[str]:
+    """What a file imports when it is imported, types aside, by names below `hf_radam`; other packages by their own."""
+    found: set[str] = set()
+
+    def visit(nodes: list[ast.stmt]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}: a relative import"
+                found.update({str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)})
+            elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                visit(node.orelse)
+            else:
+                for name in ("body", "orelse", "finalbody"):
+                    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                        visit(getattr(node, name, []) or [])
+                for handler in getattr(node, "handlers", []):
+                    visit(handler.body)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")).body)
+    return found - {f"hf_radam.{module}"}
+
+
+def tree(package: Path) -> dict[str, set[str]]:
+    """Imports of each module of a package."""
+    found = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package).with_suffix("").parts
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[module] = imports(path, module)
+    return found
+
+
+def violations(package: Path) -> list[str]:
+    """Imports against the order."""
+    rank = {name: index for index, row in enumerate(ORDER) for name in row}
+    modules = tree(package)
+    found = []
+    for module, imported in modules.items():
+        here = room(module)
+        for target in sorted(imported):
+            name = target.removeprefix("hf_radam.")
+            if target.startswith("hf_radam.") and name in modules:
+                shut = any(name == closed or name.startswith(f"{closed}.") for closed in CLOSED.get(here, ()))
+                if rank[room(name)] > rank[here] or shut:
+                    found.append(f"{module} imports {name}")
+            elif (here in CLOSED and target.startswith("transformers.Trainer")) or (
+                target.split(".")[0] == "matplotlib" and not module.startswith("experiments.report.figures")
+            ):
+                found.append(f"{module} imports {target}")
+    return found
+
+
+def circles(package: Path) -> list[str]:
+    """Modules that import themselves by way of others."""
+    modules = tree(package)
+    edges = {
+        m: {t[9:] for t in found if t.startswith("hf_radam.") and t[9:] in modules} for m, found in modules.items()
+    }
+    while leaves := {m for m, targets in edges.items() if not targets & (edges.keys() - {m})}:
+        edges = {m: targets for m, targets in edges.items() if m not in leaves}
+    return sorted(edges)
+
+
+def test_imports_point_one_way() -> None:
+    assert violations(ROOT / "hf_radam") == []
+
+
+def test_imports_have_no_circle() -> None:
+    assert circles(ROOT / "hf_radam") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "complaint"),
+    [
+        ("rectification", "from hf_radam.optimizer import RAdam", "rectification imports optimizer"),
+        ("experiments/report/x", "from hf_radam.experiments.runs import sweep", "experiments.runs.sweep"),
+        ("publishing/x", "from transformers import Trainer", "publishing.x imports transformers.Trainer"),
+        ("publishing/x", "import matplotlib.pyplot", "publishing.x imports matplotlib.pyplot"),
+        ("experiments/report/x", "if True:\n    from hf_radam.training.trainer import T", "training.trainer"),
+    ],
+)
+def test_an_import_against_the_order_is_found(tmp_path: Path, module: str, line: str, complaint: str) -> None:
+    for name in (module, "optimizer", "experiments/runs/sweep", "training/trainer"):
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(line if name == module else "")
+    (found,) = violations(tmp_path)
+    assert complaint in found
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    (tmp_path / "update.py").write_text("from hf_radam.state import x")
+    (tmp_path / "state.py").write_text("import hf_radam.update")
+    assert circles(tmp_path) == ["state", "update"]
+
+
+ABSENT = {
+    "import": ("from hf_radam import RAdam", ["transformers", "accelerate", "torch._dynamo"]),
+    "help": ("cli(['--help'])", ["torch", "yaml"]),
+    "help of a command": ("cli(['compare', '--help'])", ["torch", "yaml"]),
+    "help of publish": ("cli(['publish', '--help'])", ["torch", "yaml"]),
+    "configs": ("cli(['configs'])", ["torch", "yaml"]),
+    "mistyped command": ("cli(['optimisers'])", ["torch", "yaml"]),
+    "mistyped recipe": ("cli(['compare', '--recipes', 'radm'])", ["transformers", "accelerate", "torch._dynamo"]),
+}
+
+
+@pytest.mark.parametrize("case", ABSENT)
+def test_starts_are_light(case: str) -> None:
+    statement, absent = ABSENT[case]
+    code = (
+        "import sys, contextlib\n"
+        "def cli(argv):\n    from hf_radam.cli import main\n"
+        "    with contextlib.suppress(SystemExit):\n        main(argv)\n"
+        f"{statement}\nprint('loaded', sorted(set({absent}) & set(sys.modules)))"
+    )
+    done = run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+WRONG = {
+    "abbreviation": (["compare", "--recipe", "adam"], "unrecognized arguments: --recipe (did you mean '--recipes'?)"),
+    "command": (["comprae"], "unknown command 'comprae' (did you mean 'compare'?)"),
+    "extra word": (["optimizers", "radam"], "unrecognized arguments: radam"),
+    "recipe": (["compare", "--recipes", "radm"], "unknown recipe 'radm'; did you mean 'radam'?"),
+    "config": (["compare", "grammer"], "no comparison 'grammer' (did you mean 'grammar'?)"),
+    "config to print": (["configs", "grammer"], "no comparison 'grammer' (did you mean 'grammar'?)"),
+    "file": (["compare", "nowhere.yaml"], "no such comparison file: nowhere.yaml"),
+    "part of --set": (["compare", "--set", "trainin.adam_beta2=1"], "(did you mean 'training'?)"),
+    "key of --set": (["compare", "--set", "training.adam_beta=0.9"], "did you mean 'adam_beta"),
+    "field of --set": (["compare", "--set", "max_step=9"], "did you mean 'max_steps'?"),
+    "type of --set": (["compare", "--set", "max_steps=many"], "max_steps must be a whole number"),
+    "no value": (["compare", "--set", "max_steps"], "--set takes KEY=VALUE"),
+    "accelerate": (["compare", "--accelerate_config", "fsdp9"], "no configuration of Accelerate 'fsdp9'"),
+    "no results": (["report", "nowhere"], "nowhere"),
+    "no checkpoint": (["checkpoint", "inspect", "nowhere"], "nowhere"),
+    "no script": (["run", "nowhere.py"], "nowhere.py"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_mistakes_are_one_line_and_code_2(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv, message = WRONG[case]
+    try:
+        code = cli.main(argv)
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    lines = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(options: object) -> int:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(cli, "_configs", broken)
+    with pytest.raises(KeyError, match="ours"):
+        cli.main(["configs"])
+
+
+def test_configurations_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["configs"]) == 0
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _ in listed] == sorted(path.stem for path in cli.CONFIGS.glob("*.yaml"))
+    assert cli.main(["configs", "grammar"]) == 0
+    assert capsys.readouterr().out == (cli.CONFIGS / "grammar.yaml").read_text()
+
+
+def test_data_flags_are_fields_of_tasks() -> None:
+    assert set(cli.DATA_FLAGS) <= {field.name for task in TASKS for field in fields(task_class(task).Data)}
+
+
+def test_the_wheel_is_the_whole_package(tmp_path: Path) -> None:
+    """Installed beside the environment's torch, in an empty folder: a comparison, its report and its card."""
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", "wheels"]
+    run([*build, ROOT], cwd=tmp_path)
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    held = {str(path.relative_to(ROOT)) for path in (ROOT / "hf_radam").rglob("*") if path.is_file()}
+    held = {name for name in held if "__pycache__" not in name}
+    assert held <= set(zipfile.ZipFile(wheel).namelist())
+    site, folder = tmp_path / "site", tmp_path / "empty"
+    folder.mkdir()
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel]
+    run(install, cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, site / "bin" / "hf-radam"]
+
+    def hf_radam(*arguments: str | Path) -> str:
+        return run([*command, *arguments], cwd=folder, env=environment).stdout
+
+    where = run([sys.executable, "-c", "import hf_radam; print(hf_radam.__file__)"], cwd=folder, env=environment)
+    assert where.stdout.startswith(str(site))
+    assert "radam " in hf_radam("optimizers")
+    config = write_config(tmp_path, **{**TINY, "recipes": ["adam", "radam"], "max_steps": 2, "eval_steps": 2})
+    hf_radam("compare", config, "--output_dir", "results", "--set", "save_steps=2")
+    assert len(list((folder / "results" / "records").glob("*.json"))) == 2
+    hf_radam("report", "results")
+    assert "nothing was uploaded" in hf_radam("publish", "results", "--repo_id", "me/tiny", "--dry_run")
+    assert (folder / "results" / "hub" / "model" / "README.md").is_file()
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_configs", interrupted)
+    assert cli.main(["configs"]) == 130
+    assert capsys.readouterr().err.startswith("interrupted")
