@@ -54,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
             from hf_radam.training.launch import run_script
 
             return run_script(argv[1:])
+        if argv[:1] == ["advise"]:
+            return _advise(argv[1:])
         parser, commands = _parser()
         if argv and not argv[0].startswith("-") and argv[0] not in commands:
             parser.error(f"unknown command {argv[0]!r}{_closest(argv[0], commands)}")
@@ -131,10 +133,7 @@ def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
 
     add_arguments(command("publish", _publish, "put a comparison on the Hub"))
     command("optimizers", _optimizers, "list the optimizers that --optim and a recipe may name")
-    advise = command("advise", _advise, "say what RAdam's start-up costs a training of some length")
-    advise.add_argument("--max_steps", type=int, required=True, help="updates of the training")
-    advise.add_argument("--beta2", type=float, default=0.999, help="of RAdam; 0.999 if not given")
-    advise.add_argument("--schedule", default="linear", help="linear (if not given), cosine or constant")
+    commands.add_parser("advise", help="say what RAdam's start-up costs a training of some length")
     commands.add_parser("run", help="run a training script in which every name is an --optim")
     checkpoint = command("checkpoint", _inspect, "inspect or consolidate the optimizer state of a checkpoint")
     actions = checkpoint.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
@@ -296,16 +295,14 @@ def _optimizers(options: argparse.Namespace) -> int:
     return 0
 
 
-def _advise(options: argparse.Namespace) -> int:
+def _advise(argv: list[str]) -> int:
     from hf_radam.experiments.schema import UserError
-    from hf_radam.training.advice import advise
+    from hf_radam.training.advice import advise_command
 
     try:
-        advice = advise(options.max_steps, options.beta2, options.schedule)
+        return advise_command(argv)
     except ValueError as error:
         raise UserError(str(error)) from error
-    print(advice.text)
-    return 0
 
 
 def _inspect(options: argparse.Namespace) -> int:

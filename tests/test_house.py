@@ -186,6 +186,7 @@ WRONG = {
     "accelerate": (["compare", "--accelerate_config", "fsdp9"], "no configuration of Accelerate 'fsdp9'"),
     "no results": (["report", "nowhere"], "nowhere"),
     "no checkpoint": (["checkpoint", "inspect", "nowhere"], "nowhere"),
+    "advice": (["advise", "--max_steps", "0"], "max_steps"),
     "no script": (["run", "nowhere.py"], "nowhere.py"),
 }
 
