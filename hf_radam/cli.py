@@ -166,10 +166,19 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add("--report_to", nargs="+", metavar="T", help="trackers: tensorboard, trackio, wandb")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, such as training.adam_beta2=0.99")
     add("--parallel_runs", type=int, default=1, metavar="N", help="runs at a time, each on its own GPU or cores")
+    add("--part", type=_part, metavar="K/N", help="every N-th run from the K-th on; parts share --output_dir")
     add("--accelerate_config", metavar="C", help=f"start several processes: {_accelerate_names()} or a file")
     data = parser.add_argument_group("data").add_argument
     for name, text in DATA_FLAGS.items():
         data(f"--{name}", metavar="X", help=text)
+
+
+def _part(text: str) -> tuple[int, int]:
+    """3/8 as (3, 8)."""
+    first, _, count = text.partition("/")
+    if not (first.isdigit() and count.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be K/N, such as 3/8, got {text!r}")
+    return int(first), int(count)
 
 
 def _accelerate_names() -> str:
@@ -192,8 +201,8 @@ def _compare(options: argparse.Namespace) -> int:
     logging.disable_progress_bar()  # those of writing files; the bars of training are others
     folder = options.output_dir or Path("runs") / path.stem
     try:
-        sweep(comparison, folder, options.parallel_runs)
-        if PartialState().is_main_process:
+        complete = sweep(comparison, folder, options.parallel_runs, options.part)
+        if PartialState().is_main_process and (complete or options.part is None):
             print(write_report(folder))
     finally:
         if PartialState._shared_state and PartialState().num_processes > 1:
@@ -306,12 +315,14 @@ def _advise(argv: list[str]) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from hf_radam.checkpoints.__main__ import main as checkpoints
+    from hf_radam.checkpoints.describe import describe
 
-    return checkpoints(["inspect", str(options.checkpoint)])
+    print(describe(options.checkpoint))
+    return 0
 
 
 def _consolidate(options: argparse.Namespace) -> int:
-    from hf_radam.checkpoints.__main__ import main as checkpoints
+    from hf_radam.checkpoints.describe import write
 
-    return checkpoints(["consolidate", str(options.checkpoint), str(options.out)])
+    print(write(options.checkpoint, options.out))
+    return 0

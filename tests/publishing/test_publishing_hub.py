@@ -278,7 +278,7 @@ FAILURES: dict[str, tuple[dict[str, Any], list[str], dict[str, str], int, str]] 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, results: Path) -> Any:
-    """scripts/publish.py in this process."""
+    """`hf-radam publish` in this process."""
     return lambda *flags: main(["publish", str(results), "--repo_id", REPO, *flags])
 
 
