@@ -30,7 +30,7 @@ ORDER = (
     ("experiments.records", "experiments.environment"),
     ("experiments.results", "experiments.report.statistics"),
     ("experiments.runs",),
-    ("experiments.report", "experiments.variance", "publishing.markdown"),
+    ("experiments.report", "publishing.markdown"),
     ("publishing",),
     ("cli", "__main__", ""),
 )

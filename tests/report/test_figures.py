@@ -1,10 +1,8 @@
-"""Which figures are drawn from which records, and what they say; histograms of gradients; the simulated variance."""
+"""Which figures are drawn from which records, and what they say; histograms of gradients."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comparisons import ROOT
 from made_up import record
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,8 +22,6 @@ from hf_radam.experiments.report import messages, palette
 from hf_radam.experiments.report.figures import curves, draw_all, gradients, save, specify, style, sweeps
 from hf_radam.experiments.report.palette import DARK, LIGHT
 from hf_radam.experiments.runs.gradients import BINS, HIGH, LOW, SAMPLE, collect, histogram
-from hf_radam.experiments.variance import simulate
-from hf_radam.rectification import rho, variance_exact
 
 CURVES = ["evaluation", "effective_learning_rate", "training_loss", "gradient_histograms"]
 SEVERAL = ["evaluation", "over_seeds", "effective_learning_rate", "training_loss", "gradient_histograms"]
@@ -238,33 +233,3 @@ def test_medians_and_borders_of_the_heat_map() -> None:
     figure = drawn(gradients.gradient_histograms, [record("radam")])
     line = figure.axes[0].get_lines()[0]
     assert np.allclose(np.asarray(line.get_ydata(), dtype=float), (LOW + HIGH) / 2)  # equal counts in all bins
-
-
-@pytest.mark.parametrize("steps", [[10, 50, 150]])
-def test_the_simulated_variance_is_that_of_the_formula(steps: Sequence[int]) -> None:
-    """10,000 paths know a variance to about 1.4 %, more where the tail is heavy; the formula is good to 5 % here."""
-    found = simulate(steps, means=(0.0, 1.0), paths=10_000)
-    exact = np.array([variance_exact(rho(step, 0.999)) for step in steps])
-    assert np.abs(exact / found[0] - 1).max() < 0.12
-    assert (found[1] < 0.5 * found[0]).all()
-    assert (simulate(steps, means=(0.0, 1.0), paths=10_000) == found).all()
-
-
-def test_variance_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("variance", ROOT / "scripts" / "variance.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.main(["--output_dir", str(tmp_path), "--paths", "1", "--steps", "50"]) == 0
-    found = json.loads((tmp_path / "variance.json").read_text())
-    assert len(found["simulated"]) == len(found["mean"]) == 6
-    assert script.statement(found) == (tmp_path / "table.md").read_text()
-    for name in ("variance", "rectification"):
-        assert {f"{name}.png", f"{name}_dark.png"} <= {path.name for path in (tmp_path / "figures").iterdir()}
-    assert script.main(["--steps", "4"]) == 2
-    assert capsys.readouterr().err.endswith("error: --paths must be >= 1 and --steps >= 5\n")
-    committed = ROOT / "model_cards" / "variance"
-    assert (
-        script.statement(json.loads((committed / "variance.json").read_text())) == (committed / "table.md").read_text()
-    )
