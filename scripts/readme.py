@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmark import table as benchmark_table
 from benchmark_sharded import table as sharded_table
 
-from hf_radam.experiments.report.report import write_report
+from hf_radam.experiments.report.report import Image, Report, make_report, write_report
+from hf_radam.experiments.report.writers import table_markdown
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing.bundle import report_page, write_card
@@ -27,18 +28,18 @@ BASE_MODELS = {"cola_minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 BLOCK = re.compile(r"<!-- (?P<kind>table|benchmark): (?P<path>\S+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
-def render(readme: str, reports: Mapping[str, str]) -> str:
+def render(readme: str, reports: Mapping[str, Report]) -> str:
     """The README with all its tables made anew.
 
     Args:
         readme: its text.
-        reports: text of table.md by folder, relative to the root.
+        reports: by folder, relative to the root.
     """
 
     def block(match: re.Match[str]) -> str:
         path = match["path"]
         if match["kind"] == "table":
-            body = next(part for part in reports[path].split("\n\n") if part.startswith("|")) + "\n"  # the first
+            body = table_markdown(reports[path].tables[0]) + "\n"
         else:
             measured = json.loads((ROOT / path).read_text(encoding="utf-8"))
             body = "\n".join(
@@ -53,18 +54,20 @@ def render(readme: str, reports: Mapping[str, str]) -> str:
 def render_card(folder: Path, output_dir: Path) -> Path:
     """Write the card of a committed comparison, whose report is up to date."""
     results, name = Results.load(folder), folder.name
-    page = report_page(results, folder / "table.md", name, f"model_cards/{name}/comparison.yaml")
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    images = [Image(**image) for image in summary["figures"]]
+    page = report_page(make_report(results), images, name, f"model_cards/{name}/comparison.yaml")
     template = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
     return write_card(results, output_dir, replace(page, base_model=BASE_MODELS.get(name)), template)
 
 
 def main() -> None:
     """Write everything in its place."""
-    reports: dict[str, str] = {}
+    reports: dict[str, Report] = {}
     for description in sorted(ROOT.glob("model_cards/*/comparison.json")):
         folder = description.parent
-        path = write_report(folder)
-        reports[str(folder.relative_to(ROOT))] = path.read_text(encoding="utf-8")
+        write_report(folder)
+        reports[str(folder.relative_to(ROOT))] = make_report(Results.load(folder))
         render_card(folder, folder)
     readme = ROOT / "README.md"
     write_whole(readme, render(readme.read_text(encoding="utf-8"), reports))

@@ -36,6 +36,8 @@ def record(
         options: fields of the recipe.
     """
     base = vars(RECIPES[recipe]) if recipe in RECIPES else {"optimizer": "adam", "optim_args": {}, "warmup": "none"}
+    if base["warmup"] == "linear":
+        base = {**base, "warmup_steps": 2}
     last = loss if validation == -1.0 else validation
     evaluations: dict[str, list[float | None]] = {"step": [0, 4], "loss": [4.0, last]}
     if validated_metric is not None:
@@ -68,5 +70,7 @@ def results(folder: Path, records: Iterable[Record], target_loss: float | None =
     """A results folder of these records."""
     for made_up in records:
         made_up.save(folder / "records" / f"{made_up.id}.json")
-    (folder / "comparison.json").write_text(json.dumps({"name": "Made up", "target_loss": target_loss}))
+    recipes = {made_up.recipe: made_up.config["recipe"] for made_up in map(Record.load, (folder / "records").glob("*"))}
+    content = {"name": "Made up", "shared": {"task": "translation", "max_steps": 4}, "data": "0", "recipes": recipes}
+    (folder / "comparison.json").write_text(json.dumps({**content, "target_loss": target_loss}))
     return folder

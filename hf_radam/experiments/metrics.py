@@ -14,13 +14,15 @@ class Metric:
     digits: int = 3
     """After the point."""
     higher_is_better: bool = True
+    apart: float = 0.1
+    """Seeds that end nearer to each other than this did not end in two places."""
 
 
 METRICS: dict[str, Metric] = {
     "loss": Metric(label="eval loss", higher_is_better=False),
-    "bleu": Metric(label="BLEU", digits=1),
+    "bleu": Metric(label="BLEU", digits=1, apart=10.0),
     "token_accuracy": Metric(label="token accuracy"),
-    "perplexity": Metric(label="perplexity", digits=2, higher_is_better=False),
+    "perplexity": Metric(label="perplexity", digits=2, apart=1.0, higher_is_better=False),
     "accuracy": Metric(label="accuracy"),
     "f1": Metric(label="F1"),
     "matthews_correlation": Metric(label="Matthews correlation"),

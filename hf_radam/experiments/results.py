@@ -18,7 +18,7 @@ from hf_radam.experiments.comparison import Comparison, read_recipe
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, load_records
-from hf_radam.experiments.report.statistics import Estimate, Row, at_best_rate, by_rate, headline, summarise
+from hf_radam.experiments.report.statistics import Estimate, Row, at_best_rate, by_rate, headline, modes, summarise
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import one_line, write_whole
 from hf_radam.registry import unknown_name
@@ -112,6 +112,11 @@ class Results:
     def by_seed(self, row: Row) -> dict[int, float]:
         """The number by which each of a row's runs is judged, where it is finite."""
         return {run.seed: value for run in self.runs(row) if (value := run.final[self.selection]) is not None}
+
+    def places(self, row: Row) -> list[list[float]]:
+        """Where a row's finite runs ended: one group of values, or two; see `statistics.modes`."""
+        values = list(self.by_seed(row).values())
+        return modes(values, METRICS[self.selection].apart) if values else []
 
     def best_rows(self) -> list[Row]:
         """For each recipe the row of its best learning rate, in the order of the comparison."""

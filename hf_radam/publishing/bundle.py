@@ -13,17 +13,17 @@ from typing import Literal
 
 from huggingface_hub import SpaceCardData
 
+from hf_radam.experiments.report import escape
 from hf_radam.experiments.report.page import to_html
-from hf_radam.experiments.report.report import write_report
-from hf_radam.experiments.report.verdict import finding
+from hf_radam.experiments.report.report import Image, Report, draw, make_report
+from hf_radam.experiments.report.verdict import judge
+from hf_radam.experiments.report.writers import body, to_json
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
-from hf_radam.publishing import markdown, reproduce
+from hf_radam.publishing import reproduce
 from hf_radam.publishing.card import TAGS, Figure, Page, render
 from hf_radam.publishing.folder import files_below, refuse_outside, replacing
-from hf_radam.publishing.markdown import literal
-from hf_radam.publishing.pictures import width
 from hf_radam.publishing.privacy import is_pickle
 from hf_radam.publishing.tables import as_csv, as_parquet, tables
 
@@ -90,9 +90,9 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
             return output_dir / "README.md"
         if weights is not None:
             _copy_weights(folder, weights.id, unfinished)
-        table = write_report(folder, unfinished)
-        page = report_page(results, table, choice.repo_id.rpartition("/")[2])
-        table.unlink()  # the card holds it
+        report, images = make_report(results), draw(results, unfinished)
+        write_whole(unfinished / "summary.json", to_json(report, images))
+        page = report_page(report, images, choice.repo_id.rpartition("/")[2])
         page = replace(
             page,
             repo_id=choice.repo_id,
@@ -101,7 +101,6 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
             base_model=choice.base_model,
             weights=weights,
             also=choice.also,
-            figures=[replace(figure, dark=figure.light.removesuffix(".png") + "_dark.png") for figure in page.figures],
         )
         flat = tables(results.records)
         if choice.repo_type == "dataset":
@@ -115,15 +114,10 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
     return output_dir / "README.md"
 
 
-def report_page(results: Results, table: Path, title: str, comparison_path: str = "comparison.yaml") -> Page:
-    """What a card shows of a report, the table.md of `write_report` with the figures beside it."""
-    text = table.read_text(encoding="utf-8")
-    images = re.findall(r"^!\[(.*)\]\((.*)\)$", text, re.MULTILINE)
-    body = re.sub(
-        r"^!\[.*\]\(.*\)$", "", text.removeprefix(f"# {literal(results.comparison['name'])}"), flags=re.MULTILINE
-    )
-    figures = [Figure(title=alt, light=path, width=width(table.parent / path)) for alt, path in images]
-    return Page(title=title, report=body.strip(), figures=figures, comparison_path=comparison_path)
+def report_page(report: Report, images: Sequence[Image], title: str, comparison_path: str = "comparison.yaml") -> Page:
+    """What a card shows of a report and of its images."""
+    figures = [Figure(title=one.title, light=one.path, width=one.width, dark=one.dark) for one in images]
+    return Page(title=title, report=body(report), figures=figures, comparison_path=comparison_path)
 
 
 def write_card(results: Results, output_dir: Path, page: Page, template: str) -> Path:
@@ -136,10 +130,10 @@ def write_card(results: Results, output_dir: Path, page: Page, template: str) ->
 
 def _write_space(results: Results, folder: Path, choice: Choice) -> None:
     """The page as index.html, and what tells the Hub to show it."""
-    name, found = results.comparison["name"], finding(results)
+    name, found = results.comparison["name"], judge(results).text
     repos = {kind: [r for r in choice.also if r.startswith("datasets/") == (kind == "datasets")] for kind in _KINDS}
     card = SpaceCardData(
-        title=markdown.one_line(name),
+        title=escape.one_line(name),
         sdk="static",
         license=choice.license,
         tags=TAGS,

@@ -14,11 +14,11 @@ from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
+from hf_radam.experiments.report.escape import code, fenced, literal, one_line
 from hf_radam.experiments.report.statistics import BASELINE, Estimate, Row, at_best_rate
-from hf_radam.experiments.report.verdict import finding
+from hf_radam.experiments.report.verdict import judge
 from hf_radam.experiments.results import Results
 from hf_radam.publishing import reproduce
-from hf_radam.publishing.markdown import code, fenced, literal, one_line
 from hf_radam.publishing.tables import Table, features
 
 TAGS = ["radam", "warmup", "optimizer", "learning-rate-schedule", "hf_radam"]
@@ -94,7 +94,7 @@ def render(results: Results, page: Page, template: str) -> str:
         about=_about(results, page, base_model),
         links=[_linked(repo) for repo in page.also],
         time=_time(results, page.weights),
-        finding=finding(results),
+        finding=judge(results).text,
         page=page,
         given=given,
         rest=rest,

@@ -16,10 +16,10 @@ from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, R
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, httpx, validate_repo_id
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
+from hf_radam.experiments.report.escape import one_line
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.failures import explained
 from hf_radam.publishing.folder import MARK, files_below
-from hf_radam.publishing.markdown import one_line
 
 # What publications of ours consist of: what an earlier one has left in a repo is deleted. Other files are left alone.
 _OWNED = re.compile(

@@ -21,7 +21,7 @@ from published import write_results
 
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
-from hf_radam.experiments.report.verdict import finding
+from hf_radam.experiments.report.verdict import judge
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.bundle import Choice, build
@@ -170,7 +170,7 @@ FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
 def test_the_finding_says_what_the_numbers_say(name: str, tmp_path: Path) -> None:
     losses, said, unsaid = FINDINGS[name]
     # The target is reached at the end, if at all: the records' last evaluation is their final loss.
-    text = finding(Results.load(write_results(tmp_path / "results", losses)))
+    text = judge(Results.load(write_results(tmp_path / "results", losses))).text
     for words in said:
         assert words in text
     for words in unsaid:
@@ -183,13 +183,13 @@ def test_a_metric_measured_on_validation_decides(tmp_path: Path) -> None:
     """Of which more is better, and which losses may contradict."""
     read = Results.load(write_results(tmp_path / "results", FOUR))
     records = [replace(r, evaluations={**r.evaluations, "bleu": r.evaluations["loss"]}) for r in read.records]
-    text = finding(replace(read, records=records))
+    text = judge(replace(read, records=records)).text
     assert "`adam_warmup` ends with the highest BLEU, 83.3" in text
     assert "RAdam does not replace warmup here: it ends at 64.6 ± 2.9, 18.7 below Adam with warmup" in text
     assert "Adam without warmup ends lower than RAdam" in text
     # Where even warmup is no better than the majority class, nothing is said to replace anything.
     records = [replace(record, facts={"majority_class": 90.0}) for record in records]
-    text = finding(replace(read, records=records))
+    text = judge(replace(read, records=records)).text
     assert "RAdam ends at 64.6" in text
     assert "always predicting the majority class: `adam` in both seeds, `adam_warmup` in both seeds" in text
 
@@ -199,7 +199,7 @@ def test_seeds_that_no_two_recipes_share_show_nothing(tmp_path: Path) -> None:
     for record in load_records(folder):
         if (record.recipe == "radam") == (record.seed == 0):
             (folder / "records" / f"{record.id}.json").unlink()
-    assert finding(Results.load(folder)) == (
+    assert judge(Results.load(folder)).text == (
         "Unfinished: 2 of 4 runs. No seed has a run of all recipes: nothing to compare yet."
     )
 

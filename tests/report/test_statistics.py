@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from made_up import record, results
 
-from hf_radam.experiments.report import statistics, table
+from hf_radam.experiments.report import statistics
 from hf_radam.experiments.report.report import write_report
 
 
@@ -102,9 +102,6 @@ def test_failures_are_counted() -> None:
     ]
     (row,) = statistics.summarise(runs, None)
     assert row.failed == 3
-    assert "| failed |" in table.markdown([row], None, "token_accuracy")
-    assert "| 3 of 4 |" in table.markdown([row], None, "token_accuracy")
-    assert "failed" not in table.markdown(statistics.summarise([record("adam")], None), None, "bleu")
 
 
 @pytest.mark.parametrize("seeds", [3, 6])
@@ -120,8 +117,8 @@ def test_no_p_below_six_seeds(seeds: int, tmp_path: Path) -> None:
 def test_unequal_effort_is_said(tmp_path: Path) -> None:
     runs = [record("adam_warmup", rate=rate, seed=s) for rate in (1e-3, 2e-3) for s in (0, 1)] + [record("radam")]
     text = write_report(results(tmp_path, runs)).read_text()
-    assert "**Unequal numbers of learning rates**, which favours those with more: adam_warmup 2, radam 1." in text
-    assert "**Unequal numbers of seeds** (the comparison is not finished?): adam_warmup 2, radam 1." in text
+    assert "Unequal numbers of learning rates, which favours those with more: adam_warmup 2, radam 1." in text
+    assert "Unequal numbers of seeds (the comparison is not finished?): adam_warmup 2, radam 1." in text
     assert text.index("best learning rate") < text.index("All learning rates")
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [row["recipe"] for row in summary["best_rows"]] == ["adam_warmup", "radam"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -93,6 +94,30 @@ def estimate(values: Sequence[float | None]) -> Estimate:
         interval = (float(low), float(high))
     std = statistics.stdev(finite) if len(finite) > 1 else None
     return Estimate(mean=statistics.fmean(finite), std=std, interval=interval, n=len(finite))
+
+
+def modes(values: Sequence[float], apart: float = 0.1) -> list[list[float]]:
+    """One group of values, or two where they end in two places: a mean between them would be no run's result.
+
+    They do where the widest gap between neighbours is wider than the rest of the range, than a quarter of the greatest
+    value, and than `apart`.
+
+    Example:
+        >>> modes([0.12, 0.81, 0.13])
+        [[0.12, 0.13], [0.81]]
+        >>> modes([0.12, 0.14, 0.13])
+        [[0.12, 0.13, 0.14]]
+    """
+    ordered = sorted(values)
+    gaps = [b - a for a, b in itertools.pairwise(ordered)]
+    if not gaps:
+        return [ordered]
+    widest = max(gaps)
+    rest = ordered[-1] - ordered[0] - widest
+    if widest <= rest or widest <= max(apart, max(map(abs, ordered)) / 4):
+        return [ordered]
+    cut = gaps.index(widest) + 1
+    return [ordered[:cut], ordered[cut:]]
 
 
 def sign_flip_p(differences: Sequence[float | None]) -> float | None:

@@ -1,71 +1,147 @@
-"""Rows -> a Markdown table."""
+"""Results -> tables, values that writers turn into Markdown, HTML or text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.report.statistics import BASELINE, Estimate, Row
+from hf_radam.experiments.report.statistics import BASELINE, Row, at_best_rate, summarise
+from hf_radam.experiments.results import Results
 
 
-def markdown(rows: Sequence[Row], target_loss: float | None, metric: str, *, with_rates: bool = False) -> str:
-    """The rows as a Markdown table; a column that no row has anything for is left out.
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Text in rows and columns; the first column names the row."""
 
-    Args:
-        rows: of one comparison.
-        target_loss: what "steps to" counts to.
-        metric: the task's own metric, which comes before the others.
-        with_rates: name the learning rates also where they are all the same.
-    """
-    name = rows[0].headline
-    digits = METRICS[name].digits
-    order = [n for n in dict.fromkeys([name, "loss", metric, *METRICS]) if any(row.estimate(n) for row in rows)]
-    columns: list[tuple[str, Callable[[Row], str]]] = [("recipe", lambda row: row.recipe)]
-    if with_rates or len({row.learning_rate for row in rows}) > 1:
-        columns.append(("lr", lambda row: f"{row.learning_rate:g}"))
-    columns += [
-        (METRICS[name].label, lambda row: _mean_std(row.estimate(name), digits)),
-        ("95 % interval", lambda row: _interval(row.estimate(name), digits)),
-        (f"vs {BASELINE}", lambda row: _difference(row, digits)),
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    best: frozenset[tuple[int, int]] = frozenset()
+    """(row, column) of what is written in bold."""
+
+
+def tables(results: Results) -> tuple[list[Table], list[str]]:
+    """The tables, best first, and sentences for columns that would say the same in every row."""
+    target = results.comparison["target_loss"]
+    best = sorted(summarise(at_best_rate(results.records), target), key=results.cost)  # best against best
+    several = len(results.rows) > len(best)
+    first, sentences = _results(results, best, "Each recipe at its best learning rate" if several else "Results")
+    found = [first]
+    if several:
+        found.append(_pivot(results))
+    return [*found, _cost(best)], sentences
+
+
+def result(results: Results, row: Row) -> str:
+    """How a row ended: mean and standard deviation, or where its seeds ended if that is in two places."""
+    digits = METRICS[results.selection].digits
+    groups, seeds = results.places(row), len(row.seeds)
+    finite = sum(map(len, groups))
+    if not groups:
+        return "not finite"
+    if len(groups) == 1 and finite == seeds:
+        value = results.judged(row)
+        return f"{value.mean:.{digits}f}" + ("" if value.std is None else f" ± {value.std:.{digits}f}")
+    parts = [f"{sum(group) / len(group):.{digits}f} ({len(group)} of {seeds})" for group in groups]
+    broken = seeds - finite
+    return ", ".join(parts + ([f"not finite ({broken} of {seeds})"] if broken else []))
+
+
+def _results(results: Results, rows: Sequence[Row], title: str) -> tuple[Table, list[str]]:
+    judged, target = results.selection, results.comparison["target_loss"]
+    digits, several = METRICS[judged].digits, len(results.learning_rates) > 1
+    others = [name for name in dict.fromkeys([results.metric, "loss"]) if name != judged]
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("recipe", lambda row: row.recipe),
+        *([("lr", lambda row: f"{row.learning_rate:g}")] if several else []),
+        (METRICS[judged].label, lambda row: result(results, row)),
+        (f"vs {BASELINE}", lambda row: _difference(results, row, rows, digits)),
         ("p", lambda row: "" if row.p_value is None else f"{row.p_value:.3f}"),
-    ]
-    for other in order[1:]:
-        columns.append(
-            (METRICS[other].label, lambda row, n=other: _mean_std(row.estimate(n), METRICS[n].digits)),
-        )
-    if target_loss is not None:
-        columns.append((f"steps to {target_loss:g}", _steps))
-    columns += [
+        ("least to most", lambda row: _range(results, row, digits)),
+        *[(METRICS[name].label, lambda row, name=name: _plain(results, row, name)) for name in others],
+        *([(f"steps to {target:g}", _steps)] if target is not None else []),
         ("failed", lambda row: "" if row.failed is None else f"{row.failed} of {len(row.seeds)}"),
-        ("diverged", lambda row: f"{row.diverged} of {len(row.seeds)}"),
-        ("s/step", lambda row: f"{row.seconds_per_step:.3f}"),
-        ("memory", lambda row: f"{row.peak_memory / 1e9:.2f} GB"),
+        ("diverged", lambda row: f"{row.diverged} of {len(row.seeds)}" if row.diverged else "none"),
     ]
-    cells = [(head, [cell(row) for row in rows]) for head, cell in columns]
-    cells = [(head, column) for head, column in cells if any(column)]
-    lines = [[head for head, _ in cells], ["---", *["---:"] * (len(cells) - 1)]]
-    lines += [[column[i] for _, column in cells] for i in range(len(rows))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    kept, sentences = [], []
+    for number, (head, cell) in enumerate(columns):
+        column = [cell(row) for row in rows]
+        if number and len(rows) > 1 and len(set(column)) == 1 and head != METRICS[judged].label:
+            if column[0]:
+                sentences.append(_diverged(results) if head == "diverged" else f"{head}: {column[0]} in every row.")
+        elif any(column):
+            kept.append((head, column))
+    heads = [head for head, _ in kept]
+    place = heads.index(METRICS[judged].label)
+    bold = frozenset() if results.cost(rows[0]) == float("inf") else frozenset({(0, 0), (0, place)})
+    cells = tuple(zip(*(column for _, column in kept), strict=True))
+    return Table(title=title, columns=tuple(heads), rows=cells, best=bold), sentences
 
 
-def _mean_std(value: Estimate | None, digits: int, sign: str = "") -> str:
+def _diverged(results: Results) -> str:
+    diverged = sum(record.diverged for record in results.records)
+    return f"{diverged} of {len(results.records)} runs diverged." if diverged else "No run diverged."
+
+
+def _pivot(results: Results) -> Table:
+    """Recipes against learning rates: the number by which they are judged, the best of each rate in bold."""
+    rates = results.learning_rates
+    rows = {(row.recipe, row.learning_rate): row for row in results.rows}
+    recipes = list(dict.fromkeys(row.recipe for row in sorted(results.best_rows(), key=results.cost)))
+    cells = [
+        (recipe, *(result(results, rows[recipe, rate]) if (recipe, rate) in rows else "" for rate in rates))
+        for recipe in recipes
+    ]
+    bold = set()
+    for column, rate in enumerate(rates, start=1):
+        of_rate = {i: results.cost(rows[recipe, rate]) for i, recipe in enumerate(recipes) if (recipe, rate) in rows}
+        lowest = min(of_rate, key=lambda i: of_rate[i])
+        if of_rate[lowest] < float("inf"):
+            bold.add((lowest, column))
+    label = METRICS[results.selection].label
+    return Table(
+        title=f"All learning rates: {label}", columns=("recipe", *(f"lr {rate:g}" for rate in rates)),
+        rows=tuple(cells), best=frozenset(bold),
+    )  # fmt: skip
+
+
+def _cost(rows: Sequence[Row]) -> Table:
+    """What the runs took: of the machine and of how busy it was, as much as of the recipe."""
+    return Table(
+        title="Speed and memory",
+        columns=("recipe", "s/step", "peak memory"),
+        rows=tuple((row.recipe, f"{row.seconds_per_step:.3f}", f"{row.peak_memory / 1e9:.2f} GB") for row in rows),
+    )
+
+
+def _plain(results: Results, row: Row, name: str) -> str:
+    value, digits = row.estimate(name), METRICS[name].digits
     if value is None:
         return ""
-    if value.mean is None:
-        return "not finite"
-    return f"{value.mean:{sign}.{digits}f}" + ("" if value.std is None else f" ± {value.std:.{digits}f}")
+    if value.mean is not None and len(results.places(row)) > 1:
+        values = [number for run in results.runs(row) if (number := run.final[name]) is not None]
+        return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+    return "not finite" if value.mean is None else f"{value.mean:.{digits}f}"
 
 
-def _interval(value: Estimate | None, digits: int) -> str:
-    if value is None or value.interval is None:
-        return ""
-    low, high = value.interval
-    return f"{low:.{digits}f} to {high:.{digits}f}"
-
-
-def _difference(row: Row, digits: int) -> str:
+def _difference(results: Results, row: Row, rows: Sequence[Row], digits: int) -> str:
+    """The mean difference, or its range where the seeds of either ended in two places."""
     value = row.difference
-    return "" if value is None else _mean_std(value, digits, "+") + _share(value.n, row)
+    if value is None:
+        return ""
+    baseline = next((other for other in rows if other.recipe == BASELINE), row)
+    if value.mean is not None and max(len(results.places(row)), len(results.places(baseline))) > 1:
+        ours, theirs = results.by_seed(row), results.by_seed(baseline)
+        found = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+        return f"{min(found):+.{digits}f} to {max(found):+.{digits}f}" + _share(value.n, row)
+    text = "not finite" if value.mean is None else f"{value.mean:+.{digits}f}"
+    return text + _share(value.n, row)
+
+
+def _range(results: Results, row: Row, digits: int) -> str:
+    values = results.by_seed(row).values()
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}" if len(values) > 1 else ""
 
 
 def _steps(row: Row) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
+from hf_radam.experiments.report.escape import code
 from hf_radam.experiments.report.statistics import (
     BASELINE,
     SEEDS_FOR_SIGNIFICANCE,
@@ -17,14 +19,62 @@ from hf_radam.experiments.report.statistics import (
     sign_flip_p,
 )
 from hf_radam.experiments.results import Results
-from hf_radam.publishing.markdown import code
 
 # Results this near to each other, relatively, are called level.
 LEVEL = 0.01
 
 
-def finding(results: Results) -> str:
-    """The paragraph, as Markdown; recipes stand in code marks."""
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """Where the runs of a recipe ended, at its best learning rate."""
+
+    recipe: str
+    learning_rate: float
+    places: tuple[tuple[int, float], ...]
+    """(seeds, mean of these seeds): one place, or two where results are bimodal; none where no run is finite."""
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was found."""
+
+    judged_by: str
+    """A name of `metrics.METRICS`."""
+    runs: int
+    missing: int
+    seeds: tuple[int, ...]
+    """Those that all recipes have."""
+    endings: tuple[Ending, ...]
+    """Best first."""
+    headline: tuple[str, ...]
+    """Two or three sentences, as Markdown; recipes stand in code marks."""
+    text: str
+    """All sentences, as Markdown."""
+
+
+def judge(results: Results) -> Verdict:
+    """The verdict on a comparison, as facts and as sentences."""
+    paired = results.paired()
+    rows = sorted(paired.best_rows(), key=paired.cost) if paired.records else []
+    endings = []
+    for row in rows:
+        places = tuple((len(group), sum(group) / len(group)) for group in paired.places(row))
+        endings.append(Ending(recipe=row.recipe, learning_rate=row.learning_rate, places=places, seeds=len(row.seeds)))
+    sentences = _sentences(results)
+    return Verdict(
+        judged_by=results.selection,
+        runs=len(results.records),
+        missing=results.missing,
+        seeds=tuple(paired.seeds),
+        endings=tuple(endings),
+        headline=tuple(sentences[: 4 if results.missing else 3]),
+        text=" ".join(sentences),
+    )
+
+
+def _sentences(results: Results) -> list[str]:
+    """What matters most comes first."""
     sentences = [_unfinished(results)]
     results = results.paired()
     if results.records:
@@ -42,7 +92,7 @@ def finding(results: Results) -> str:
             sentences.append(_untuned(results, rows))
         sentences += [_trivial(results, rows), _controls(results, controls), _reach(results), _diverged(results)]
         sentences.append(_certainty(results, radam, baseline))
-    return " ".join(sentence for sentence in sentences if sentence)
+    return [sentence for sentence in sentences if sentence]
 
 
 def _unfinished(results: Results) -> str:
@@ -85,6 +135,8 @@ def _winner(results: Results, rows: Mapping[str, Row], *, among_others: bool) ->
     if len(equal) > 1:
         listed = ", ".join(f"`{name}`" for name in equal[:-1]) + f" and `{equal[-1]}`"
         return f"{opening}{listed} share the {extreme} {_name(results)}, {shown}{where}."
+    if _is_bimodal(results, best):
+        return f"{opening}`{best.recipe}`, with the {extreme} mean {_name(results)}, {_ends(results, best)}{where}."
     return f"{opening}`{best.recipe}` ends with the {extreme} {_name(results)}, {_text(results, value)}{where}."
 
 
@@ -92,7 +144,7 @@ def _against_warmup(results: Results, radam: Row, baseline: Row | None, warmup: 
     if baseline is None:
         return f"RAdam {_ends(results, radam)}."
     ours, theirs = results.judged(radam).mean, results.judged(baseline).mean
-    if ours is None or theirs is None:
+    if ours is None or theirs is None or _is_bimodal(results, radam) or _is_bimodal(results, baseline):
         return f"RAdam {_ends(results, radam)}; {warmup} {_ends(results, baseline)}."
     if _are_level(ours, theirs):
         return f"RAdam ends level with {warmup}: {_value(results, radam)} against {_value(results, baseline)}."
@@ -135,7 +187,7 @@ def _how_often(results: Results, radam: Row, baseline: Row) -> str:
 
 def _against_adam(results: Results, radam: Row, adam: Row) -> str:
     ours, theirs = results.judged(radam).mean, results.judged(adam).mean
-    if ours is None or theirs is None:
+    if ours is None or theirs is None or _is_bimodal(results, radam) or _is_bimodal(results, adam):
         return f"Adam without warmup {_ends(results, adam)}."
     if _are_level(ours, theirs):
         return f"Adam without warmup ends level with RAdam, at {_value(results, adam)}."
@@ -226,10 +278,19 @@ def _ends(results: Results, row: Row) -> str:
     """What became of a row's runs, also where some of them diverged."""
     finite = estimate(list(results.by_seed(row).values()))
     broken = len(row.seeds) - finite.n
+    if _is_bimodal(results, row):
+        groups, digits = results.places(row), _digits(results)
+        ends = [f"at {sum(group) / len(group):.{digits}f} in {len(group)}" for group in groups]
+        rest = f"; it diverged in {broken}" if broken else ""
+        return f"ends {ends[0]} of {len(row.seeds)} seeds and {ends[1]}{rest}"
     if not broken:
         return f"ends at {_text(results, finite)}"
     rest = f" and ends at {_text(results, finite)} in the other{'s' * (finite.n > 1)}" if finite.n else ""
     return f"diverged{_share(broken, row)}{rest}"
+
+
+def _is_bimodal(results: Results, row: Row) -> bool:
+    return len(results.places(row)) > 1
 
 
 def _share(count: int, row: Row) -> str:
