@@ -141,7 +141,7 @@ def _write_space(results: Results, folder: Path, choice: Choice) -> None:
         datasets=[repo.removeprefix("datasets/") for repo in repos["datasets"]] or None,
     )
     write_whole(folder / "index.html", to_html(results.records, title=name, verdict=[found.replace("`", "")]))
-    write_whole(folder / "README.md", f"---\n{card.to_yaml()}\n---\n\n# {literal(name)}\n\n{found}\n")
+    write_whole(folder / "README.md", f"---\n{card.to_yaml()}\n---\n\n# {escape.literal(name)}\n\n{found}\n")
 
 
 def _refuse_links(folder: Path) -> None:
