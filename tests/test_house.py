@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import os
 import sys
+import zipfile
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from comparisons import ROOT, run
+from comparisons import ROOT, TINY, run, write_config
 
 from hf_radam import cli
 from hf_radam.experiments.tasks import TASKS, task_class
@@ -223,6 +224,35 @@ def test_configurations_are_listed_and_printed(capsys: pytest.CaptureFixture[str
 
 def test_data_flags_are_fields_of_tasks() -> None:
     assert set(cli.DATA_FLAGS) <= {field.name for task in TASKS for field in fields(task_class(task).Data)}
+
+
+def test_the_wheel_is_the_whole_package(tmp_path: Path) -> None:
+    """Installed beside the environment's torch, in an empty folder: a comparison, its report and its card."""
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", "wheels"]
+    run([*build, ROOT], cwd=tmp_path)
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    held = {str(path.relative_to(ROOT)) for path in (ROOT / "hf_radam").rglob("*") if path.is_file()}
+    held = {name for name in held if "__pycache__" not in name}
+    assert held <= set(zipfile.ZipFile(wheel).namelist())
+    site, folder = tmp_path / "site", tmp_path / "empty"
+    folder.mkdir()
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel]
+    run(install, cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, site / "bin" / "hf-radam"]
+
+    def hf_radam(*arguments: str | Path) -> str:
+        return run([*command, *arguments], cwd=folder, env=environment).stdout
+
+    where = run([sys.executable, "-c", "import hf_radam; print(hf_radam.__file__)"], cwd=folder, env=environment)
+    assert where.stdout.startswith(str(site))
+    assert "radam " in hf_radam("optimizers")
+    config = write_config(tmp_path, **{**TINY, "recipes": ["adam", "radam"], "max_steps": 2, "eval_steps": 2})
+    hf_radam("compare", config, "--output_dir", "results", "--set", "save_steps=2")
+    assert len(list((folder / "results" / "records").glob("*.json"))) == 2
+    hf_radam("report", "results")
+    assert "nothing was uploaded" in hf_radam("publish", "results", "--repo_id", "me/tiny", "--dry_run")
+    assert (folder / "results" / "hub" / "model" / "README.md").is_file()
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
