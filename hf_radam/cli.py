@@ -195,7 +195,6 @@ def _compare(options: argparse.Namespace) -> int:
     from accelerate import PartialState
     from transformers.utils import logging
 
-    from hf_radam.experiments.report.report import write_report
     from hf_radam.experiments.runs.sweep import sweep
 
     logging.disable_progress_bar()  # those of writing files; the bars of training are others
@@ -203,7 +202,7 @@ def _compare(options: argparse.Namespace) -> int:
     try:
         complete = sweep(comparison, folder, options.parallel_runs, options.part)
         if PartialState().is_main_process and (complete or options.part is None):
-            print(write_report(folder))
+            _write_report(folder)
     finally:
         if PartialState._shared_state and PartialState().num_processes > 1:
             PartialState().destroy_process_group()
@@ -279,10 +278,18 @@ def _configs(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from hf_radam.experiments.report.report import write_report
-
-    print(write_report(options.runs_dir, options.output_dir))
+    _write_report(options.runs_dir, options.output_dir)
     return 0
+
+
+def _write_report(folder: Path, output_dir: Path | None = None) -> None:
+    """Write the report of a results folder, and print what it found."""
+    from hf_radam.experiments.report.report import make_report, write_report
+    from hf_radam.experiments.report.writers import to_terminal
+    from hf_radam.experiments.results import Results
+
+    path = write_report(folder, output_dir)
+    print(to_terminal(make_report(Results.load(folder)), path.parent))
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -103,7 +103,8 @@ def derived() -> dict[str, OptimizerSpec]:
         >>> derived()["radam_8bit"].like
         'adamw_8bit'
     """
-    specs: list[OptimizerSpec] = [
+    specs: list[OptimizerSpec] = []
+    specs += [
         LikeTransformers(name=name, target=rectified, like=like, **_told(like))  # pyright: ignore[reportArgumentType]
         for name, like in _names().items()
         if not refusal(name)

@@ -31,7 +31,7 @@ ORDER = (
     ("experiments.records", "experiments.environment"),
     ("experiments.results", "experiments.report.statistics"),
     ("experiments.runs",),
-    ("experiments.report", "publishing.markdown"),
+    ("experiments.report",),
     ("publishing",),
     ("cli", "__main__", ""),
 )

@@ -208,13 +208,17 @@ def _columns(value: Any, where: str, needed: tuple[str, ...]) -> dict[str, Any]:
     return columns
 
 
+def _list(value: Any) -> list[Any]:
+    _demand(isinstance(value, list), "gradients: step, counts must be lists")
+    return value
+
+
 def _gradients(value: Any) -> None:
     if value is None:
         return
     found = _mapping(value, "gradients")
-    steps, rows = found.get("step"), found.get("counts")
+    steps, rows = _list(found.get("step")), _list(found.get("counts"))
     _demand(_is_number(found.get("low")) and _is_number(found.get("high")), "gradients: low, high must be numbers")
-    _demand(isinstance(steps, list) and isinstance(rows, list), "gradients: step, counts must be lists")
     _demand(
         len(steps) == len(rows) and all(map(_is_number, steps)), "gradients must hold a row of counts for each step"
     )

@@ -196,7 +196,7 @@ def test_an_adamw_of_ones_own_is_rectified_by_the_place_of_its_eps() -> None:
             super().__init__(params, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-3, "weight_decay": 0.1})
 
         @torch.no_grad()
-        def step(self, closure: Any = None) -> None:
+        def step(self, closure: Any = None) -> Any:
             for group in self.param_groups:
                 (beta1, beta2), lr = group["betas"], group["lr"]
                 for p in group["params"]:
@@ -246,7 +246,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no class": (lambda: rectified(torch.nn.Linear), TypeError, "takes a class of optimizers"),  # pyright: ignore
     "twice": (lambda: rectified(rectified(torch.optim.AdamW)), TypeError, "is rectified already"),
     "no betas": (lambda: rectified(torch.optim.SGD)(parameters()), ValueError, "have no betas and no eps"),
-    "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), warmup=3), TypeError, "warmup"),
+    "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), warmup=3), TypeError, "warmup"),  # pyright: ignore
     "captured": (lambda: rectified(torch.optim.AdamW)(parameters(), capturable=True), ValueError, "use hf_radam.RAdam"),
     "half": (
         lambda: rectified(torch.optim.AdamW)(parameters(torch.float16)),

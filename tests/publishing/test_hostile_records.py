@@ -77,7 +77,7 @@ REFUSED = {
     "record.id", "record.metric", "record.NEW", "record.evaluations.NEW", "record.final.NEW",
     "record.config.recipe.NEW", "record.config.recipe.name",
     "record.config.recipe.warmup", "comparison.recipes.NEW", "comparison.recipes.radam.NEW",
-    "comparison.recipes.radam.name", "comparison.recipes.radam.warmup", "record.final.NEW", "record.evaluations.NEW",
+    "comparison.recipes.radam.name", "comparison.recipes.radam.warmup",
 }  # fmt: skip
 
 

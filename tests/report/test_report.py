@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from published import write_results
@@ -50,7 +51,7 @@ def test_tables_are_sorted_and_say_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_rates_are_columns(tmp_path: Path) -> None:
-    losses = {recipe: {1e-3: [a, a], 2e-3: [b, b]} for recipe, a, b in (("adam", 1.0, 3.0), ("radam", 2.0, 0.5))}
+    losses: Any = {recipe: {1e-3: [a, a], 2e-3: [b, b]} for recipe, a, b in (("adam", 1.0, 3.0), ("radam", 2.0, 0.5))}
     pivot = make_report(Results.load(write_results(tmp_path / "results", losses))).tables[1]
     assert pivot.columns == ("recipe", "lr 0.001", "lr 0.002")
     assert pivot.rows == (("radam", "2.000 ± 0.000", "0.500 ± 0.000"), ("adam", "1.000 ± 0.000", "3.000 ± 0.000"))
