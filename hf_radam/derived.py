@@ -6,10 +6,12 @@ exchanged for its rectified subclass. Beside them stand three kernels that have 
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,7 +99,7 @@ def ask_transformers(name: str) -> tuple[type[Optimizer], dict[str, Any]]:
 
 @functools.cache
 def derived() -> dict[str, OptimizerSpec]:
-    """The specifications by name. Imports Transformers' list of names, and none of the libraries.
+    """The specifications by name. Imports neither Transformers nor any of the libraries.
 
     Example:
         >>> derived()["radam_8bit"].like
@@ -147,13 +149,27 @@ def library_of(name: str) -> tuple[str, str, str]:
     return next((told for part, told in LIBRARIES.items() if part in name), LIBRARIES["torch"])
 
 
+@functools.cache
 def _names() -> dict[str, str]:
     """Transformers' names of AdamWs, by the name of the RAdam; without those that it has itself."""
-    from transformers.training_args import OptimizerNames
-
-    names = [member.value for member in OptimizerNames]
+    names = _of_transformers()
     by_rule = {name.replace("adamw", "radam"): name for name in names if "adamw" in name}
     return {name: like for name, like in by_rule.items() if name not in names and name != "radam_torch"}
+
+
+def _of_transformers() -> list[str]:
+    """The values of its enumeration `OptimizerNames`, read from the source: the import would take seconds."""
+    spec = importlib.util.find_spec("transformers")
+    if spec is None or spec.origin is None:
+        return []
+    module = ast.parse(Path(spec.origin).with_name("training_args.py").read_text(encoding="utf-8"))
+    return [
+        ast.literal_eval(member.value)
+        for statement in module.body
+        if isinstance(statement, ast.ClassDef) and statement.name == "OptimizerNames"
+        for member in statement.body
+        if isinstance(member, ast.Assign)
+    ]
 
 
 def _told(name: str) -> dict[str, Any]:

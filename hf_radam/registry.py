@@ -193,7 +193,7 @@ def get_optimizer(name: str) -> OptimizerSpec:
 
 
 def _derived() -> dict[str, OptimizerSpec]:
-    """Names by rule, which are known only once Transformers has been imported: not before somebody asks."""
+    """Names by rule, from the list of the installed Transformers: not before somebody asks for one."""
     from hf_radam.derived import derived
 
     return derived()

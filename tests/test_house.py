@@ -152,6 +152,7 @@ ABSENT = {
     "help of a command": ("cli(['compare', '--help'])", ["torch", "yaml"]),
     "help of publish": ("cli(['publish', '--help'])", ["torch", "yaml"]),
     "configs": ("cli(['configs'])", ["torch", "yaml"]),
+    "optimizers": ("cli(['optimizers'])", ["transformers", "accelerate", "torch._dynamo", "bitsandbytes", "torchao"]),
     "mistyped command": ("cli(['optimisers'])", ["torch", "yaml"]),
     "mistyped recipe": ("cli(['compare', '--recipes', 'radm'])", ["transformers", "accelerate", "torch._dynamo"]),
 }

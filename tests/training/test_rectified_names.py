@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, TrainingArgu
 from transformers.training_args import OptimizerNames
 
 from hf_radam import RAdamTrainer, RAdamTrainingArguments, get_optimizer, list_optimizers
-from hf_radam.derived import ask_transformers, installed, library_of
+from hf_radam.derived import _of_transformers, ask_transformers, installed, library_of
 from hf_radam.rectified import RectifiedMixin
 
 LOW_RANK = {"optim_target_modules": "all-linear"}
@@ -47,6 +47,10 @@ def test_the_rule_gives_every_name() -> None:
             or any(part in like for part in ("layerwise", "stable", "grok"))
         ), like
     assert {"radam_torch_fp8", "radam_kahan", "radam_deepspeed_cpu"} <= names
+
+
+def test_names_read_from_the_source_are_those_of_the_enumeration() -> None:
+    assert _of_transformers() == [member.value for member in OptimizerNames]
 
 
 @pytest.mark.parametrize("kernel", kernels(*NAMES))
