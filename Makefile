@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTHON_LOWEST ?= python3.10
 BIN := .venv/bin
 
-.PHONY: compare test test-clients test-gpu test-slow test-lowest style readme cards
+.PHONY: compare test test-clients test-gpu test-kernels test-slow test-lowest style readme cards
 
 compare: .venv/.installed
 	$(BIN)/python -m hf_radam compare
@@ -20,11 +20,18 @@ test-clients: .venv/.installed
 	$(BIN)/pip install --quiet --no-deps 'trl==1.16.*' 'sentence-transformers==6.2.*'
 	$(BIN)/python -m pytest -m clients
 
+# The AdamWs of docs/low_bit.md, whose own dependencies are here already. Transformers imports two of them wherever they
+# are installed, for a second.
+test-kernels: .venv/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps \
+		apollo-torch bitsandbytes galore-torch torch-optimi torchao
+	$(BIN)/python -m pytest -m kernels
+
 # Four processes, two-dimensional meshes, DeepSpeed (whose first run compiles for minutes).
 test-slow: .venv/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt setuptools wheel ninja py-cpuinfo
 	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation deepspeed
-	DS_ACCELERATOR=$${DS_ACCELERATOR:-cpu} $(BIN)/python -m pytest -m slow
+	DS_ACCELERATOR=$${DS_ACCELERATOR:-cpu} $(BIN)/python -m pytest -m 'slow and not kernels'
 
 # The optimizer with the lower bounds of pyproject.toml, on the oldest Python, in an environment of its own. PyPI's build of
 # that torch brings CUDA along (3 GB).
@@ -47,9 +54,6 @@ readme cards: .venv/.installed
 		{ $(PYTHON) -m venv --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	# Kernels for docs/low_bit.md, without what they ask for: it is here already.
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps \
-		apollo-torch bitsandbytes galore-torch torch-optimi torchao
 	touch $@
 
 .venv-lowest/.installed: pyproject.toml

@@ -1,4 +1,4 @@
-"""The AdamW kernels that are rectified in tests, each with its library, and what each costs to run here."""
+"""The AdamW kernels that are rectified in tests, each with its library."""
 
 from __future__ import annotations
 
@@ -39,24 +39,23 @@ KERNELS = {
     "torchao 4": AdamW("torchao.optim:AdamW4bit", sharded=True),
     "deepspeed": AdamW("deepspeed.ops.adam:DeepSpeedCPUAdam"),
 }
-# torchao compiles for a minute, DeepSpeed for two the first time.
-SLOW = ("torchao", "deepspeed")
 TORCH = [name for name in KERNELS if name.startswith("torch ")]
 
 
-def needs(library: str) -> pytest.MarkDecorator:
-    """Skips a test, with the reason, where a library is not installed."""
-    return pytest.mark.skipif(importlib.util.find_spec(library) is None, reason=f"{library} is not installed")
+def needs(library: str) -> list[pytest.MarkDecorator]:
+    """Leaves a test to the `make` target that installs the library; skipped, with the reason, where it is missing."""
+    target = "slow" if library == "deepspeed" else "kernels"  # DeepSpeed compiles for two minutes the first time
+    reason = f"{library} is not installed; make test-{target} does it"
+    missing = pytest.mark.skipif(importlib.util.find_spec(library) is None, reason=reason)
+    return [getattr(pytest.mark, target), missing]
 
 
 def kernels(*names: str) -> list[Any]:
-    """Parameters of a test; those of a library that is not installed are skipped, and say so."""
+    """Parameters of a test, with the marks of their libraries."""
     found = []
     for name in names or KERNELS:
         library = KERNELS[name].target.partition(":")[0].partition(".")[0]
-        marks = [needs(library)]
         # Their imports warn of each other and of old Python, and paged memory says that the CPU has none.
-        marks += [pytest.mark.filterwarnings("ignore")] * (library != "torch")
-        marks += [pytest.mark.slow] * name.startswith(SLOW)
+        marks = [] if library == "torch" else [*needs(library), pytest.mark.filterwarnings("ignore")]
         found.append(pytest.param(name, marks=marks))
     return found

@@ -22,7 +22,6 @@ SHAPES = ((64, 64), (128, 32), (7,))  # the first two are large enough for state
 OPTIONS: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1}
 # Libraries that round to float32 differ by some roundings in the last place.
 SLACK = 1.1
-slow = pytest.mark.slow
 
 
 def make(name: str) -> Callable[..., Any]:
@@ -288,7 +287,6 @@ def test_transformers_recognises_the_class_of_bitsandbytes(name: str) -> None:
     assert str(rectified(KERNELS[name].load())) == "<class 'bitsandbytes.optim.adamw.RAdam'>"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", kernels("torchao 8"))
 def test_nothing_recompiles_after_the_first_step(name: str) -> None:
     params, gradients = parameters(torch.float32, SHAPES), Gradients()
@@ -308,7 +306,7 @@ def test_nothing_recompiles_after_the_first_step(name: str) -> None:
     [
         ("radam", {}, (0.0, 0.05)),
         pytest.param("radam_kahan", {}, (0.5, 1.0), marks=needs("optimi")),
-        pytest.param("radam_torch_8bit", {"bf16_stochastic_round": True}, (0.5, 1.0), marks=[needs("torchao"), slow]),
+        pytest.param("radam_torch_8bit", {"bf16_stochastic_round": True}, (0.5, 1.0), marks=needs("torchao")),
     ],
 )
 def test_bf16_weights_move(name: str, options: dict[str, Any], share: tuple[float, float]) -> None:
