@@ -73,7 +73,7 @@ def test_a_record_that_cannot_be_written(files: Path, capfd: pytest.CaptureFixtu
         patch.setattr(Record, "save", full)
         assert compare(*arguments) == 2
     said = capfd.readouterr().err
-    assert "error: [Errno 28] No space left on device: 'r'; make room, and the same command goes on" in said
+    assert "error: [Errno 28] No space left on device: 'r'; make room and run the same command again" in said
     (first,) = Path("r/records").iterdir()
     before = first.read_bytes()
     assert compare(*arguments) == 0
