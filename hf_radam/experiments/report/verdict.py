@@ -22,6 +22,8 @@ from hf_radam.experiments.results import Results
 
 # Results this near to each other, relatively, are called level.
 LEVEL = 0.01
+# RAdam that loses at most this share of what warmup gains has done nearly what warmup does.
+NEAR = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +152,12 @@ def _against_warmup(results: Results, radam: Row, baseline: Row | None, warmup: 
         return f"RAdam ends level with {warmup}: {_value(results, radam)} against {_value(results, baseline)}."
     if _is_better(results, ours, theirs):
         opening = "RAdam, without any warmup, ends"
-    elif _warmup_is_needed(results, radam, baseline, adam):
-        opening = "RAdam does not replace warmup here: it ends"
     else:
+        lost = _lost_of_warmup(results, radam, baseline, adam)
         opening = "RAdam ends"
+        if lost is not None:
+            near = f"RAdam, without any warmup, keeps {1 - lost:.1%} of what warmup gains over Adam: it ends"
+            opening = near if lost <= NEAR else "RAdam does not replace warmup here: it ends"
     way = "above" if ours > theirs else "below"
     return (
         f"{opening} at {_value(results, radam)}, {abs(ours - theirs):.{_digits(results)}f} {way} {warmup} "
@@ -161,15 +165,22 @@ def _against_warmup(results: Results, radam: Row, baseline: Row | None, warmup: 
     )
 
 
-def _warmup_is_needed(results: Results, radam: Row, baseline: Row, adam: Row | None) -> bool:
-    """Whether warmup helps Adam, never ends at a constant answer, and is better than RAdam in each seed."""
+def _lost_of_warmup(results: Results, radam: Row, baseline: Row, adam: Row | None) -> float | None:
+    """Which share of what warmup gains over Adam RAdam leaves, from 0; 1 where Adam alone diverged.
+
+    None where warmup gains nothing, ends at a constant answer, or is not better than RAdam in each seed.
+    """
     if adam is None or len(radam.seeds) < 2 or any(_is_trivial(results, run) for run in results.runs(baseline)):
-        return False
-    with_warmup, without = results.judged(baseline).mean, results.judged(adam).mean
-    if with_warmup is None:
-        return False
-    helps = without is None or (_is_better(results, with_warmup, without) and not _are_level(with_warmup, without))
-    return helps and all(_is_better(results, theirs, ours) for ours, theirs in _pairs(results, radam, baseline))
+        return None
+    ours, theirs, without = (results.judged(row).mean for row in (radam, baseline, adam))
+    if ours is None or theirs is None:
+        return None
+    if not all(_is_better(results, other, own) for own, other in _pairs(results, radam, baseline)):
+        return None
+    if without is None:
+        return 1.0
+    helps = _is_better(results, theirs, without) and not _are_level(theirs, without)
+    return abs(ours - theirs) / abs(without - theirs) if helps else None
 
 
 def _how_often(results: Results, radam: Row, baseline: Row) -> str:
