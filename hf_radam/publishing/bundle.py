@@ -14,24 +14,19 @@ from typing import Literal
 from huggingface_hub import SpaceCardData
 
 from hf_radam.experiments.report import escape
-from hf_radam.experiments.report.page import to_html
-from hf_radam.experiments.report.report import Image, Report, draw, make_report
-from hf_radam.experiments.report.verdict import judge
-from hf_radam.experiments.report.writers import body, to_json
+from hf_radam.experiments.report.report import Report, draw, make_report
+from hf_radam.experiments.report.writers import to_json, to_page
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
-from hf_radam.publishing.card import TAGS, Figure, Page, render
+from hf_radam.publishing.card import TAGS, Page, render
 from hf_radam.publishing.folder import files_below, refuse_outside, replacing
 from hf_radam.publishing.privacy import is_pickle
 from hf_radam.publishing.tables import as_csv, as_parquet, tables
 
 # Files of a model folder that are of use to nobody else. training_args.bin is a pickle that names local folders.
 _STAY_HOME = frozenset({"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json", "README.md"})
-
-
-_KINDS = ("models", "datasets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +81,16 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
     with replacing(output_dir, folder) as unfinished:
         write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
         if choice.repo_type == "space":
-            _write_space(results, unfinished, choice)
+            _write_space(results, make_report(results), unfinished, choice)
             return output_dir / "README.md"
         if weights is not None:
             _copy_weights(folder, weights.id, unfinished)
         report, images = make_report(results), draw(results, unfinished)
         write_whole(unfinished / "summary.json", to_json(report, images))
-        page = report_page(report, images, choice.repo_id.rpartition("/")[2])
-        page = replace(
-            page,
+        page = Page(
+            title=choice.repo_id.rpartition("/")[2],
+            report=report,
+            images=images,
             repo_id=choice.repo_id,
             repo_type=choice.repo_type,
             license=choice.license,
@@ -114,12 +110,6 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
     return output_dir / "README.md"
 
 
-def report_page(report: Report, images: Sequence[Image], title: str, comparison_path: str = "comparison.yaml") -> Page:
-    """What a card shows of a report and of its images."""
-    figures = [Figure(title=one.title, light=one.path, width=one.width, dark=one.dark) for one in images]
-    return Page(title=title, report=body(report), figures=figures, comparison_path=comparison_path)
-
-
 def write_card(results: Results, output_dir: Path, page: Page, template: str) -> Path:
     """Write the card and, beside it, the file that reproduces the comparison."""
     write_whole(output_dir / "comparison.yaml", reproduce.comparison_file(results))
@@ -128,20 +118,21 @@ def write_card(results: Results, output_dir: Path, page: Page, template: str) ->
     return path
 
 
-def _write_space(results: Results, folder: Path, choice: Choice) -> None:
-    """The page as index.html, and what tells the Hub to show it."""
-    name, found = results.comparison["name"], judge(results).text
-    repos = {kind: [r for r in choice.also if r.startswith("datasets/") == (kind == "datasets")] for kind in _KINDS}
-    card = SpaceCardData(
-        title=escape.one_line(name),
+def _write_space(results: Results, report: Report, folder: Path, choice: Choice) -> None:
+    """The page as index.html, and the card that tells the Hub to show it."""
+    linked = [repo for repo in choice.also if not repo.startswith("spaces/")]
+    datasets = [repo.removeprefix("datasets/") for repo in linked if repo.startswith("datasets/")]
+    metadata = SpaceCardData(
+        title=escape.one_line(report.name),
         sdk="static",
         license=choice.license,
         tags=TAGS,
-        models=[repo for repo in repos["models"] if not repo.startswith("spaces/")] or None,
-        datasets=[repo.removeprefix("datasets/") for repo in repos["datasets"]] or None,
+        models=[repo for repo in linked if not repo.startswith("datasets/")] or None,
+        datasets=datasets or None,
     )
-    write_whole(folder / "index.html", to_html(results.records, title=name, verdict=[found.replace("`", "")]))
-    write_whole(folder / "README.md", f"---\n{card.to_yaml()}\n---\n\n# {escape.literal(name)}\n\n{found}\n")
+    write_whole(folder / "index.html", to_page(report, results.records))
+    text = f"---\n{metadata.to_yaml()}\n---\n\n# {escape.literal(report.name)}\n\n{report.verdict.text}\n"
+    write_whole(folder / "README.md", text)
 
 
 def _refuse_links(folder: Path) -> None:

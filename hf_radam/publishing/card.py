@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.escape import code, fenced, literal, one_line
+from hf_radam.experiments.report.report import Image, Report
 from hf_radam.experiments.report.statistics import BASELINE, Estimate, Row, at_best_rate
-from hf_radam.experiments.report.verdict import judge
+from hf_radam.experiments.report.writers import body
 from hf_radam.experiments.results import Results
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.tables import Table, features
@@ -28,20 +30,6 @@ PIPELINES = {
     "classification": ("text-classification", "AutoModelForSequenceClassification"),
     "language_modeling": ("text-generation", "AutoModelForCausalLM"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A figure of the report."""
-
-    title: str
-    """Alternative text."""
-    light: str
-    """Path of the PNG, relative to the card."""
-    width: int
-    """In CSS pixels."""
-    dark: str | None = None
-    """Path of its variant for dark pages, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +46,10 @@ class Page:
     """Identifier of the license."""
     base_model: str | None = None
     """Name on the Hub of the checkpoint that was fine-tuned; by default what the records tell of it."""
-    report: str
-    """Table and notes of the report, as Markdown."""
-    figures: Sequence[Figure] = ()
-    """In the order in which they are shown."""
+    report: Report
+    """Verdict, tables and notes."""
+    images: Sequence[Image] = ()
+    """The report's figures, with paths relative to the card, in the order in which they are shown."""
     weights: Record | None = None
     """The run whose weights lie beside the card."""
     data: Mapping[str, Table] = dataclasses.field(default_factory=dict)
@@ -84,7 +72,7 @@ def render(results: Results, page: Page, template: str) -> str:
     environment = jinja2.Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"text": literal, "code": code, "fenced": fenced}
+    environment.filters |= {"text": literal, "code": code, "fenced": fenced, "picture": picture}
     given, rest = _settings(results)
     arms = results.recipes.values()
     base_model = page.base_model or reproduce.base_model(results)
@@ -94,7 +82,8 @@ def render(results: Results, page: Page, template: str) -> str:
         about=_about(results, page, base_model),
         links=[_linked(repo) for repo in page.also],
         time=_time(results, page.weights),
-        finding=judge(results).text,
+        finding=page.report.verdict.text,
+        report=body(page.report),
         page=page,
         given=given,
         rest=rest,
@@ -113,6 +102,21 @@ def render(results: Results, page: Page, template: str) -> str:
         },
         usage=_usage(results, page),
     )
+
+
+def picture(image: Image, folder: str = "") -> str:
+    """HTML that shows a figure, on GitHub in the colours of the page.
+
+    Args:
+        image: the figure.
+        folder: what to put before its paths; ends with a slash.
+    """
+    title = html.escape(one_line(image.title))
+    light = f'<img width="{image.width}" src="{html.escape(folder + image.path)}" alt="{title}">'
+    if image.dark is None:
+        return light
+    dark = html.escape(folder + image.dark)
+    return f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{light}</picture>'
 
 
 def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:

@@ -23,7 +23,7 @@ from hf_radam.publishing.folder import MARK, files_below
 
 # What publications of ours consist of: what an earlier one has left in a repo is deleted. Other files are left alone.
 _OWNED = re.compile(
-    r"(figures|records|data)/.+|[^/]+\.(safetensors|safetensors\.index\.json|spm)|(\w+_)?config\.json"
+    r"(figures|records|data)/.+|(report|index)\.html|[^/]+\.(safetensors|safetensors\.index\.json|spm)|(\w+_)?config\.json"
     r"|tokenizer\.(json|model)|vocab\.(json|txt)|merges\.txt|added_tokens\.json|special_tokens_map\.json"
     r"|chat_template\.(json|jinja)"
 )

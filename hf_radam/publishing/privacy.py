@@ -45,7 +45,7 @@ _PATH = re.compile(
     rb"|(?<![\\\w])(\\{4}[\w.-]+\\{2}|\\{2}[\w.-]+\\)\w"
 )
 _PICKLE_ENDINGS = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
-_TEXT_ENDINGS = frozenset({".json", ".jsonl", ".csv", ".md", ".yaml", ".yml", ".txt", ".svg", ".jinja"})
+_TEXT_ENDINGS = frozenset({".json", ".jsonl", ".csv", ".md", ".html", ".yaml", ".yml", ".txt", ".svg", ".jinja"})
 # A vocabulary is made of words: any name or path may be among them by right.
 _VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json"})
 # Their strings are programs, in which a backslash and an n stand for the end of a line.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -89,24 +90,65 @@ def test_names_of_our_own_are_no_free_text(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(refusal.value)
 
 
-@pytest.fixture(scope="module", params=["model", "dataset"])
-def pages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+# name: kind of repo, and the file in it
+PAGES = {
+    "card of a model": ("model", "README.md"),
+    "card of a dataset": ("dataset", "README.md"),
+    "card of a Space": ("space", "README.md"),
+    "page of a Space": ("space", "index.html"),
+}
+
+
+class Shown(HTMLParser):
+    """What a browser makes of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.headings: list[str] = []
+        self.open = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(self.get_starttag_text() or "")
+        self.open = tag
+        if re.fullmatch(r"h\d", tag):
+            self.headings.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tags.append(f"</{tag}>")
+        self.open = ""
+
+    def handle_data(self, data: str) -> None:
+        if re.fullmatch(r"h\d", self.open):
+            self.headings[-1] += data
+        elif self.open == "script":  # nothing else may run than the page's own
+            assert "</" not in data
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shown]:
     """Everything that is shown of a record with markup in all of its texts at once."""
     folder = tmp_path_factory.mktemp("hostile")
     fields = [field for name, field in FIELDS.items() if name not in REFUSED]
     results = _write(_changed(EXAMPLE, *fields), folder / "results")
-    choice = Choice(repo_id="me/invented", repo_type=request.param, with_weights=False)
-    card = build(results, folder / "hub", choice, TEMPLATE.read_text(encoding="utf-8")).read_text(encoding="utf-8")
-    assert _metadata_errors(card, request.param) == []
-    shown = {"table.md": write_report(results).read_text(encoding="utf-8"), "card": card.split("\n---\n", 1)[1]}
-    return {name: MarkdownIt("commonmark").enable("table").render(text) for name, text in shown.items()}
+    template, markdown = TEMPLATE.read_text(encoding="utf-8"), MarkdownIt("commonmark").enable("table")
+    shown = {"table.md": Shown(markdown.render(write_report(results).read_text(encoding="utf-8")))}
+    for repo_type in ("model", "dataset", "space"):
+        choice = Choice(repo_id="me/invented", repo_type=repo_type, with_weights=False)
+        card = build(results, folder / repo_type, choice, template)
+        assert _metadata_errors(card.read_text(encoding="utf-8"), repo_type) == []
+    for name, (repo_type, file) in PAGES.items():
+        text = (folder / repo_type / file).read_text(encoding="utf-8")
+        shown[name] = Shown(text if file.endswith(".html") else markdown.render(text.split("\n---\n", 1)[1]))
+    return shown
 
 
-@pytest.mark.parametrize("page", ["card", "table.md"])
+@pytest.mark.parametrize("page", ["table.md", *PAGES])
 @pytest.mark.parametrize("name", sorted(FIELDS.keys() - REFUSED))
-def test_texts_are_shown_as_they_stand(name: str, page: str, pages: dict[str, str]) -> None:
+def test_texts_are_shown_as_they_stand(name: str, page: str, pages: dict[str, Shown]) -> None:
     mark = re.sub(r"\W|_", "", name)
-    tags = [tag for tag in re.findall(r"<[^<>]*>", pages[page]) if re.search(rf"{mark}\b", tag)]
-    headings = [text for text in re.findall(r"<h\d>(.*?)</h\d>", pages[page]) if f"heading{mark}" in text]
-    assert tags == []
+    assert [tag for tag in pages[page].tags if re.search(rf"{mark}\b", tag)] == []
+    headings = [text for text in pages[page].headings if f"heading{mark}" in text]
     assert [text for text in headings if "# heading" not in text] == []

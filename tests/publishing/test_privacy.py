@@ -17,6 +17,8 @@ from hf_radam.publishing.privacy import refuse_leaks
 
 LEAKS: dict[str, tuple[str, bytes, str]] = {
     "token": ("README.md", b"my hf_" + b"aB3" * 12, "access token"),
+    "token_in_a_page": ("index.html", b"<p>hf_" + b"aB3" * 12 + b"</p>", "access token"),
+    "path_in_a_large_page": ("report.html", b"<!-- " + b" " * 2**24 + b" -->/home/ann/x", "absolute path in line 1"),
     "token_in_weights": ("model.safetensors", b"\0\0hf_" + b"aB3" * 12 + b"\0", "access token"),
     "secret_of_the_environment": ("config.json", b'{"key": "swordfish-42"}', "access token"),
     "home_in_weights": ("model.safetensors", b"\0/home/anneliese/x", "path of this machine"),

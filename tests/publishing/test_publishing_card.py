@@ -21,6 +21,7 @@ from published import write_results
 
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
+from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.report.verdict import judge
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.schema import UserError
@@ -346,8 +347,9 @@ def test_the_same_runs_can_be_made_again(results: Path, tmp_path: Path) -> None:
     text = card.read_text()
     assert "hf download me/invented comparison.yaml --local-dir .\npython scripts/compare.py comparison.yaml\n" in text
     assert f"In a checkout of `hf_radam` (the records were made at commit `{'c' * 40}`):" in text
-    page = Page(title="invented", report="", repo_id="me/invented", repo_type="dataset")
-    text = render(Results.load(results), page, TEMPLATE)
+    read = Results.load(results)
+    page = Page(title="invented", report=make_report(read), repo_id="me/invented", repo_type="dataset")
+    text = render(read, page, TEMPLATE)
     assert "hf download me/invented comparison.yaml --repo-type dataset --local-dir .\n" in text
 
 
@@ -366,8 +368,8 @@ CHECKPOINTS: dict[str, tuple[str, str | None, str | None, str]] = {
 def test_a_local_folder_is_no_base_model(name: str, tmp_path: Path) -> None:
     recorded, named, base_model, said = CHECKPOINTS[name]
     folder = write_results(tmp_path / "results", {"radam": [1.0]}, model={"name_or_path": recorded})
-    page = Page(title="invented", report="", base_model=named)
-    card = render(Results.load(folder), page, TEMPLATE)
+    read = Results.load(folder)
+    card = render(read, Page(title="invented", report=make_report(read), base_model=named), TEMPLATE)
     assert metadata(card).get("base_model") == base_model
     assert said in card
     with pytest.raises(UserError, match="--base_model"):
@@ -384,7 +386,8 @@ def test_what_sets_a_recipe_apart_is_shown(tmp_path: Path) -> None:
         replace(record, optimizer={"lr_at_the_end": record.learning_rate}).save(
             folder / "records" / f"{record.id}.json"
         )
-    card = render(Results.load(folder), Page(title="invented", report=""), TEMPLATE)
+    read = Results.load(folder)
+    card = render(read, Page(title="invented", report=make_report(read)), TEMPLATE)
     assert "learning rates and updates, except for what sets a recipe apart." in card
     assert "| adam_pre_ln | `adam` |  | none | model: `normalize_before: true` |" in card
     assert "| `adam` |  | linear, 5 updates | 44 updates, 1.1 times the learning rate |" in card  # ceil(0.1 * 44)

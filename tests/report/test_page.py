@@ -77,8 +77,8 @@ def test_the_table_is_sorted_by_result_and_tells_the_range() -> None:
         [record("adam", loss=None, value=None), *(record("radam", seed=i, loss=i + 1.0) for i in (0, 1))]
     )
     assert [row[:5] for row in table.rows] == [
-        ["radam", "0.001", "2", "1.500", "1.000 to 2.000"],
-        ["adam", "0.001", "1", "not finite", ""],
+        ("radam", "0.001", "2", "1.500", "1.000 to 2.000"),
+        ("adam", "0.001", "1", "not finite", ""),
     ]
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -16,23 +15,15 @@ from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import messages, series, statistics
 from hf_radam.experiments.report.palette import DARK, LIGHT, colors, families
 from hf_radam.experiments.report.series import Curve
+from hf_radam.experiments.report.table import Table
 
 # Points of the learning-rate curve, which has one for each update.
 POINTS = 100
 DASHES = ("none", "8 3", "2.5 2", "10 3 2.5 3")
 
 
-@dataclass(frozen=True, kw_only=True)
-class PageTable:
-    """A table on the page."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
 def to_html(
-    records: Sequence[Record], *, title: str, verdict: Sequence[str] = (), tables: Sequence[PageTable] | None = None
+    records: Sequence[Record], *, title: str, verdict: Sequence[str] = (), tables: Sequence[Table] | None = None
 ) -> str:
     """The page.
 
@@ -66,17 +57,17 @@ def embedded(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
 
 
-def results(records: Sequence[Record]) -> PageTable:
+def results(records: Sequence[Record]) -> Table:
     """Final numbers of each recipe and learning rate, the best first: median, and least to most over seeds."""
     first = statistics.headline(records)
     names = list(dict.fromkeys([first, "loss", records[0].metric]))
     groups = statistics.by_rate(records)
-    rows = [
-        [recipe, f"{rate:g}", str(len(runs)), *(text for name in names for text in _cells(runs, name))]
+    rows = tuple(
+        (recipe, f"{rate:g}", str(len(runs)), *(text for name in names for text in _cells(runs, name)))
         for (recipe, rate), runs in sorted(groups.items(), key=lambda item: messages.cost(item[1], first))
-    ]
-    heads = [head for name in names for head in (METRICS[name].label, "least to most")]
-    return PageTable(title="Final numbers, median over seeds", columns=["recipe", "lr", "seeds", *heads], rows=rows)
+    )
+    heads = (head for name in names for head in (METRICS[name].label, "least to most"))
+    return Table(title="Final numbers, median over seeds", columns=("recipe", "lr", "seeds", *heads), rows=rows)
 
 
 def _cells(runs: Sequence[Record], name: str) -> list[str]:
@@ -153,7 +144,7 @@ def _short(value: float) -> float | int | None:
     return int(short) if short.is_integer() else short
 
 
-def _table(table: PageTable) -> str:
+def _table(table: Table) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 

@@ -86,17 +86,13 @@ def write_report(folder: Path, output_dir: Path | None = None) -> Path:
     Raises:
         UserError: the folder holds no comparison, or no record.
     """
-    from hf_radam.experiments.report.page import PageTable, to_html
-    from hf_radam.experiments.report.writers import to_json, to_markdown
+    from hf_radam.experiments.report.writers import to_json, to_markdown, to_page
 
     results = Results.load(folder)
     report, output_dir = make_report(results), output_dir or folder
     images = draw(results, output_dir)
     write_whole(output_dir / "summary.json", to_json(report, images))
-    verdict = [sentence.replace("`", "") for sentence in report.verdict.headline]
-    pages = [PageTable(title=table.title, columns=table.columns, rows=table.rows) for table in report.tables]
-    page = to_html(results.records, title=report.name, verdict=verdict, tables=pages)
-    write_whole(output_dir / "report.html", page)
+    write_whole(output_dir / "report.html", to_page(report, results.records))
     path = output_dir / "table.md"
     write_whole(path, to_markdown(report, images))
     return path

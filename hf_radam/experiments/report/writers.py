@@ -1,4 +1,4 @@
-"""A Report -> Markdown, JSON, and lines for a terminal."""
+"""A Report -> Markdown, HTML, JSON, and lines for a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.escape import literal, one_line
+from hf_radam.experiments.report.page import to_html
 from hf_radam.experiments.report.report import Image, Report
 from hf_radam.experiments.report.table import Table
 
@@ -38,6 +40,12 @@ def table_markdown(table: Table) -> str:
         cells = [literal(cell) for cell in row]
         lines.append([f"**{cell}**" if (i, j) in table.best and cell else cell for j, cell in enumerate(cells)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def to_page(report: Report, records: Sequence[Record]) -> str:
+    """The report as one HTML file to explore its records in."""
+    verdict = [sentence.replace("`", "") for sentence in report.verdict.headline]
+    return to_html(records, title=report.name, verdict=verdict, tables=report.tables)
 
 
 def to_json(report: Report, images: Sequence[Image] = ()) -> str:
