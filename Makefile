@@ -43,9 +43,9 @@ style: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Tables, figures and cards of README.md and model_cards/, from the committed records.
+# Tables, figures and cards of README.md, docs/ and model_cards/, from the committed records.
 readme cards: .venv/.installed
-	$(BIN)/python scripts/readme.py
+	$(BIN)/python scripts/render_cards.py
 
 # torch first and pinned: a package that asks for just any torch would fetch several GB of CUDA libraries.
 .venv/.installed: pyproject.toml constraints.txt

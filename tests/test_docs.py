@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import json
 import pkgutil
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comparisons import ROOT
 
 import hf_radam
 from hf_radam import registry
-from hf_radam.experiments.report.report import Image, make_report
+from hf_radam.experiments.report.report import Image
 from hf_radam.experiments.report.writers import to_json, to_markdown
-from hf_radam.experiments.results import Results
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = [
@@ -45,21 +45,67 @@ def test_readme_links_exist() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_rendered_numbers_are_those_of_the_records() -> None:
-    """Stale? `make readme` renders README.md and model_cards/ anew."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        readme = importlib.import_module("readme")
-    finally:
-        sys.path.pop(0)
-    reports = {}
+@pytest.fixture
+def render_cards(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("render_cards")
+
+
+def test_rendered_numbers_are_those_of_the_records(render_cards: Any) -> None:
+    """Stale? `make readme` renders README.md, docs/ and model_cards/ anew."""
+    cards = {}
     for description in ROOT.glob("model_cards/*/comparison.json"):
         folder = description.parent
-        report = reports[str(folder.relative_to(ROOT))] = make_report(Results.load(folder))
-        summary = json.loads((folder / "summary.json").read_text())
-        images = [Image(**image) for image in summary["figures"]]
-        assert (folder / "summary.json").read_text() == to_json(report, images)
-        assert (folder / "table.md").read_text() == to_markdown(report, images)
-        for image in images:
+        card = cards[str(folder.relative_to(ROOT))] = render_cards.load(folder)
+        assert (folder / "summary.json").read_text() == to_json(card.report, card.images)
+        assert (folder / "table.md").read_text() == to_markdown(card.report, card.images)
+        for image in card.images:
             assert (folder / image.path).is_file()
-    assert readme.render(README, reports) == README
+            assert image.dark is None or (folder / image.dark).is_file()
+    for page in render_cards.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert render_cards.render(page, text, cards) == text, page
+
+
+FOLDER, BENCHMARK = "model_cards/grammar_lr_map", "model_cards/benchmark/step_cpu.json"
+# what is asked for, and what stands in what is rendered of it
+BLOCKS = {
+    f"verdict: {FOLDER}": [r"\A[^\n]* ends with the lowest [^\n]*\.\n\Z"],
+    f"table: {FOLDER}": [r"\A\| recipe \| lr \|", r"\A(\|[^\n]*\n)+\Z"],
+    f"tables: {FOLDER}": ["## Each recipe at its best learning rate\n", "## All learning rates", "## Speed and memory"],
+    f"figure: {FOLDER} evaluation": [
+        rf'\A<picture><source media="\(prefers-color-scheme: dark\)" srcset="\.\./{FOLDER}/figures/\w+_dark\.png">',
+        rf'<img width="\d+" src="\.\./{FOLDER}/figures/evaluation\.png" alt="a &lt; b">',
+    ],
+    f"benchmark: {BENCHMARK}": ["bert-base: 109.5 M", "lora: ", r"\| optimi\.RAdam \|"],
+    f"speed: {BENCHMARK}": [
+        r"\Abert-base: 109\.5 M parameters in 199 tensors, float32; cpu: .*torch 2\.",
+        r"\| optimizer \| ms a step \| of the baseline \|\n\|---\|--:\|--:\|\n"
+        r"\| torch\.optim\.AdamW \(fused\) \|[^|]*\| 1\.00x \|\n\| hf_radam\.RAdam \(fused\) \|[^|]*\|[^|]*\|\n"
+        r"\| torch\.optim\.RAdam \(foreach\) \|[^|]*\|[^|]*\|\n"
+        r"\| torch\.optim\.RAdam \(for-loop\) \|[^|]*\|[^|]*\|\n\Z",
+    ],
+}
+
+
+@pytest.mark.parametrize("what", BLOCKS)
+def test_a_page_shows_what_it_asks_for(what: str, render_cards: Any) -> None:
+    card = render_cards.load(ROOT / FOLDER)
+    image = Image(title="a < b", path="figures/evaluation.png", width=800, dark="figures/evaluation_dark.png")
+    cards = {FOLDER: replace(card, images=[image])}
+    page = f"before\n\n<!-- {what} -->\nstale\n<!-- end -->\n\nafter\n"
+    shown = render_cards.render(ROOT / "docs" / "page.md", page, cards)
+    start, end = f"before\n\n<!-- {what} -->\n\n", "\n<!-- end -->\n\nafter\n"
+    assert shown.startswith(start)
+    assert shown.endswith(end)
+    for words in BLOCKS[what]:
+        assert re.search(words, shown.removeprefix(start).removesuffix(end))
+
+
+@pytest.mark.parametrize(
+    "what", ["figure: model_cards/grammar none", "table: model_cards/none", "chart: model_cards/grammar", "table: a b"]
+)
+def test_a_page_that_asks_for_what_is_not_there_is_refused(what: str, render_cards: Any) -> None:
+    cards = {"model_cards/grammar": render_cards.load(ROOT / "model_cards" / "grammar")}
+    with pytest.raises(ValueError, match=f"page.md: nothing to render for <!-- {what} -->"):
+        render_cards.render(ROOT / "page.md", f"<!-- {what} -->\n<!-- end -->\n", cards)

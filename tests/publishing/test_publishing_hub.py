@@ -137,13 +137,14 @@ def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monk
 def test_what_an_earlier_publication_left_is_deleted(bundle: Path, hub: HubServer) -> None:
     """Weights with their tokenizer and configuration, too; never what is not of such a publication."""
     mine = ["notes.md", "mine/model.safetensors", "figures.txt"]
-    for path in [*mine, "records/[old]*.json", "tokenizer_config.json", "model-00001-of-00002.safetensors"]:
+    others = ["index.html", "report.html", "tokenizer_config.json", "model-00001-of-00002.safetensors"]
+    for path in [*mine, "records/[old]*.json", *others]:
         (bundle / path).parent.mkdir(exist_ok=True)
         (bundle / path).write_text("{}")
     publish(bundle, Target(repo_id=REPO), "with weights")
     shutil.rmtree(bundle / "mine")
-    stale = ["config.json", "model-00001-of-00002.safetensors", "model.safetensors", "records/[old]*.json",
-             "tokenizer.json", "tokenizer_config.json"]  # fmt: skip
+    stale = ["config.json", "index.html", "model-00001-of-00002.safetensors", "model.safetensors",
+             "records/[old]*.json", "report.html", "tokenizer.json", "tokenizer_config.json"]  # fmt: skip
     for path in {*mine, *stale} - {"mine/model.safetensors"}:
         (bundle / path).unlink()
     target = Target(repo_id=REPO)

@@ -28,9 +28,12 @@ def to_markdown(report: Report, images: Sequence[Image] = ()) -> str:
 
 def body(report: Report) -> str:
     """Tables and notes as Markdown, without title and verdict."""
-    parts = [f"## {literal(table.title)}\n\n{table_markdown(table)}" for table in report.tables]
-    notes = "\n".join(f"- {literal(note)}" for note in report.notes)
-    return "\n\n".join([*parts, notes])
+    return "\n\n".join([tables_markdown(report), "\n".join(f"- {literal(note)}" for note in report.notes)])
+
+
+def tables_markdown(report: Report) -> str:
+    """All tables, each below its title."""
+    return "\n\n".join(f"## {literal(table.title)}\n\n{table_markdown(table)}" for table in report.tables)
 
 
 def table_markdown(table: Table) -> str:

