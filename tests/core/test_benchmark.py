@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -17,21 +18,31 @@ ALWAYS_THERE = {
     "torch.optim.RAdam (foreach)",
     "torch.optim.RAdam (for-loop)",
     "hf_radam.RAdam (fused)",
+    "hf_radam.RAdam (fused, unchecked)",
     "hf_radam.RAdam (foreach)",
     "hf_radam.RAdam (for-loop)",
 }
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "benchmark", module)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_step_compares_all_optimizers_with_the_baseline(tmp_path: Path) -> None:
+def test_step_compares_all_optimizers_with_the_baseline(
+    script: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "step.json"
     # One thread: two that share a busy core wait for each other, for seconds.
     arguments = ["--shapes", "lora", "--device", "cpu", "--threads", "1", "--steps", "1", "--rounds", "1"]
-    result = run("step", *arguments, "--json", str(path))
-    assert result.returncode == 0, result.stderr
+    assert script.main(["step", *arguments, "--json", str(path)]) == 0
 
     [benchmark] = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
     rows = {row["optimizer"]: row for row in benchmark["rows"]}
@@ -44,28 +55,30 @@ def test_step_compares_all_optimizers_with_the_baseline(tmp_path: Path) -> None:
     assert rows["hf_radam.RAdam (foreach)"]["extra_ratio"] == pytest.approx(1, rel=0.01)
     assert rows["hf_radam.RAdam (fused)"]["extra_ratio"] < 0.01
 
-    lines = [line for line in result.stdout.splitlines() if line.startswith("|")]
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("|")]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == list(rows)
 
 
-def test_a_decoder_is_refused_on_a_cpu() -> None:
-    result = run("step", "--shapes", "decoder-1b", "--device", "cpu")
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert len(result.stderr.splitlines()) == 1
-    assert "decoder-1b" in result.stderr
+def test_a_decoder_is_refused_on_a_cpu(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main(["step", "--shapes", "decoder-1b", "--device", "cpu"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "decoder-1b" in err
 
 
-def test_sharded_compares_the_optimizers_that_take_sharded_parameters(tmp_path: Path) -> None:
+def test_sharded_compares_the_optimizers_that_take_sharded_parameters(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "sharded.json"
-    result = run("sharded", "--processes", "2", "--steps", "1", "--rounds", "1", "--json", str(path))
-    assert result.returncode == 0, result.stderr
+    arguments = ["sharded", "--processes", "2", "--steps", "1", "--rounds", "1", "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])  # what each process is started with
+    assert script.main(arguments) == 0
     [benchmark] = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
     assert benchmark["processes"] == 2
     rows = {row["optimizer"]: row for row in benchmark["rows"]}
     assert set(rows) == ALWAYS_THERE
     assert rows[BASELINE]["ratio"] == 1
     assert min(row["seconds"] for row in rows.values()) > 0
-    assert [line.split(" | ")[0].removeprefix("| ") for line in result.stdout.splitlines() if line.startswith("| ")][
-        1:
-    ] == list(rows)
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[1:]] == list(rows)
