@@ -68,15 +68,16 @@ def saves(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder in which two processes of a layout left their saves and results; made once for all test processes."""
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    path = root / "saves"
 
     def folder(layout: str) -> Path:
-        path = root / f"saves_{layout}"
-        with FileLock(root / f"{layout}.lock"):
+        with FileLock(root / "saves.lock"):
             if not (path / "done").exists():
-                path.mkdir(exist_ok=True)
-                launch(2, "sharded_checkpoint.py", "save", layout, path)
+                for of_layout in LAYOUTS:
+                    (path / of_layout).mkdir(parents=True, exist_ok=True)
+                launch(2, "sharded_checkpoint.py", "save", path, *LAYOUTS)
                 (path / "done").touch()
-        return path
+        return path / layout
 
     return folder
 
@@ -147,7 +148,7 @@ def test_without_loading_the_tests_above_would_fail(saves: Callable[[str], Path]
 @pytest.mark.parametrize("layout", ["fsdp"])
 def test_four_processes_go_on(saves: Callable[[str], Path], layout: str) -> None:
     folder = saves(layout)
-    launch(4, "sharded_checkpoint.py", "resume", layout, folder)
+    launch(4, "sharded_checkpoint.py", "resume", folder.parent, layout)
     for way in (*WAYS, *INTERCHANGES):
         weights = torch.load(folder / f"{way}_on_4_{layout}.pt")
         assert difference(weights, torch.load(folder / "uninterrupted.pt")) < TOLERANCE, way

@@ -1,6 +1,7 @@
 """A small training that is saved and resumed in every way; run by torchrun, its model also by the tests themselves.
 
-`torchrun --nproc_per_node N sharded_checkpoint.py {save,resume} {fsdp,tp} FOLDER` leaves weights of each way in FOLDER.
+`torchrun --nproc_per_node N sharded_checkpoint.py {save,resume} FOLDER {fsdp,tp} ...` leaves weights of each way in
+FOLDER/fsdp and FOLDER/tp.
 """
 
 from __future__ import annotations
@@ -160,9 +161,16 @@ def refuse_disagreement(model: nn.Module, optimizer: Optimizer, folder: Path) ->
 
 
 def main() -> None:
-    """Save (and resume at once), or resume from the saves of another number of processes."""
-    what, layout, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    """All layouts in one launch: the start of the processes takes longer than what they do."""
+    what, folder, *layouts = sys.argv[1:]
     accelerator: Any = PartialState(cpu=True)  # also starts gloo
+    for layout in layouts:
+        go(what, layout, Path(folder) / layout, accelerator)
+    dist.destroy_process_group()
+
+
+def go(what: str, layout: str, folder: Path, accelerator: Any) -> None:
+    """Save (and resume at once), or resume from the saves of another number of processes."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     plugins = {kind: FullyShardedDataParallelPlugin(fsdp_version=2, state_dict_type=kind) for kind in KINDS}
 
@@ -222,7 +230,6 @@ def main() -> None:
         assert steps_of(optimizer) == {SAVED_AT}, f"{name} counts {steps_of(optimizer)}"
         train(model, optimizer, range(SAVED_AT, END), *part())
         keep(f"{name}_on_{ranks}_{layout}", model)
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
