@@ -165,7 +165,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add("--name_or_path", metavar="M", help="checkpoint to fine-tune: a name on the Hub, or a folder")
     add("--report_to", nargs="+", metavar="T", help="trackers: tensorboard, trackio, wandb")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, such as training.adam_beta2=0.99")
-    add("--parallel_runs", type=int, default=1, metavar="N", help="runs at a time, each on its own GPU or cores")
+    add("--parallel_runs", type=int, metavar="N", help="runs at a time, each on its own GPU or cores; else what fits")
     add("--part", type=_part, metavar="K/N", help="every N-th run from the K-th on; parts share --output_dir")
     add("--accelerate_config", metavar="C", help=f"start several processes: {_accelerate_names()} or a file")
     data = parser.add_argument_group("data").add_argument

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from comparisons import COMPARE, TINY, run, write_config
+from workers.parallel_tasks import do, log
 
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
 from hf_radam.experiments.runs import sweep as module
-from hf_radam.experiments.runs.workers import in_parallel, places
+from hf_radam.experiments.runs import workers as pool
+from hf_radam.experiments.runs.workers import as_many_as_fit, in_parallel, places
 from hf_radam.experiments.schema import UserError
 
 
@@ -49,7 +51,8 @@ def test_killed_and_started_again_it_gives_the_records_of_a_sequential_job(tmp_p
         assert time.monotonic() < deadline
         time.sleep(0.01)
     done = run(command)
-    assert "2 runs at a time" in done.stderr
+    assert "2 at a time" in done.stderr
+    assert "\r" not in done.stderr
     module.sweep(load_comparison(config), tmp_path / "sequential")
     assert results(tmp_path / "parallel") == results(tmp_path / "sequential")
     assert len(results(tmp_path / "parallel")) == len(TINY["recipes"])
@@ -63,45 +66,49 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def do(task: str) -> None:
-    folder, _, what = task.partition(":")
-    if what == "fail":
-        raise RuntimeError("no\nluck")
-    if what == "die":
-        os._exit(3)
-    if what == "wait":
-        (Path(folder) / "pid").write_text(str(os.getpid()))
-        time.sleep(100)
-    (Path(folder) / what).write_text(os.environ["OMP_NUM_THREADS"])
-
-
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        (["wait", "fail"], "fail: RuntimeError: no luck"),
-        (["a", "die"], r"die: its process died \(exit code 3\)"),
+        (["wait", "refuse"], r"refuse: no luck$"),
+        (
+            ["wait", "bug"],
+            r"bug: its process died \(exit code 1\): RuntimeError: no luck; what it printed is in .*bug;",
+        ),
+        (["a", "die"], r"die: its process died \(exit code 3\): not JSON;"),
     ],
 )
 def test_errors_reach_the_caller_in_one_line(tasks: list[str], message: str, tmp_path: Path) -> None:
     given = [f"{tmp_path}:{task}" for task in tasks]
     with pytest.raises(UserError, match=message) as caught:
-        list(in_parallel(do, given, 2))
+        list(in_parallel(do, given, 2, log))
     assert "\n" not in str(caught.value)
     if (tmp_path / "pid").is_file():
         assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
-def test_signals_end_all_processes(tmp_path: Path) -> None:
-    """SIGTERM, as from a cluster, is taken like Ctrl-C."""
-    runs = in_parallel(do, [f"{tmp_path}:a", f"{tmp_path}:wait"], 2)
-    next(runs)
-    while not (tmp_path / "pid").is_file():
+def test_what_runs_tell_arrives_whatever_they_print(tmp_path: Path) -> None:
+    told = []
+    items = [f"{tmp_path}:{name}" for name in "abc"]
+    assert sorted(in_parallel(do, items, 2, log, lambda *update: told.append(update))) == items
+    assert sorted(told) == [(item, 7, 0.5) for item in items]
+    assert (tmp_path / "logs" / "a").read_text() == "not JSON\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_its_parent(number: signal.Signals, tmp_path: Path) -> None:
+    script = "from workers.parallel_tasks import main; main()"
+    command = [sys.executable, "-c", script, f"{tmp_path}:wait", f"{tmp_path}:a"]
+    paths = os.pathsep.join(filter(None, sys.path))
+    parent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+        assert parent.poll() is None
         time.sleep(0.01)
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with pytest.raises(KeyboardInterrupt):
-        next(runs)
-    assert not is_alive(int((tmp_path / "pid").read_text()))
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    parent.send_signal(number)
+    assert parent.wait(timeout=30) != 0
+    deadline = time.monotonic() + 30
+    while is_alive(int((tmp_path / "pid").read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +126,23 @@ def test_cores_and_gpus_are_shared_out(
     assert [
         (p.cores, p.environment["OMP_NUM_THREADS"], p.environment.get("CUDA_VISIBLE_DEVICES")) for p in found
     ] == expected
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "free", "expected"),
+    [(4, None, 100, 4), (4, 2, 100, 2), (4, 8, 100, 1), (4, None, 2.5, 2), (4, None, 0.5, 1)],
+    ids=["cores", "threads", "more threads than cores", "little memory", "hardly any memory"],
+)
+def test_as_many_as_cores_and_memory_allow(
+    cores: int, threads: int | None, free: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`free` counts processes twice as large as this one."""
+    each = 2 * 10**9
+    monkeypatch.setattr(pool, "_cores", lambda: list(range(cores)))
+    monkeypatch.setattr(pool.torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(pool.psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=10**9)))
+    monkeypatch.setattr(pool.psutil, "virtual_memory", lambda: SimpleNamespace(available=int(free * each)))
+    assert as_many_as_fit(threads) == expected
 
 
 def test_refused_beside_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import re
 import shutil
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,26 +83,37 @@ class ResumeGuard(TrainerCallback):
             )
 
 
-class QuietProgress(ProgressCallback):
-    """Trainer's progress bar, without a line for each of the logged updates."""
+class Telling(TrainerCallback):
+    """Tells the step and the loss of each update to whoever shows them.
 
-    def on_log(self, *_: Any, **__: Any) -> None:
-        """Log nothing: every update is logged, for the record."""
+    Args:
+        tell: called with both.
+    """
+
+    def __init__(self, tell: Callable[[int, float], None]) -> None:
+        self.tell = tell
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Pass the loss on."""
+        if logs is not None and "loss" in logs:
+            self.tell(state.global_step, logs["loss"])
 
 
-def train_and_record(run: Run, task: Task, folder: Path) -> Record | None:
+def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, float], None]) -> Record | None:
     """Train one run, resuming from the last whole checkpoint under `folder`.
 
     Args:
         run: what to train.
         task: its data.
         folder: for checkpoints, and at the end `model/`.
+        tell: called after each update with the step and the loss.
 
     Returns:
         The record, on the main process; None on the others.
     """
     processes = PartialState().num_processes
     trainer = build_trainer(run, task, folder, processes)
+    trainer.add_callback(Telling(tell))
     reset_peak_memory()
     checkpoint = _last_whole_checkpoint(folder)
     if checkpoint is not None:
@@ -182,8 +192,6 @@ def build_trainer(run: Run, task: Task, folder: Path, processes: int) -> Compari
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    if multiprocessing.parent_process() is None:  # runs at the same time share one bar
-        trainer.add_callback(QuietProgress)
     if run.comparison.average_checkpoints:
         trainer.average = WeightAverage(
             run.comparison.average_checkpoints, run.comparison.save_steps, folder / "averages"

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from hf_radam.experiments.comparison import Comparison, Run
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.results import check_folder, claim
 from hf_radam.experiments.runs.check import check
+from hf_radam.experiments.runs.progress import Progress
 from hf_radam.experiments.runs.run import train_and_record, training_arguments
-from hf_radam.experiments.runs.workers import in_parallel
+from hf_radam.experiments.runs.workers import Tell, as_many_as_fit, in_parallel
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task, task_class
 
+_SHORT = 200
+"""Updates of a run that take no longer, in a small model, than the start of a process."""
 
-def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1, part: tuple[int, int] | None = None) -> bool:
+
+def sweep(
+    comparison: Comparison,
+    folder: Path,
+    parallel_runs: int | None = None,
+    part: tuple[int, int] | None = None,
+) -> bool:
     """Train whatever has no record yet, and write one record a run under `folder/records`.
 
     Killed at any moment and started again, it goes on where it was.
@@ -32,8 +40,10 @@ def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1, part: tu
         comparison: what to run.
         folder: results; made if missing. More recipes, learning rates or seeds may be added to it later, but not runs
             of another comparison.
-        parallel_runs: how many runs at a time, each in a process of its own, on its own GPU or cores. Records are those
-            of a sequential job, up to rounding if `comparison.threads` is not set: they then have fewer threads.
+        parallel_runs: how many runs at a time, each in a process of its own, on its own GPU or cores. None for as many
+            as GPUs, or cores, and free memory allow; 1 if the runs are short or a launcher gives each several
+            processes. Records are those of a sequential job, up to rounding if `comparison.threads` is not set: the
+            runs then share the cores.
         part: (k, n) for every n-th run from the k-th on, so that n jobs do one sweep together in this folder.
 
     Returns:
@@ -44,7 +54,9 @@ def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1, part: tu
             changed then. Also for a run that failed in a process of its own.
     """
     state = _process_state(comparison)
-    if parallel_runs < 1 or (parallel_runs > 1 and state.num_processes > 1):
+    if state.num_processes > 1 and parallel_runs is None:
+        parallel_runs = 1
+    if parallel_runs is not None and (parallel_runs < 1 or (parallel_runs > 1 and state.num_processes > 1)):
         raise UserError(
             f"parallel_runs must be >= 1, and 1 where a launcher gives each run several processes, got {parallel_runs} "
             f"with {state.num_processes} process(es)"
@@ -69,7 +81,7 @@ def sweep(comparison: Comparison, folder: Path, parallel_runs: int = 1, part: tu
     return all((folder / "records" / f"{run.id}.json").is_file() for run in comparison.runs())
 
 
-def _finish_all(runs: Sequence[Run], task: Task, folder: Path, parallel_runs: int) -> None:
+def _finish_all(runs: Sequence[Run], task: Task, folder: Path, parallel_runs: int | None) -> None:
     """Do what is missing in a folder that this job has claimed."""
     state = PartialState()
     finished = {run.id for run in runs if (folder / "records" / f"{run.id}.json").is_file()}
@@ -84,17 +96,23 @@ def _finish_all(runs: Sequence[Run], task: Task, folder: Path, parallel_runs: in
             if run.id in finished:
                 _remove_checkpoints(folder / "runs" / run.id)
     missing = [run for run in runs if run.id not in finished]
-    with tqdm(total=len(runs), initial=len(finished), unit="run", disable=not state.is_main_process) as bar:
+    if parallel_runs is None:
+        short = sum(run.max_steps for run in missing) < _SHORT * len(missing)
+        parallel_runs = 1 if short or not missing else as_many_as_fit(missing[0].comparison.threads)
+    parallel_runs = min(parallel_runs, len(missing))
+    with Progress(missing, silent=not state.is_main_process) as progress:
+        progress.say(f"{len(missing)} of {len(runs)} runs to do, {max(parallel_runs, 1)} at a time")
         if parallel_runs > 1:
-            bar.set_description(f"{min(parallel_runs, len(missing))} runs at a time")
-            for run in in_parallel(partial(_finish_alone, folder), missing, parallel_runs):
-                bar.set_postfix_str(f"done: {run}")
-                bar.update()
+            work = partial(_finish_alone, task, folder)
+            log = lambda run: folder / "runs" / run.id / "log.txt"  # noqa: E731
+            with closing(in_parallel(work, missing, parallel_runs, log, progress.update)) as done:
+                for run in done:
+                    progress.finish(run, Record.load(folder / "records" / f"{run.id}.json"))
         else:
             for run in missing:
-                bar.set_description(f"run {bar.n + 1} of {len(runs)}: {run}")
-                _finish(run, task, folder)
-                bar.update()
+                record = _finish(task, folder, run, partial(progress.update, run))
+                if record is not None:
+                    progress.finish(run, record)
     state.wait_for_everyone()
 
 
@@ -106,25 +124,20 @@ def _process_state(comparison: Comparison) -> PartialState:
     return state
 
 
-def _finish(run: Run, task: Task, folder: Path) -> None:
+def _finish(task: Task, folder: Path, run: Run, tell: Tell) -> Record | None:
     """Train a run, write its record, and drop its checkpoints."""
-    record = train_and_record(run, task, folder / "runs" / run.id)
+    record = train_and_record(run, task, folder / "runs" / run.id, tell)
     if record is not None:
         record.save(folder / "records" / f"{run.id}.json")
         _remove_checkpoints(folder / "runs" / run.id)
+    return record
 
 
-_tasks: dict[Path, Task] = {}
-
-
-def _finish_alone(folder: Path, run: Run) -> None:
-    """`_finish` in a process of its own, which reads the data before its first run."""
-    if folder not in _tasks:
-        logging.disable_progress_bar()  # those of writing files; the parent has a bar for all
-        _process_state(run.comparison)
-        _tasks[folder] = task_class(run.comparison.task)(run.comparison)
-        _tasks[folder].prepare(cache_dir=folder)
-    _finish(run, _tasks[folder], folder)
+def _finish_alone(task: Task, folder: Path, run: Run, tell: Tell) -> None:
+    """`_finish` in a process of its own."""
+    logging.disable_progress_bar()  # those of writing files; the parent has a bar for all
+    _process_state(run.comparison)
+    _finish(task, folder, run, tell)
 
 
 def _remove_checkpoints(folder: Path) -> None:

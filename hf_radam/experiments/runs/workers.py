@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import json
 import os
-import signal
+import pickle
+import subprocess
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
+import psutil
 import torch
 
 from hf_radam.experiments.schema import UserError
+from hf_radam.files import one_line, printable
 
 T = TypeVar("T")
+Tell = Callable[[int, float], None]
+"""What a run calls after each update, with the step and the loss."""
 
 
 @dataclass(frozen=True)
@@ -53,109 +60,136 @@ def places(count: int, cores: Sequence[int], gpus: Sequence[str], environment: M
     return found
 
 
-def in_parallel(function: Callable[[T], Any], items: Iterable[T], processes: int) -> Iterator[T]:
-    """Call a function for each item, so many at a time, and yield the items as they are done.
+def as_many_as_fit(threads: int | None) -> int:
+    """How many runs at a time GPUs, or else cores, and the free memory allow; at least 1.
+
+    Args:
+        threads: CPU threads of each run; one if None.
+    """
+    devices = len(_gpus()) if torch.accelerator.is_available() else len(_cores()) // (threads or 1)
+    # This process has the data, and has built each model once; a run adds gradients, optimizer state and activations.
+    each = 2 * psutil.Process().memory_info().rss
+    return max(1, min(devices, psutil.virtual_memory().available // each))
+
+
+@dataclass(eq=False)
+class _Worker(Generic[T]):
+    item: T
+    place: Place
+    log: Path
+    process: subprocess.Popen[bytes]
+    last: Mapping[str, Any] = field(default_factory=dict)
+    """Its latest message."""
+
+
+def in_parallel(
+    function: Callable[[T, Tell], Any],
+    items: Iterable[T],
+    processes: int,
+    log: Callable[[T], Path],
+    on_update: Callable[[T, int, float], None] = lambda *_: None,
+) -> Generator[T, None, None]:
+    """Call a function for each item, so many at a time, each in a new process; yield the items as they are done.
 
     Whatever ends this, an error or a signal or the caller, ends the processes too.
 
     Args:
         function: picklable, as are the items; what it returns is dropped.
-        items: handed out in order, each to the process that is free first.
+        items: handed out in order.
         processes: how many at a time.
+        log: the file for what the process of an item prints.
+        on_update: called here with what a run tells.
 
     Raises:
         UserError: an item failed, in one line.
-        KeyboardInterrupt: also for SIGTERM.
     """
     waiting = deque(items)
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    running: dict[Connection, tuple[T, Any]] = {}
-    with _terminable(), contextlib.ExitStack() as stack:
-        for place in places(min(processes, len(waiting)), _cores(), _gpus(), os.environ):
-            connection, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(function, place.cores, theirs), daemon=True)
-            with _environment(place.environment):  # before it starts: CUDA looks only once
-                process.start()
-            stack.callback(process.join)
-            stack.callback(process.terminate)
-            theirs.close()
-            running[connection] = (waiting.popleft(), process)
-            connection.send(running[connection][0])
-        while running:
-            for ready in wait(list(running)):
-                assert isinstance(ready, Connection)
-                item, process = running.pop(ready)
-                try:
-                    error = ready.recv()
-                except EOFError:
-                    process.join()
-                    raise UserError(
-                        f"{item}: its process died (exit code {process.exitcode}), perhaps for want of memory; the "
-                        "same command goes on, and fewer parallel runs need less"
-                    ) from None
-                if error is not None:
-                    raise UserError(f"{item}: {error}")
-                if waiting:
-                    running[ready] = (waiting.popleft(), process)
-                    ready.send(running[ready][0])
-                else:
-                    ready.close()  # the process ends
-                yield item
-
-
-def _work(function: Callable[[Any], Any], cores: Sequence[int], connection: Connection) -> None:
-    """What a process does: item after item, until there is none or its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_follow_parent, daemon=True).start()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
-    while True:
-        try:
-            item = connection.recv()
-        except EOFError:
-            return
-        error = None
-        try:
-            function(item)
-        except Exception as raised:  # whatever it is, the user reads it in the parent
-            error = " ".join(str(raised).split())
-            error = error if isinstance(raised, (UserError, OSError)) else f"{type(raised).__name__}: {error}"
-        connection.send(error)
-
-
-def _follow_parent() -> None:
-    """A killed parent cannot end its children: they would train on, beside those of the job that is started again."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Have SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    free = deque(places(min(processes, len(waiting)), _cores(), _gpus(), os.environ))
+    messages: SimpleQueue[tuple[_Worker[T], bytes | None]] = SimpleQueue()
+    running: list[_Worker[T]] = []
+    work = pickle.dumps(function)
     try:
-        yield
+        while waiting or running:
+            while waiting and free:
+                running.append(_start(waiting.popleft(), free.popleft(), log, work))
+                threading.Thread(target=_read, args=(running[-1], messages), daemon=True).start()
+            worker, line = messages.get()
+            if line is not None:
+                worker.last = json.loads(line)
+                if "step" in worker.last:
+                    on_update(worker.item, worker.last["step"], worker.last["loss"])
+                continue
+            running.remove(worker)
+            _end(worker)
+            if "done" not in worker.last:
+                raise UserError(f"{worker.item}: {worker.last.get('error') or _last_words(worker)}")
+            free.append(worker.place)
+            yield worker.item
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for worker in running:
+            _end(worker)
 
 
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in changes}
-    os.environ.update(changes)
+def _start(item: T, place: Place, log: Callable[[T], Path], work: bytes) -> _Worker[T]:
+    path = log(item)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        **place.environment,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # it finds what we have found, and
+        "PYTHONSAFEPATH": "1",  # no file of the working directory instead
+    }
+    with path.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hf_radam.experiments.runs.worker"],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            start_new_session=True,  # Ctrl-C is for us, who decide
+        )
+    worker = _Worker(item, place, path, process)
     try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died; its exit code says more
+            pickle.dump((place.cores, work, pickle.dumps(item)), process.stdin)
+            process.stdin.flush()
+    except BaseException:
+        _end(worker)
+        raise
+    return worker
+
+
+def _read(worker: _Worker[T], messages: SimpleQueue[tuple[_Worker[T], bytes | None]]) -> None:
+    """What a thread does for each process: hand on its lines, and None at its end."""
+    assert worker.process.stdout is not None
+    with worker.process.stdout as lines:
+        for line in lines:
+            if line.endswith(b"\n"):  # not killed in the middle of it
+                messages.put((worker, line))
+    worker.process.wait()
+    messages.put((worker, None))
+
+
+def _end(worker: _Worker[Any]) -> None:
+    """Close a process's stdin, at which it ends, and wait for that."""
+    assert worker.process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        worker.process.stdin.close()
+    try:
+        worker.process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        worker.process.kill()
+        worker.process.wait()
+
+
+def _last_words(worker: _Worker[Any]) -> str:
+    lines = worker.log.read_text(encoding="utf-8", errors="replace").split("\n")
+    last = next((f": {printable(one_line(line))[:300]}" for line in reversed(lines) if line.strip()), "")
+    return (
+        f"its process died (exit code {worker.process.returncode}){last}; what it printed is in {worker.log}; the same "
+        "command goes on, and where memory was short, fewer parallel runs need less"
+    )
 
 
 def _cores() -> list[int]:
