@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,7 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
     tags = [*TAGS, task]
     if page.repo_type == "dataset":
         return DatasetCardData(
+            language=_languages(results),
             license=page.license,
             pretty_name=one_line(results.comparison["name"]),
             tags=tags,
@@ -137,6 +139,7 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
             dataset_info=[{"config_name": name, "features": features(table)} for name, table in page.data.items()],
         )
     return ModelCardData(
+        language=_languages(results),
         license=page.license,
         library_name="transformers" if page.weights else "hf_radam",
         pipeline_tag=task if page.weights else None,
@@ -147,6 +150,15 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
         model_name=page.title,
         eval_results=_eval_results(results, page.weights),
     )
+
+
+def _languages(results: Results) -> list[str] | None:
+    """Codes of the languages that a translation reads and writes, where the data says them."""
+    data = results.comparison["shared"]["data"]
+    if not (data.get("dataset_name") or reproduce.local_files(results)):
+        return None
+    codes = [str(data.get(key)) for key in ("source_lang", "target_lang")]
+    return codes if all(re.fullmatch(r"[a-z]{2,3}", code) for code in codes) else None
 
 
 def _pipeline(results: Results) -> tuple[str, str]:

@@ -377,6 +377,26 @@ def test_a_local_folder_is_no_base_model(name: str, tmp_path: Path) -> None:
         Choice(repo_id="me/invented", base_model="/home/ann/model")
 
 
+PAIR = {"source_lang": "de", "target_lang": "en"}
+# name: the data of a comparison, and the languages of its card
+LANGUAGES: dict[str, tuple[dict[str, str], list[str] | None]] = {
+    "dataset": ({"dataset_name": "org/set", **PAIR}, ["de", "en"]),
+    "files": ({"train_prefix": "train", **PAIR}, ["de", "en"]),
+    "built_in_grammar": (PAIR, None),
+    "names_that_are_no_codes": ({"train_prefix": "train", **PAIR, "target_lang": "<b>"}, None),
+    "no_translation": ({"dataset_name": "org/set"}, None),
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_a_card_names_the_languages_of_its_text(name: str, tmp_path: Path) -> None:
+    data, languages = LANGUAGES[name]
+    read = Results.load(write_results(tmp_path / "results", {"radam": [1.0]}, data=data))
+    for repo_type in ("model", "dataset"):
+        page = Page(title="invented", report=make_report(read), repo_id="me/invented", repo_type=repo_type)
+        assert metadata(render(read, page, TEMPLATE)).get("language") == languages
+
+
 def test_what_sets_a_recipe_apart_is_shown(tmp_path: Path) -> None:
     """Its length, its rate, its model; warmup in updates; the optimizer at the best rate."""
     folder = write_results(
