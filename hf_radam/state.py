@@ -156,3 +156,18 @@ def _lacks(name: str, state: dict[str, Any], key: str) -> str:
         f"the state of {name} has no {key}, only {', '.join(map(str, state)) or 'nothing'}; load that of an Adam, "
         "AdamW or RAdam"
     )
+
+
+def parts_of(value: Any) -> list[Tensor]:
+    """The tensors that hold a value of optimizer state: none for a plain number, codes and scales for torchao's.
+
+    Example:
+        >>> import torch
+        >>> [part.nbytes for part in parts_of(torch.zeros(3))]
+        [12]
+    """
+    if not isinstance(value, Tensor):
+        return []
+    if type(value) is Tensor or not hasattr(value, "__tensor_flatten__"):
+        return [value]
+    return [getattr(value, name) for name in value.__tensor_flatten__()[0]]  # pyright: ignore

@@ -11,8 +11,9 @@
 - Its extra peak memory: temporary tensors only, without parameters, gradients and state. On CUDA this is the peak of
   the caching allocator, on a CPU that of all allocations and frees that the PyTorch profiler records. The resident size
   would not do: malloc keeps the memory of small tensors and hands it out again.
-- The share of a copy's speed: a step has to read p, g, m, v and write p, m, v; a copy is one read and one write. CPUs
-  reach more than 100 %: to write where they have just read is faster than to write elsewhere.
+- The bytes of its state a parameter.
+- The share of a copy's speed: a step in float32 has to read p, g, m, v and write p, m, v; a copy is one read and one
+  write. CPUs reach more than 100 %: to write where they have just read is faster than to write elsewhere.
 
 All take rectified steps on the same parameters and fixed random gradients, without weight decay, for which
 implementations that are not fused would pay extra.
@@ -28,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from itertools import accumulate
@@ -45,6 +46,8 @@ from torch.profiler import ProfilerActivity, profile
 from hf_radam.experiments.environment import cpu_name, environment
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
+from hf_radam.rectified import rectified
+from hf_radam.state import parts_of
 
 Shape = tuple[int, ...]
 
@@ -62,15 +65,18 @@ class Contender:
     cls: str
     variant: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)  # beside `OPTIONS`
+    rectified: bool = False
 
     @property
     def name(self) -> str:
         """Name in the table."""
-        return f"{self.module}.{self.cls}" + f" ({self.variant})" * bool(self.variant)
+        name = f"{self.module}.{self.cls}" + f" ({self.variant})" * bool(self.variant)
+        return f"rectified {name}" if self.rectified else name
 
     def build(self, params: list[Tensor]) -> Optimizer:
         """The optimizer, ready for `step()`."""
-        optimizer = getattr(import_module(self.module), self.cls)(params, **OPTIONS, **self.options)
+        cls = getattr(import_module(self.module), self.cls)
+        optimizer = (rectified(cls) if self.rectified else cls)(params, **OPTIONS, **self.options)
         if self.package == "schedulefree":
             optimizer.train()  # it refuses to step otherwise
         return optimizer
@@ -101,6 +107,18 @@ CONTENDERS = (
     Contender("torch-optimi", "optimi", "RAdam"),
     Contender("timm", "timm.optim", "RAdamLegacy"),
     Contender("schedulefree", "schedulefree", "RAdamScheduleFree"),
+)
+# Each plain class, and the RAdam of it.
+KERNELS = tuple(
+    replace(contender, rectified=ours)
+    for contender in (
+        Contender("torch", "torch.optim", "AdamW", "fused", {"fused": True}),
+        Contender("bitsandbytes", "bitsandbytes.optim", "AdamW8bit"),
+        Contender("torchao", "torchao.optim", "AdamW8bit"),
+        Contender("torchao", "torchao.optim", "AdamW4bit"),
+        Contender("deepspeed", "deepspeed.ops.adam", "DeepSpeedCPUAdam"),
+    )
+    for ours in (False, True)
 )
 
 
@@ -169,9 +187,10 @@ def measure(
             "ratio": seconds[name] / seconds[contenders[0].name],
             "extra_bytes": extra[name],
             "extra_ratio": extra[name] / size,
+            "state_bytes": state_bytes(optimizer) / sum(p.numel() for p in params),
             "share_of_copy": 7 * size / seconds[name] / copy_speed,
         }
-        for name in optimizers
+        for name, optimizer in optimizers.items()
     ]
     return {
         "shapes": shapes,
@@ -214,6 +233,13 @@ def extra_memory(call: Callable[[], object], device: torch.device) -> int:
     return max(accumulate((event["args"]["Bytes"] for event in changes), initial=0))
 
 
+def state_bytes(optimizer: Optimizer) -> int:
+    """Bytes of the optimizer's state; what parameters share, such as tables of 8-bit codes, once."""
+    values = [value for state in optimizer.state.values() for value in state.values()]
+    parts = [part for value in values for part in parts_of(value)]
+    return sum({part.data_ptr(): part.nbytes for part in parts}.values())
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done its work."""
     if device.type == "cuda":
@@ -229,15 +255,17 @@ def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         f"{benchmark['copy_bytes_per_second'] / 1e9:.3g} GB/s; {versions}; median (least to most) of "
         f"rounds x steps: {benchmark['rounds']} x {benchmark['steps']}",
         "",
-        "| optimizer | ms a step | of the baseline | extra peak memory | of the parameters | of a copy's speed |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| optimizer | ms a step | of the baseline | extra peak memory | of the parameters "
+        "| state, bytes a parameter | of a copy's speed |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in benchmark["rows"]:
         times = (row["seconds"], min(row["seconds_of_rounds"]), max(row["seconds_of_rounds"]))
         middle, least, most = (f"{1e3 * s:.0f}" if s > 0.1 else f"{1e3 * s:.3g}" for s in times)
         lines.append(
             f"| {row['optimizer']} | {middle} ({least} to {most}) | {row['ratio']:.2f}x "
-            f"| {row['extra_bytes'] / 1e6:.1f} MB | {row['extra_ratio']:.2f}x | {row['share_of_copy']:.0%} |"
+            f"| {row['extra_bytes'] / 1e6:.1f} MB | {row['extra_ratio']:.2f}x "
+            f"| {row['state_bytes']:.2f} | {row['share_of_copy']:.0%} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -253,8 +281,9 @@ def step(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler reports its stages
 
-    contenders = [contender for contender in CONTENDERS if find_spec(contender.module.split(".")[0])]
-    if missing := [contender.package for contender in CONTENDERS if contender not in contenders]:
+    asked = KERNELS if options.kernels else CONTENDERS
+    contenders = [contender for contender in asked if find_spec(contender.module.split(".")[0])]
+    if missing := dict.fromkeys(contender.package for contender in asked if contender not in contenders):
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
     facts = environment(processes=1)
     facts["hardware"] = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
@@ -309,6 +338,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--dtype", choices=["float32", "bfloat16"], default="float32")
     add("--steps", type=positive, default=5, help="timed steps of an optimizer in a round")
     add("--rounds", type=positive, default=7, help="times that each optimizer has its turn")
+    add(
+        "--kernels",
+        action="store_true",
+        help="AdamWs of other libraries and their RAdams; torchao compiles for minutes",
+    )
     add("--threads", type=positive, help="on a CPU; PyTorch's choice if not given")
     add("--json", type=Path, help="file for the same numbers")
     command = commands.add_parser("sharded", help="time of one step of sharded parameters")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +64,14 @@ def load_file(path: Path, *, inert: str | None = None) -> Any:
     """
     try:
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        if any(name.startswith("torchao.") for name in foreign) and importlib.util.find_spec("torchao"):
+            importlib.import_module("torchao.optim")  # which declares its tensors safe
+            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         known = [name for name in foreign if inert is not None and name.startswith(f"{inert}.")]
         if len(known) < len(foreign):
-            raise CheckpointError(
-                f"{path} holds objects that are not read for safety ({sorted(set(foreign) - set(known))[0]}); "
-                "only tensors and plain values are"
-            )
+            unknown = sorted(set(foreign) - set(known))[0]
+            remedy = "install torchao" if unknown.startswith("torchao.") else "only tensors and plain values are"
+            raise CheckpointError(f"{path} holds objects that are not read for safety ({unknown}); {remedy}")
         stubs: list[Any] = [(type(name.rpartition(".")[2], (Inert,), {}), name) for name in known]
         with torch.serialization.safe_globals(stubs):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

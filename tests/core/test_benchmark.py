@@ -54,6 +54,7 @@ def test_step_compares_all_optimizers_with_the_baseline(
     # Memory can be derived: foreach holds all denominators at once, the fused kernel none.
     assert rows["hf_radam.RAdam (foreach)"]["extra_ratio"] == pytest.approx(1, rel=0.01)
     assert rows["hf_radam.RAdam (fused)"]["extra_ratio"] < 0.01
+    assert rows[BASELINE]["state_bytes"] == pytest.approx(8, rel=0.01)
 
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("|")]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == list(rows)
