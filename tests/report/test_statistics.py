@@ -13,7 +13,9 @@ import pytest
 from made_up import record, results
 
 from hf_radam.experiments.report import statistics
-from hf_radam.experiments.report.report import write_report
+from hf_radam.experiments.report.report import make_report
+from hf_radam.experiments.report.writers import to_json, to_markdown
+from hf_radam.experiments.results import Results
 
 
 def test_estimate() -> None:
@@ -107,7 +109,7 @@ def test_failures_are_counted() -> None:
 @pytest.mark.parametrize("seeds", [3, 6])
 def test_no_p_below_six_seeds(seeds: int, tmp_path: Path) -> None:
     runs = [record(recipe, seed=s, loss=1.0 + s) for recipe in ("adam_warmup", "radam") for s in range(seeds)]
-    text = write_report(results(tmp_path, runs)).read_text()
+    text = to_markdown(make_report(Results.load(results(tmp_path, runs))))
     assert ("no claim of significance" in text) == (seeds < 6)
     assert ("| p |" in text) == (seeds >= 6)
     assert ("sign-flip test" in text) == (seeds >= 6)
@@ -116,12 +118,13 @@ def test_no_p_below_six_seeds(seeds: int, tmp_path: Path) -> None:
 
 def test_unequal_effort_is_said(tmp_path: Path) -> None:
     runs = [record("adam_warmup", rate=rate, seed=s) for rate in (1e-3, 2e-3) for s in (0, 1)] + [record("radam")]
-    text = write_report(results(tmp_path, runs)).read_text()
+    report = make_report(Results.load(results(tmp_path, runs)))
+    text = to_markdown(report)
     assert "Unequal numbers of learning rates, which favours those with more: adam_warmup 2, radam 1." in text
     assert "Unequal numbers of seeds (the comparison is not finished?): adam_warmup 2, radam 1." in text
     assert text.index("best learning rate") < text.index("All learning rates")
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads(to_json(report))
     assert [row["recipe"] for row in summary["best_rows"]] == ["adam_warmup", "radam"]
     assert len(summary["rows"]) == 3
     even = results(tmp_path / "even", [record("adam_warmup"), record("radam")])
-    assert "Unequal" not in write_report(even).read_text()
+    assert "Unequal" not in to_markdown(make_report(Results.load(even)))
