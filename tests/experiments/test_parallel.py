@@ -75,6 +75,7 @@ def is_alive(pid: int) -> bool:
             r"bug: its process died \(exit code 1\): RuntimeError: no luck; what it printed is in .*bug;",
         ),
         (["a", "die"], r"die: its process died \(exit code 3\): not JSON;"),
+        (["wait", "killed"], r"killed: its process died \(exit code -9\)"),
     ],
 )
 def test_errors_reach_the_caller_in_one_line(tasks: list[str], message: str, tmp_path: Path) -> None:
