@@ -27,6 +27,7 @@ from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
 from hf_radam.registry import get_optimizer, list_optimizers
+from hf_radam.training.callbacks import innermost
 from hf_radam.training.card import describe_optimizer
 from hf_radam.training.trainer import RAdamTrainingArguments
 
@@ -304,7 +305,12 @@ def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str
 
 
 def built_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:
-    """Name, class and plain options of the optimizer; of options that differ between groups, the first group's."""
+    """Name, class and plain options of the optimizer; of options that differ between groups, the first group's.
+
+    Of a schedule-free one also whether its averaged weights were in place at the end (`train_mode` is False).
+    """
     name, options = describe_optimizer(trainer.optimizer)
+    of_group = innermost(trainer.optimizer).param_groups[0]
+    options |= {key: [of_group[key]] for key in ("train_mode",) if key in of_group}
     plain = {key: values[0] for key, values in options.items() if isinstance(values[0], (bool, int, float, str, tuple))}
     return {"name": str(trainer.args.optim), "class": name, **plain}
