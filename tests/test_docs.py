@@ -67,7 +67,7 @@ def test_rendered_numbers_are_those_of_the_records(render_cards: Any) -> None:
         assert render_cards.render(page, text, cards) == text, page
 
 
-FOLDER, BENCHMARK = "model_cards/grammar_lr_map", "model_cards/benchmark/step_cpu.json"
+FOLDER, BENCHMARK = "model_cards/grammar_tuning", "model_cards/benchmark/step_cpu.json"
 # what is asked for, and what stands in what is rendered of it
 BLOCKS = {
     f"verdict: {FOLDER}": [r"\A[^\n]* ends with the lowest [^\n]*\.\n\Z"],

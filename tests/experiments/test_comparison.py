@@ -129,11 +129,11 @@ def test_every_recipe_starts_alike(all_recipes: Path) -> None:
 
 def test_report(all_recipes: Path) -> None:
     table = (all_recipes / "table.md").read_text()
-    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
-    assert rows[2:] == [
-        entry if isinstance(entry, str) else entry.get("name", entry.get("recipe")) for entry in ALL_RECIPES
-    ]
-    assert "| 0 of 2 |" in table
+    first = table.partition("\n| ---")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1].strip(" *").replace("\\", "") for line in first.splitlines()[1:]]
+    names = [entry if isinstance(entry, str) else entry.get("name", entry.get("recipe")) for entry in ALL_RECIPES]
+    assert sorted(rows) == sorted(names)
+    assert "No run diverged." in table
     assert "Fewer than 6 seeds: no claim of significance." in table
     summary = json.loads((all_recipes / "summary.json").read_text())
     losses = {row["recipe"]: row["loss"]["mean"] for row in summary["rows"]}
@@ -149,10 +149,11 @@ def test_report_over_learning_rates(tmp_path: Path) -> None:
     config = write_config(tmp_path, recipes=["adam", "radam"], max_steps=2, eval_steps=1)
     run([*COMPARE, config, "--output_dir", tmp_path / "r", "--learning_rates", "1e-3", "1e-2"])
     table = (tmp_path / "r" / "table.md").read_text()
-    assert "| radam | 0.01 |" in table
+    assert "lr 0.01 |" in table
     assert (tmp_path / "r" / "figures" / "over_learning_rates.png").is_file()
     written = run([sys.executable, ROOT / "scripts" / "report.py", tmp_path / "r", "--output_dir", tmp_path / "again"])
-    assert Path(written.stdout.strip()).read_text() == table
+    assert f"report:  {tmp_path / 'again' / 'table.md'}" in written.stdout
+    assert (tmp_path / "again" / "table.md").read_text() == table
     for figure in (tmp_path / "r" / "figures").iterdir():
         assert (tmp_path / "again" / "figures" / figure.name).read_bytes() == figure.read_bytes()
 
@@ -545,6 +546,11 @@ def test_report_refuses_other_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no results folder"):
         write_report(tmp_path)
     (tmp_path / "comparison.json").write_text('{"name": "x", "target_loss": null}')
+    with pytest.raises(UserError, match="damaged at 'shared'"):
+        write_report(tmp_path)
+    shared = {"task": "translation", "data": {}, "model": {}, "training": {}, "max_steps": 1}
+    description = {"name": "x", "target_loss": None, "shared": shared, "data": "", "recipes": {}}
+    (tmp_path / "comparison.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match="holds no records"):
         write_report(tmp_path)
     (tmp_path / "records").mkdir()
