@@ -112,7 +112,7 @@ def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     parser = _Parser(
         prog="hf-radam",
         description="Rectified Adam for Transformers: optimizers, comparisons, reports, cards, checkpoints.",
-        epilog="examples:\n  hf-radam compare\n  hf-radam compare grammar_lr_map --seeds 0 1 2\n"
+        epilog="examples:\n  hf-radam compare\n  hf-radam compare grammar_map --seeds 0 1 2\n"
         "  hf-radam report runs/grammar\n  hf-radam run train.py --optim radam\n",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)

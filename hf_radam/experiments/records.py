@@ -103,9 +103,7 @@ def load_records(folder: Path) -> list[Record]:
     """
     paths = sorted((folder / "records").glob("*.json"))
     if not paths:
-        raise UserError(
-            f"{folder} holds no records (records/*.json); run scripts/compare.py --output_dir {folder} first"
-        )
+        raise UserError(f"{folder} holds no records (records/*.json); run hf-radam compare --output_dir {folder} first")
     return [Record.load(path) for path in paths]
 
 

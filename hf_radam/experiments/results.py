@@ -26,7 +26,7 @@ from hf_radam.registry import unknown_name
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """A results folder of `scripts/compare.py`."""
+    """A results folder of `hf-radam compare`."""
 
     comparison: Mapping[str, Any]
     """The content of comparison.json: name, shared settings, recipes."""

@@ -1,1 +1,1 @@
-"""From a results folder of `scripts/compare.py` to a page on the Hub."""
+"""From a results folder of `hf-radam compare` to a page on the Hub."""

@@ -63,7 +63,7 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
     """Write everything that is to be uploaded; the results folder itself stays as it is.
 
     Args:
-        folder: a results folder of `scripts/compare.py`.
+        folder: a results folder of `hf-radam compare`.
         output_dir: new, empty, or that of an earlier call, which is replaced as a whole.
         choice: what to publish.
         template: of the card; see `card.render`.

@@ -12,7 +12,7 @@ from hf_radam.experiments.results import Results
 
 
 def comparison_file(results: Results) -> str:
-    """The comparison as YAML for `scripts/compare.py`: the same runs, with the same ids."""
+    """The comparison as YAML for `hf-radam compare`: the same runs, with the same ids."""
     shared = results.comparison["shared"]
     content: dict[str, Any] = {
         "name": results.comparison["name"],
@@ -35,7 +35,7 @@ def comparison_file(results: Results) -> str:
 def command(
     results: Results, path: str, *, base_model: str | None = None, repo_id: str | None = None, repo_type: str = "model"
 ) -> str:
-    """What to type in a checkout of hf_radam.
+    """What to type where hf_radam is installed.
 
     Text and checkpoints from local files are named as they were, under a folder DIR that the reader has to put in.
 
@@ -46,14 +46,14 @@ def command(
         repo_id: where to download `path` first, if the reader does not have it.
         repo_type: model or dataset.
     """
-    parts = ["python", "scripts/compare.py", path]
+    parts = ["hf-radam", "compare", path]
     for key, value in local_files(results).items():
         parts += [f"--{key}", f"DIR/{value}"]
     if (checkpoint := local_checkpoint(results, base_model)) is not None:
         parts += ["--name_or_path", f"DIR/{checkpoint}"]
     processes = max(record.environment["processes"] for record in results.records)
     if processes > 1:
-        parts[:1] = ["accelerate", "launch", "--num_processes", str(processes)]
+        parts[:1] = ["accelerate", "launch", "--num_processes", str(processes), "-m", "hf_radam"]
     if repo_id is None:
         return shlex.join(parts)
     kind = [] if repo_type == "model" else ["--repo-type", repo_type]

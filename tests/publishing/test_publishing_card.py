@@ -346,7 +346,7 @@ def test_the_same_runs_can_be_made_again(results: Path, tmp_path: Path) -> None:
     assert {run.id for run in again.runs()} == {record.id for record in load_records(results)}
     assert again.target_loss == 1.0
     text = card.read_text()
-    assert "hf download me/invented comparison.yaml --local-dir .\npython scripts/compare.py comparison.yaml\n" in text
+    assert "hf download me/invented comparison.yaml --local-dir .\nhf-radam compare comparison.yaml\n" in text
     assert f"In a checkout of `hf_radam` (the records were made at commit `{'c' * 40}`):" in text
     read = Results.load(results)
     page = Page(title="invented", report=make_report(read), repo_id="me/invented", repo_type="dataset")

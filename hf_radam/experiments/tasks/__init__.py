@@ -28,7 +28,7 @@ class Task(Protocol):
     """
 
     Data: ClassVar[type]
-    """Dataclass of the options under `data`; scripts/compare.py makes a flag of each field (int, float or str)."""
+    """Dataclass of the options under `data` (int, float or str): a flag of `hf-radam compare`, or `--set data.X`."""
     Model: ClassVar[type]
     """Dataclass of the options under `model`."""
 
