@@ -67,12 +67,13 @@ def test_rendered_numbers_are_those_of_the_records(render_cards: Any) -> None:
         assert render_cards.render(page, text, cards) == text, page
 
 
-FOLDER, BENCHMARK = "model_cards/grammar_tuning", "model_cards/benchmark/step_cpu.json"
+FOLDER, BENCHMARK = "model_cards/grammar", "model_cards/benchmark/step_cpu.json"
 # what is asked for, and what stands in what is rendered of it
 BLOCKS = {
+    f"headline: {FOLDER}": [r"\A[^\n]* ends with the lowest [^\n]*\.\n\Z"],
     f"verdict: {FOLDER}": [r"\A[^\n]* ends with the lowest [^\n]*\.\n\Z"],
-    f"table: {FOLDER}": [r"\A\| recipe \| lr \|", r"\A(\|[^\n]*\n)+\Z"],
-    f"tables: {FOLDER}": ["## Each recipe at its best learning rate\n", "## All learning rates", "## Speed and memory"],
+    f"table: {FOLDER}": [r"\A\| recipe \| eval loss \|", r"\A(\|[^\n]*\n)+\Z"],
+    f"tables: {FOLDER}": [r"\A## Results\n", "## Speed and memory"],
     f"figure: {FOLDER} evaluation": [
         rf'\A<picture><source media="\(prefers-color-scheme: dark\)" srcset="\.\./{FOLDER}/figures/\w+_dark\.png">',
         rf'<img width="\d+" src="\.\./{FOLDER}/figures/evaluation\.png" alt="a &lt; b">',

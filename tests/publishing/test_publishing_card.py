@@ -356,12 +356,12 @@ def test_the_same_runs_can_be_made_again(results: Path, tmp_path: Path) -> None:
 
 # name: the checkpoint in the records, the one the publisher names; metadata, what of the command and beside it
 CHECKPOINTS: dict[str, tuple[str, str | None, str | None, str]] = {
-    "on_the_hub": ("org/bert", None, "org/bert", "compare.py comparison.yaml\n"),
+    "on_the_hub": ("org/bert", None, "org/bert", "hf-radam compare comparison.yaml\n"),
     "local": ("model", None, None, "--name_or_path DIR/model\n```\n\nFor DIR before the checkpoint, put the folder of "
               "your copy of it; if `model` is a name on the Hub, drop DIR/."),
     "local_and_named": ("model", "org/bert", "org/bert", "--name_or_path DIR/model\n```\n\nFor DIR before the "
                         "checkpoint, put the folder of your copy of `org/bert`."),
-    "without_namespace": ("gpt2", "gpt2", "gpt2", "compare.py comparison.yaml\n"),
+    "without_namespace": ("gpt2", "gpt2", "gpt2", "hf-radam compare comparison.yaml\n"),
 }  # fmt: skip
 
 
