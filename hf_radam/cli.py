@@ -94,6 +94,8 @@ def _exit_code(error: Exception) -> int | None:
 def _remedy(error: Exception) -> str:
     from hf_radam.files import is_full_disk
 
+    if isinstance(error, PermissionError):
+        return "; name a folder that you may write to"
     return "; make room and run the same command again" if is_full_disk(error) else ""
 
 

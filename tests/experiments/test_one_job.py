@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comparisons import write_config
+from comparisons import environment, run, write_config
 
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
@@ -53,3 +55,32 @@ def test_a_resume_that_begins_anew_ends_the_run() -> None:
     guard.on_train_begin(None, SimpleNamespace(global_step=5), None)
     with pytest.raises(UserError, match=r"checkpoint-5 was resumed at update 0"):
         guard.on_train_begin(None, SimpleNamespace(global_step=0), None)
+
+
+ORDINARY_USER = """
+import os, sys
+from hf_radam import cli
+import hf_radam.experiments.runs.sweep, hf_radam.experiments.tasks.translation  # root's files, to be read as root
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(cli.main(["compare", sys.argv[1], "--output_dir", sys.argv[2]]))
+"""
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to other users
+        folder = Path(name)
+        config = write_config(folder, recipes=["radam"], max_steps=1, eval_steps=1)
+        (folder / "results").mkdir()
+        (folder / "results").chmod(0o555)
+        folder.chmod(0o555)
+        command = [sys.executable, "-c", ORDINARY_USER, str(config), str(folder / "results")]
+        done = run(command, check=False, env=environment(HOME=name, HF_HOME=str(tmp_path)), cwd="/")
+        folder.chmod(0o755)
+        (folder / "results").chmod(0o755)
+        assert done.returncode == 2, done.stderr
+        (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+        assert "Permission denied" in line
+        assert line.endswith("; name a folder that you may write to")
+        assert list((folder / "results").iterdir()) == []
