@@ -14,8 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hf_radam.training.launch import accelerate_launcher, accelerate_names, run_script
+
 CONFIGS = Path(str(files("hf_radam"))) / "experiments" / "configs"
-ACCELERATE_CONFIGS = Path(str(files("hf_radam"))) / "training" / "accelerate_configs"
 
 # Options of the data that have a flag; `--set data.KEY=VALUE` sets every other.
 DATA_FLAGS = {
@@ -51,8 +52,6 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         if argv[:1] == ["run"]:  # all that follows belongs to the script
-            from hf_radam.training.launch import run_script
-
             return run_script(argv[1:])
         if argv[:1] == ["advise"]:
             return _advise(argv[1:])
@@ -169,7 +168,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, such as training.adam_beta2=0.99")
     add("--parallel_runs", type=int, metavar="N", help="runs at a time, each on its own GPU or cores; else what fits")
     add("--part", type=_part, metavar="K/N", help="every N-th run from the K-th on; parts share --output_dir")
-    add("--accelerate_config", metavar="C", help=f"start several processes: {_accelerate_names()} or a file")
+    add("--accelerate_config", metavar="C", help=f"start several processes: {accelerate_names()} or a file")
     data = parser.add_argument_group("data").add_argument
     for name, text in DATA_FLAGS.items():
         data(f"--{name}", metavar="X", help=text)
@@ -181,10 +180,6 @@ def _part(text: str) -> tuple[int, int]:
     if not (first.isdigit() and count.isdigit()):
         raise argparse.ArgumentTypeError(f"must be K/N, such as 3/8, got {text!r}")
     return int(first), int(count)
-
-
-def _accelerate_names() -> str:
-    return ", ".join(sorted(path.stem for path in ACCELERATE_CONFIGS.glob("*.yaml")))
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -213,12 +208,6 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _launch(config: str, argv: list[str]) -> int:
     """This command again, in the processes of an Accelerate configuration."""
-    path = Path(config) if Path(config).is_file() else ACCELERATE_CONFIGS / f"{config}.yaml"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no configuration of Accelerate {config!r}; give a file, or one of {_accelerate_names()}"
-        )
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path)]
     parts = iter(argv)
     rest = [
         part
@@ -226,7 +215,7 @@ def _launch(config: str, argv: list[str]) -> int:
         if not part.startswith("--accelerate_config=")
         and (part != "--accelerate_config" or not next(parts))  # the name after it goes too
     ]
-    return subprocess.run([*launcher, "-m", "hf_radam", *rest]).returncode
+    return subprocess.run([*accelerate_launcher(config), "-m", "hf_radam", *rest]).returncode
 
 
 def _comparison_file(given: str) -> Path:

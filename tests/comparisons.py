@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -51,13 +50,3 @@ def run(command: Sequence[str | Path], check: bool = True, **kwargs: Any) -> sub
 
 def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
-
-
-def load_script(path: str | Path) -> Any:
-    """A script as a module: its own main and what it prints, without the seconds of a start."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -198,17 +198,30 @@ def run_script(argv: Sequence[str]) -> int:
     return subprocess.run(command).returncode
 
 
+def accelerate_names() -> str:
+    """The Accelerate configurations that come with the package, as a list in words."""
+    return ", ".join(sorted(path.stem for path in _CONFIGS.glob("*.yaml")))
+
+
+def accelerate_launcher(config: str) -> list[str]:
+    """The command that starts what follows it in the processes of an Accelerate configuration.
+
+    Args:
+        config: one of `accelerate_names`, or a file.
+
+    Raises:
+        FileNotFoundError: there is no such configuration.
+    """
+    path = Path(config) if Path(config).is_file() else _CONFIGS / f"{config}.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no configuration of Accelerate {config!r}; give a file, or one of {accelerate_names()}"
+        )
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path)]
+
+
 def _command(what: str, is_module: bool, accelerate_config: str | None) -> list[str]:
-    python = [sys.executable]
-    if accelerate_config is not None:
-        config = Path(accelerate_config)
-        config = config if config.is_file() else _CONFIGS / f"{accelerate_config}.yaml"
-        if not config.is_file():
-            valid = ", ".join(sorted(path.stem for path in _CONFIGS.glob("*.yaml")))
-            raise FileNotFoundError(
-                f"no Accelerate configuration {accelerate_config!r}; give a file, or one of {valid}"
-            )
-        python += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
+    python = [sys.executable] if accelerate_config is None else accelerate_launcher(accelerate_config)
     if is_module:
         return [*python, "-m", what]
     is_python = what.endswith((".py", ".pyc")) or (Path(what).is_file() and not os.access(what, os.X_OK))

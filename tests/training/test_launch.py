@@ -108,7 +108,7 @@ def test_two_processes_and_resume(found: dict[str, Any], tmp_path: Path) -> None
     [
         (["gone.py"], "'gone.py' is no file; give a Python script"),
         (["no-such-command"], "'no-such-command' is no file and no command"),
-        (["--accelerate_config", "fdsp2", "train.py"], "no Accelerate configuration 'fdsp2'; .* ddp, deep.*fsdp2"),
+        (["--accelerate_config", "fdsp2", "train.py"], "no configuration of Accelerate 'fdsp2'; .* ddp, deep.*fsdp2"),
     ],
 )
 def test_what_cannot_be_run(argv: list[str], message: str) -> None:
