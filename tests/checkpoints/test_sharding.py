@@ -35,10 +35,9 @@ from workers.sharded_checkpoint import (
     weights_of,
 )
 
-from hf_radam import RAdam, load_optimizer, save_optimizer
+from hf_radam import RAdam, cli, load_optimizer, save_optimizer
 from hf_radam.checkpoints import CheckpointError, read_checkpoint
 from hf_radam.checkpoints import state as sharding_state
-from hf_radam.checkpoints.__main__ import main
 
 HERE = Path(__file__).parent
 DEEPSPEED = HERE / "data" / "deepspeed"
@@ -57,6 +56,11 @@ CLASSES: dict[str, tuple[Callable[..., Optimizer], dict[str, Any]]] = {
     "torch.optim.RAdam": (TORCH_RADAM, {}),
     "torch.optim.AdamW": (torch.optim.AdamW, {}),
 }
+
+
+def main(arguments: list[str]) -> int:
+    """`hf-radam checkpoint`; returns its exit code."""
+    return cli.main(["checkpoint", *arguments])
 
 
 def launch(processes: int, script: str, *arguments: object) -> None:
@@ -298,7 +302,7 @@ def test_inspect_prints_no_control_characters(capsys: pytest.CaptureFixture[str]
 
 
 def test_as_a_user_types_it() -> None:
-    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "hf_radam.checkpoints", "inspect", "nowhere"]
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "hf_radam", "checkpoint", "inspect", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: nowhere does not exist; give a checkpoint's folder\n"
