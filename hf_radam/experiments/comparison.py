@@ -65,6 +65,8 @@ class Comparison:
     """Updates between two evaluations."""
     save_steps: int = 0
     """Updates between two checkpoints, from which a broken run goes on; 0 for a quarter of `max_steps`."""
+    record_every: int = 1
+    """Of a record's curves all of the first updates, then every so-manieth; above 1 without histograms of gradients."""
     average_checkpoints: int = 0
     """The final test is that of the mean of the weights at the last so many multiples of `save_steps`; 0 for none."""
     target_loss: float | None = None
@@ -83,7 +85,8 @@ class Comparison:
             raise unknown("value", self.task, TASKS, "task")
         if (self.batch_size is None) == (self.tokens_per_batch is None):
             raise UserError("give either batch_size or tokens_per_batch, the size of the batch of one update")
-        for key in ("max_steps", "batch_size", "tokens_per_batch", "eval_steps", "gradient_accumulation_steps"):
+        for key in ("max_steps", "batch_size", "tokens_per_batch", "eval_steps", "gradient_accumulation_steps",
+                    "record_every"):  # fmt: skip
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise UserError(f"{key} must be >= 1, got {value}")
@@ -155,7 +158,7 @@ class Comparison:
     def shared(self) -> dict[str, Any]:
         """What all results in one folder have in common."""
         differs = {
-            "name", "recipes", "learning_rates", "seeds", "save_steps", "target_loss", "threads",
+            "name", "recipes", "learning_rates", "seeds", "save_steps", "target_loss", "threads", "record_every",
             "gradient_accumulation_steps",
         }  # fmt: skip
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in differs}

@@ -33,7 +33,7 @@ class Record:
     diverged: bool
     """Whether the loss became infinite or NaN, or ended above that of the untrained model, in training as well."""
     curves: Mapping[str, list[float | None]]
-    """One entry an update: step, loss (as trained), learning_rate, rectification, rho, grad_norm, seconds."""
+    """One entry a recorded update: step, loss (as trained), learning_rate, rectification, rho, grad_norm, seconds."""
     evaluations: Mapping[str, list[float | None]]
     """One entry an evaluation: step, loss (in `loss_unit`, without label smoothing), and names of `metrics.METRICS`."""
     final: Mapping[str, float | None]
@@ -75,6 +75,11 @@ class Record:
     def seed(self) -> int:
         """Seed of initial weights and data order."""
         return self.config["seed"]
+
+    @property
+    def updates(self) -> int:
+        """How many were made."""
+        return int(self.curves["step"][-1] or 0)
 
     def save(self, path: Path) -> None:
         """Write the record whole or not at all."""

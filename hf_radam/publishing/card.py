@@ -265,7 +265,7 @@ def _time(results: Results, weights: Record | None) -> str:
 
 
 def _seconds(record: Record) -> float:
-    return record.seconds_per_step * len(record.curves["step"])
+    return record.seconds_per_step * record.updates
 
 
 def _duration(seconds: float) -> str:

@@ -68,7 +68,7 @@ def _run(record: Record) -> dict[str, Any]:
         "warmup_steps": recipe["warmup_steps"],
         "learning_rate": record.learning_rate,
         "seed": record.seed,
-        "updates": record.curves["step"][-1],
+        "updates": record.updates,
         "diverged": record.diverged,
         **{f"final_{name}": value for name, value in record.final.items()},
         "seconds_per_step": record.seconds_per_step,

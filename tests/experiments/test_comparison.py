@@ -159,13 +159,16 @@ def test_report_over_learning_rates(tmp_path: Path) -> None:
 
 
 def test_more_seeds_join_and_finished_runs_are_skipped(tmp_path: Path) -> None:
-    config = write_config(tmp_path, recipes=["radam"], max_steps=2, eval_steps=1)
+    """The later ones with fewer numbers of each: the id of a run does not depend on what is recorded of it."""
+    config = write_config(tmp_path, recipes=["radam"], max_steps=5, eval_steps=5)
     run([*COMPARE, config, "--output_dir", "r"], cwd=tmp_path)
     (first,) = (tmp_path / "r" / "records").iterdir()
     before = first.read_bytes()
-    run([*COMPARE, config, "--output_dir", "r", "--seeds", "0", "1"], cwd=tmp_path)
+    run([*COMPARE, config, "--output_dir", "r", "--seeds", "0", "1", "--set", "record_every=2"], cwd=tmp_path)
     assert first.read_bytes() == before
-    assert [record.seed for record in load_records(tmp_path / "r")] == [0, 1]
+    whole, thinned = load_records(tmp_path / "r")
+    assert (whole.seed, whole.curves["step"], whole.gradients is None) == (0, [1, 2, 3, 4, 5], False)
+    assert (thinned.seed, thinned.curves["step"], thinned.gradients is None) == (1, [1, 2, 4, 5], True)
 
 
 @pytest.mark.parametrize("damage", ["none", "checkpoint"])

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import messages, palette
+from hf_radam.experiments.report import messages, palette, series
 from hf_radam.experiments.report.figures import curves, draw_all, gradients, save, specify, style, sweeps
 from hf_radam.experiments.report.palette import DARK, LIGHT
 from hf_radam.experiments.runs.gradients import BINS, HIGH, LOW, SAMPLE, collect, histogram
@@ -175,6 +175,22 @@ def test_relative_rates_are_drawn_once_for_all_rates() -> None:
     lines = axes.get_lines()
     assert [np.asarray(line.get_ydata()).tolist() for line in lines] == [[1.0] * 4]
     assert [text.get_text() for text in axes.texts] == ["adam and radam"]
+
+
+def test_curves_of_every_tenth_update_are_those_of_all_of_them() -> None:
+    steps = range(1, 101)
+    curves: dict[str, Any] = {
+        "step": steps, "loss": [200.0 - step for step in steps], "learning_rate": [step * 1e-5 for step in steps],
+    }  # fmt: skip
+    whole = replace(record("adam", optim_args={"freeze_steps": 15}), curves={k: list(v) for k, v in curves.items()})
+    thinned = replace(whole, curves={name: column[9::10] for name, column in whole.curves.items()})
+    rates = [dict(zip(c.steps, c.values, strict=True)) for c in map(series.relative_rate, (thinned, whole))]
+    assert rates[0] == {step: rates[1][step] for step in range(10, 101, 10)}
+    assert rates[0][10] == 0 < rates[0][20]
+    losses = series.training_loss(thinned)
+    assert [abs(value - (200 - step)) < 10 for step, value in zip(losses.steps, losses.values, strict=True)] == [
+        True
+    ] * 10
 
 
 def test_records_may_lack_histograms() -> None:

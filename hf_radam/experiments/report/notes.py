@@ -16,7 +16,7 @@ def notes(records: Sequence[Record]) -> list[str]:
     first = records[0]
     seeds = sorted({record.seed for record in records})
     rates = ", ".join(f"{rate:g}" for rate in sorted({record.learning_rate for record in records}))
-    lengths = ", ".join(str(length) for length in sorted({len(record.curves["step"]) for record in records}))
+    lengths = ", ".join(str(length) for length in sorted({record.updates for record in records}))
     found = [
         *_unequal_effort(records),
         f"Seeds {', '.join(map(str, seeds))}; {lengths} updates of {_batch(first)}; learning rate {rates}.",

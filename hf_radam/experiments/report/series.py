@@ -37,26 +37,28 @@ def evaluation(record: Record, name: str) -> Curve:
 
 def training_loss(record: Record) -> Curve:
     """Means of the training loss over windows that grow in proportion to the update; nan where one is not finite."""
+    recorded = np.array([number(step) for step in record.curves["step"]])
     losses = np.array([number(value) for value in record.curves["loss"]])
-    bounds = np.unique(np.geomspace(1, len(losses) + 1, POINTS + 1).round().astype(int)) - 1
-    windows = list(pairwise(bounds))
-    steps = [float(np.sqrt((first + 1) * last)) for first, last in windows]
-    return Curve(steps=steps, values=[float(losses[first:last].mean()) for first, last in windows])
+    bounds = np.unique(np.geomspace(1, record.updates + 1, POINTS + 1).round())
+    windows = [(first, end, (first <= recorded) & (recorded < end)) for first, end in pairwise(bounds)]
+    found = [(float(np.sqrt(first * (end - 1))), float(losses[of].mean())) for first, end, of in windows if of.any()]
+    return Curve(steps=[step for step, _ in found], values=[value for _, value in found])
 
 
 def relative_rate(record: Record) -> Curve:
     """Learning rate x rectification, by the peak learning rate: what multiplies Adam's direction at each update."""
     recipe = record.config["recipe"]
+    steps = np.array([number(step) for step in record.curves["step"]])
     rates = np.array([number(rate) for rate in record.curves["learning_rate"]])
     options = {**recipe["optim_args"], **record.optimizer}
     if "rectification" in record.curves:
         terms = np.array([number(term) for term in record.curves["rectification"]])
         first, last = options.get("adam_steps", (1, 0))
-        terms[first - 1 : last] = 1.0
+        terms[(first <= steps) & (steps <= last)] = 1.0
         rates = rates * terms
-    rates[: int(options.get("freeze_steps", 0))] = 0.0  # Adam-2k does not move yet
+    rates[steps <= options.get("freeze_steps", 0)] = 0.0  # Adam-2k does not move yet
     peak = record.learning_rate * recipe.get("learning_rate_scale", 1.0)
-    return Curve(steps=[number(step) for step in record.curves["step"]], values=[float(rate) for rate in rates / peak])
+    return Curve(steps=steps.tolist(), values=(rates / peak).tolist())
 
 
 def beta2(record: Record) -> float:
@@ -67,7 +69,7 @@ def beta2(record: Record) -> float:
 
 def warmup_updates(record: Record) -> int:
     """Length of the linear warmup; 0 for none."""
-    return read_recipe(dict(record.config["recipe"])).warmup_updates(len(record.curves["step"]))
+    return read_recipe(dict(record.config["recipe"])).warmup_updates(record.updates)
 
 
 def by_recipe(records: Sequence[Record]) -> dict[str, list[Record]]:

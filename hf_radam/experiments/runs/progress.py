@@ -54,5 +54,5 @@ class Progress:
         result = f"{metric.label} {record.final[record.metric]:.{metric.digits}f}"
         if record.diverged:
             result += " (diverged)"
-        self.say(f"{run}: {result}, {sum(x or 0.0 for x in record.curves['seconds']):.0f} s")
+        self.say(f"{run}: {result}, {record.seconds_per_step * record.updates:.0f} s")
         self.bar.update(run.max_steps - before)

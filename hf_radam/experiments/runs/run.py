@@ -150,8 +150,8 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         comparison=run.comparison.name,
         config=run.config(),
         diverged=broken or _ended_above_its_start(curves["loss"], evaluations["loss"]),
-        curves=curves,
-        gradients=collect(history),
+        curves=_thinned(curves, run.comparison.record_every),
+        gradients=collect(history) if run.comparison.record_every == 1 else None,
         evaluations=evaluations,
         final=final,
         facts=task.facts,
@@ -302,6 +302,13 @@ def _columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str
     rows = {entry["step"]: entry for entry in history if marker in entry}
     present = [name for name in names if any(prefix + name in row for row in rows.values())]
     return {"step": list(rows), **{name: [row.get(prefix + name) for row in rows.values()] for name in present}}
+
+
+def _thinned(curves: dict[str, list[Any]], every: int) -> dict[str, list[Any]]:
+    """The first updates, then every so-manieth, and the last."""
+    steps = curves["step"]
+    kept = [i for i, step in enumerate(steps) if step <= every or step % every == 0 or step == steps[-1]]
+    return {name: [column[i] for i in kept] for name, column in curves.items()}
 
 
 def built_optimizer(trainer: ComparisonTrainer) -> dict[str, Any]:
