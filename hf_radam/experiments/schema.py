@@ -38,6 +38,18 @@ def unknown(kind: str, value: Any, valid: Iterable[str], where: str = "") -> Use
     return UserError(f"{where}: " * bool(where) + unknown_name(kind, name, valid))
 
 
+def check_least(options: Any, least: int, *names: str, where: str = "") -> None:
+    """Refuse options that are set and too small.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UserError(f"{where}: " * bool(where) + f"{name} must be >= {least}, got {value}")
+
+
 def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
     """Make a dataclass of a mapping; refuse unknown and missing keys, and values of the wrong type.
 

@@ -399,13 +399,13 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "too little text": (
         {},
         ["--train_prefix", "train", "--set", "batch_size=60"],
-        "fewer training pairs than batch_size 60",
+        "fewer training examples than batch_size 60",
     ),
     "null sentence": ({}, ["--train_file", "null.jsonl"], "set source_lang and target_lang"),
     "missing text": (
         {},
         ["--train_prefix", "nowhere/train"],
-        "neither nowhere/train.de nor nowhere/train.de.gz exists",
+        "no such file: nowhere/train.de",
     ),
     "missing json": ({}, ["--train_file", "nowhere.jsonl"], "no such file: nowhere.jsonl"),
     "empty text": ({}, ["--train_prefix", "empty"], "empty.de is empty"),

@@ -139,20 +139,20 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "unknown format": (CLASSIFICATION, ["--train_file", "words.doc"], "must end in .csv, .tsv, .json or .jsonl"),
     "empty file": (CLASSIFICATION, ["--train_file", "empty.csv"], "empty.csv is empty"),
     "header alone": (CLASSIFICATION, ["--train_file", "header.csv", *LABELS], "header.csv holds no examples"),
-    "missing column": (CLASSIFICATION, local("csv"), "train.csv has no column 'label', only number, german, text"),
+    "missing column": (CLASSIFICATION, local("csv"), "train.csv, row 2 has no column 'label', only number"),
     "no header": (CLASSIFICATION, local("tsv"), "(numbers from 1 if the file has no header)"),
     "too few columns": (
         CLASSIFICATION, [*local("tsv"), "--text_column", "9", "--label_column", "2"],
-        "train.tsv, row 1 has only 4 columns, not 9, 2",
+        "train.tsv, row 1 has no column '9', only 1, 2, 3, 4",
     ),
-    "short row": (CLASSIFICATION, ["--train_file", "short.csv", *LABELS], "short.csv, row 3 has only 2 columns"),
-    "missing key": (CLASSIFICATION, ["--train_file", "no_key.jsonl", *LABELS], "no_key.jsonl, line 2 has only past"),
+    "short row": (CLASSIFICATION, ["--train_file", "short.csv", *LABELS], "row 3 has no column 'text', only number"),
+    "missing key": (CLASSIFICATION, ["--train_file", "no_key.jsonl", *LABELS], "line 2 has no column 'text'"),
     "json of numbers": (CLASSIFICATION, ["--train_file", "list.json"], "list.json, row 1 must be an object"),
-    "broken json": (CLASSIFICATION, ["--train_file", "broken.jsonl"], "broken.jsonl is no JSON"),
+    "broken json": (CLASSIFICATION, ["--train_file", "broken.jsonl"], "broken.jsonl, line 2 is not JSON"),
     "empty text": (
-        CLASSIFICATION, ["--train_file", "blank.csv", *LABELS], "blank.csv, row 3: the text in column 'text' is empty",
+        CLASSIFICATION, ["--train_file", "blank.csv", *LABELS], "blank.csv, row 3: column 'text' is empty",
     ),
-    "no label": (CLASSIFICATION, ["--train_file", "unlabelled.csv", *LABELS], "row 3: the label is missing"),
+    "no label": (CLASSIFICATION, ["--train_file", "unlabelled.csv", *LABELS], "row 3: column 'past' is empty"),
     "one class": (
         CLASSIFICATION, ["--train_file", "one_class.csv", *LABELS], "all training examples have the label 'yes'",
     ),
@@ -170,7 +170,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "column of the hub": (
         CLASSIFICATION, ["--dataset_name", "hub", "--dataset_config_name", "cola", *COLUMNS],
-        "dataset 'hub' has no column 'past', only text, label",
+        "hub, train[0] has no column 'past', only text, label",
     ),
     "split of the hub": (
         CLASSIFICATION, ["--dataset_name", "hub", "--dataset_config_name", "cola",

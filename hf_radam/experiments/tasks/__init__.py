@@ -45,7 +45,7 @@ class Task(Protocol):
     """Examples with `labels`, in which -100 is ignored; has a length. Known after `prepare`, like the next three."""
     eval_dataset: Any
     """Likewise, for the evaluations."""
-    lengths: Sequence[int] | None
+    lengths: Sequence[int] | None = None
     """Tokens of each training example, by which `tokens_per_batch` counts; None where that is not offered."""
     tokenizer: Any
     """Saved beside the model."""
@@ -77,8 +77,8 @@ class Task(Protocol):
         ...
 
     def test(self, model: Any, batch_size: int) -> dict[str, float]:
-        """What is only measured at the end; called on all processes with the whole model. Often nothing."""
-        ...
+        """What is only measured at the end; called on all processes with the whole model. By default nothing."""
+        return {}
 
 
 def task_class(name: str) -> type[Task]:

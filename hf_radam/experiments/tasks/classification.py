@@ -15,23 +15,17 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
 
 from hf_radam.experiments.comparison import Comparison
-from hf_radam.experiments.schema import UserError, build
+from hf_radam.experiments.schema import build
+from hf_radam.experiments.tasks import Task
 from hf_radam.experiments.tasks.labelled_text import REGRESSION, ClassificationData, Examples, load_examples
 from hf_radam.experiments.tasks.pretrained import ModelChoice
-from hf_radam.experiments.tasks.text import digest, own_tokenizer
+from hf_radam.experiments.tasks.text import digest, own_tokenizer, whole_batches
 
 IGNORED = -100
 
 
-class ClassificationTask:
-    """Data, model and metrics of one comparison; see `tasks.Task`.
-
-    Args:
-        comparison: its `data` and `model` hold fields of `ClassificationData` and `ModelChoice`.
-
-    Raises:
-        UserError: bad options, bad data (see `load_examples`), or too few examples.
-    """
+class ClassificationTask(Task):
+    """Data, model and metrics of one comparison; see `tasks.Task`."""
 
     Data = ClassificationData
     Model = ModelChoice
@@ -44,12 +38,8 @@ class ClassificationTask:
         self.loss_unit = "squared error" if self.regression else "nats an example"
         train, validation, self.names = load_examples(self.data)
         self.fingerprint = digest(asdict(train), asdict(validation), self.names, self.choice.fingerprint())
-        if comparison.batch_size:
-            # Whole batches: a last short one would be filled up with repeats where several processes share it.
-            train = train.take(range(len(train) // comparison.batch_size * comparison.batch_size))
-        if not len(train):
-            raise UserError(f"data: fewer training examples than batch_size {comparison.batch_size}; give more")
-        self._train, self._validation = train, validation
+        self._train = train.take(range(whole_batches(len(train), comparison.batch_size or 1)))
+        self._validation = validation
 
     def prepare(self, cache_dir: Path) -> None:
         """Apply the checkpoint's tokenizer, or one trained on the text and kept in `cache_dir`."""
@@ -100,10 +90,6 @@ class ClassificationTask:
         labels = prediction.label_ids
         nll, predicted = prediction.predictions[labels != IGNORED].astype("float64").T
         return {"nll": float(nll.mean()), **self._scores(predicted, labels[labels != IGNORED])}
-
-    def test(self, model: Any, batch_size: int) -> dict[str, float]:
-        """Nothing more: the labels of GLUE's test splits are secret."""
-        return {}
 
     def _scores(self, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         from scipy import stats

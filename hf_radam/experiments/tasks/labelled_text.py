@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.tasks.text import load_splits, read_text, require_column
+from hf_radam.experiments.schema import UserError, check_least
+from hf_radam.experiments.tasks.text import Row, TextData, json_rows, read_text
 
 REGRESSION = ("pearson", "spearman")
 """Metrics of tasks whose label is a number."""
@@ -44,15 +42,12 @@ GLUE: Mapping[str, _Glue] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassificationData:
-    """Where the examples come from: a Hub dataset, or local files."""
+class ClassificationData(TextData):
+    """Where the examples come from: a Hub dataset, or local files.
 
-    dataset_name: str | None = None
-    """Hub dataset; for nyu-mll/glue the columns, the metric and the validation split follow from the configuration."""
-    dataset_config_name: str | None = None
-    """Its configuration."""
-    dataset_revision: str | None = None
-    """Its branch, tag or commit."""
+    For nyu-mll/glue the columns, the metric and the validation split follow from the configuration.
+    """
+
     train_split: str = "train"
     """Its part for training."""
     validation_split: str | None = None
@@ -62,19 +57,15 @@ class ClassificationData:
     validation_file: str | None = None
     """Likewise; without it a tenth of the training examples is held out."""
     text_column: str | None = None
-    """The column of the text, or two with a comma between; numbers from 1 for a file without a header."""
-    label_column: str | None = None
-    """The column of the label; by default "label"."""
+    """The column of the text ("text"), or two with a comma between; numbers from 1 for a file without a header."""
+    label_column: str = "label"
+    """The column of the label."""
     metric: str | None = None
     """accuracy, f1 or matthews_correlation; pearson or spearman if the label is a number. By default accuracy."""
     max_length: int = 128
     """Longest text in tokens; longer ones are cut."""
-    max_train_samples: int | None = None
-    """Use only so many training examples, drawn once for all runs."""
     max_eval_samples: int | None = None
-    """Likewise for evaluation."""
-    vocab_size: int = 4000
-    """Size of the BPE vocabulary of a model from scratch."""
+    """Use only so many examples for evaluation, drawn once for all runs, as those for training are."""
 
     def __post_init__(self) -> None:
         if bool(self.dataset_name) == bool(self.train_file):
@@ -83,10 +74,7 @@ class ClassificationData:
             )
         if self.metric is not None and self.metric not in (*COUNTED, *REGRESSION):
             raise UserError(f"data: metric must be one of {', '.join((*COUNTED, *REGRESSION))}, got {self.metric!r}")
-        for name in ("max_length", "max_train_samples", "max_eval_samples", "vocab_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"data: {name} must be >= 1, got {value}")
+        check_least(self, 1, "max_length", "max_train_samples", "max_eval_samples", "vocab_size", where="data")
         if not 1 <= len(self.text_columns) <= 2:
             raise UserError(f"data: text_column must name one or two columns, got {self.text_column!r}")
 
@@ -104,9 +92,7 @@ class ClassificationData:
     @property
     def chosen_metric(self) -> str:
         """The metric, a key of `METRICS`."""
-        metric = self.metric or (self._glue.metric if self._glue else "accuracy")
-        assert metric in METRICS
-        return metric
+        return self.metric or (self._glue.metric if self._glue else "accuracy")
 
     @property
     def splits(self) -> tuple[str, str]:
@@ -133,12 +119,6 @@ class Examples:
         )
 
 
-class _Row(NamedTuple):
-    where: str
-    texts: list[str]
-    label: Any
-
-
 def load_examples(data: ClassificationData) -> tuple[Examples, Examples, list[str]]:
     """Training examples, evaluation examples, and the names of the labels (none if the label is a number).
 
@@ -148,18 +128,20 @@ def load_examples(data: ClassificationData) -> tuple[Examples, Examples, list[st
     """
     names: list[str] = []
     if data.dataset_name:
-        splits = load_splits(data.dataset_name, data.dataset_config_name, data.dataset_revision, data.splits)
-        train, validation = ([*_rows_of_dataset(splits[split], split, data)] for split in data.splits)
-        names = getattr(splits[data.splits[0]].features[data.label_column or "label"], "names", None) or []
-        keys = [str(number) for number in range(len(names))]
+        splits = data.load_splits(data.splits)
+        train, validation = (data.rows(splits, split) for split in data.splits)
+        feature = splits[data.splits[0]].features.get(data.label_column)
+        names = getattr(feature, "names", None) or []
     else:
-        train = [*_rows_of_file(Path(str(data.train_file)), data)]
-        validation = [*_rows_of_file(Path(data.validation_file), data)] if data.validation_file else []
-        keys = []
+        train, validation = (_rows_of_file(Path(f), data) if f else [] for f in (data.train_file, data.validation_file))
+    keys = [str(number) for number in range(len(names))]
+    for row in (*train, *validation):
+        _check_row(row, data)
     if data.chosen_metric in REGRESSION:
         names = keys = []
     elif not names:
-        names = keys = sorted({str(row.label) for row in train}, key=lambda key: (not key.isdecimal(), len(key), key))
+        found = {str(row.values[data.label_column]) for row in train}
+        names = keys = sorted(found, key=lambda key: (not key.isdecimal(), len(key), key))
         if len(names) < 2:
             raise UserError(f"data: all training examples have the label {names[0]!r}; at least two are needed")
     train, validation = _examples(train, keys, data), _examples(validation, keys, data)
@@ -172,27 +154,37 @@ def load_examples(data: ClassificationData) -> tuple[Examples, Examples, list[st
     return train.take(order[: data.max_train_samples]), validation, names
 
 
-def _examples(rows: list[_Row], keys: list[str], data: ClassificationData) -> Examples:
+def _check_row(row: Row, data: ClassificationData) -> None:
+    """Refuse an example that lacks something."""
+    for column in (*data.text_columns, data.label_column):
+        if column not in row.values:
+            raise UserError(
+                f"{row.where} has no column {column!r}, only {', '.join(row.values)}; set text_column and "
+                "label_column (numbers from 1 if the file has no header), or mend the row"
+            )
+        value = row.values[column]
+        if value is None or not str(value).strip():
+            raise UserError(f"{row.where}: column {column!r} is empty; remove the row")
+
+
+def _examples(rows: list[Row], keys: list[str], data: ClassificationData) -> Examples:
     numbers = {key: number for number, key in enumerate(keys)}
     labels: list[float] = []
-    for row in rows:
-        for column, text in zip(data.text_columns, row.texts, strict=True):
-            if not text.strip():
-                raise UserError(f"{row.where}: the text in column {column!r} is empty; remove it from the data")
+    for where, values in rows:
+        label = values[data.label_column]
         try:
-            labels.append(numbers[str(row.label)] if keys else _finite(row.label))
+            labels.append(numbers[str(label)] if keys else _finite(label))
         except KeyError:
             raise UserError(
-                f"{row.where}: label {str(row.label)!r} is none of {', '.join(keys)}; "
-                "choose a split that has labels, or mend the file"
+                f"{where}: label {str(label)!r} is none of {', '.join(keys)}; choose a split that has labels, or mend "
+                "the file"
             ) from None
         except (TypeError, ValueError):
             raise UserError(
-                f"{row.where}: label {row.label!r} is no finite number, which {data.chosen_metric} needs, "
-                "or -100, which means that there is no label; mend the file or choose another metric"
+                f"{where}: label {label!r} is no finite number, which {data.chosen_metric} needs, or -100, which means "
+                "that there is no label; mend the file or choose another metric"
             ) from None
-    columns = [[row.texts[i] for row in rows] for i in range(len(data.text_columns))]
-    return Examples(tuple(columns), labels)
+    return Examples(tuple([str(row.values[column]) for row in rows] for column in data.text_columns), labels)
 
 
 def _finite(label: Any) -> float:
@@ -201,67 +193,26 @@ def _finite(label: Any) -> float:
     return number
 
 
-def _rows_of_dataset(dataset: Any, split: str, data: ClassificationData) -> Iterator[_Row]:
-    label_column = data.label_column or "label"
-    for column in (*data.text_columns, label_column):
-        require_column(dataset, column, f"dataset {data.dataset_name!r}", "set text_column and label_column")
-    for number, row in enumerate(dataset):
-        texts = ["" if row[column] is None else str(row[column]) for column in data.text_columns]
-        yield _Row(f"{data.dataset_name}, {split}[{number}]", texts, row[label_column])
-
-
-def _rows_of_file(path: Path, data: ClassificationData) -> Iterator[_Row]:
+def _rows_of_file(path: Path, data: ClassificationData) -> list[Row]:
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    wanted = [*data.text_columns, data.label_column or "label"]
     if kind in (".json", ".jsonl"):
-        rows = _read_json(path)
-        positions: list[Any] = wanted
+        rows = [*json_rows(path)]
     elif kind in (".csv", ".tsv"):
+        form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {}
         text = io.StringIO(read_text(path), newline="")
-        tab = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {}
         try:
-            rows = [(f"{path}, row {number}", row) for number, row in enumerate(csv.reader(text, **tab), 1) if row]
+            table = [
+                (f"{path}, row {number}", cells) for number, cells in enumerate(csv.reader(text, **form), 1) if cells
+            ]
         except csv.Error as error:
             raise UserError(f"{path} is no {kind[1:].upper()}: {error}") from error
-        if all(column.isdecimal() and int(column) for column in wanted):
-            positions = [int(column) - 1 for column in wanted]
+        if all(column.isdecimal() for column in (*data.text_columns, data.label_column)):
+            rows = [Row(where, {str(i): cell for i, cell in enumerate(cells, 1)}) for where, cells in table]
         else:
-            header = rows.pop(0)[1]
-            for column in wanted:
-                if column not in header:
-                    raise UserError(
-                        f"{path} has no column {column!r}, only {', '.join(header)}; set text_column and label_column "
-                        "(numbers from 1 if the file has no header)"
-                    )
-            positions = [header.index(column) for column in wanted]
+            (_, header), *table = table
+            rows = [Row(where, dict(zip(header, cells, strict=False))) for where, cells in table]
     else:
         raise UserError(f"{path} must end in .csv, .tsv, .json or .jsonl, or one of these and .gz")
     if not rows:
         raise UserError(f"{path} holds no examples")
-    for where, row in rows:
-        try:
-            *texts, label = (row[position] for position in positions)
-        except (IndexError, KeyError):
-            there = ", ".join(row) if isinstance(row, dict) else f"{len(row)} columns"
-            raise UserError(
-                f"{where} has only {there}, not {', '.join(wanted)}; set text_column and label_column, or mend the file"
-            ) from None
-        if label is None or label == "":
-            raise UserError(f"{where}: the label is missing; remove the row")
-        yield _Row(where, ["" if text is None else str(text) for text in texts], label)
-
-
-def _read_json(path: Path) -> list[tuple[str, Any]]:
-    text = read_text(path)
-    try:
-        if text.lstrip().startswith("["):
-            rows = [(f"{path}, row {number}", row) for number, row in enumerate(json.loads(text), 1)]
-        else:
-            lines = enumerate(text.split("\n"), 1)
-            rows = [(f"{path}, line {number}", json.loads(line)) for number, line in lines if line.strip()]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is no JSON, neither one list nor one object a line: {error}") from error
-    for where, row in rows:
-        if not isinstance(row, dict):
-            raise UserError(f"{where} must be an object with the columns as keys, got {row!r}")
     return rows

@@ -16,28 +16,27 @@ from transformers import AutoModelForCausalLM, default_data_collator
 from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_radam.experiments.comparison import Comparison
-from hf_radam.experiments.schema import UserError, build
+from hf_radam.experiments.schema import UserError, build, check_least
+from hf_radam.experiments.tasks import Task
 from hf_radam.experiments.tasks.grammar import sentence_pairs
 from hf_radam.experiments.tasks.pretrained import ModelChoice
-from hf_radam.experiments.tasks.text import digest, load_splits, own_tokenizer, read_lines, require_column
+from hf_radam.experiments.tasks.text import TextData, digest, hold_out, own_tokenizer, read_lines, whole_batches
 from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
+from hf_radam.files import whole
 
 TEXTS_AT_A_TIME = 1000
 TEXTS_FOR_VOCABULARY = 500_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelingData:
-    """Where the text comes from: a Hub dataset, else local files, else the English of the built-in grammar."""
+class LanguageModelingData(TextData):
+    """Where the text comes from: a Hub dataset, else local files, else the English of the built-in grammar.
 
-    dataset_name: str | None = None
-    """Hub dataset with a column of text."""
-    dataset_config_name: str | None = None
-    """Its configuration."""
-    dataset_revision: str | None = None
-    """Its branch, tag or commit."""
+    Of the training text, no more is read than the updates need.
+    """
+
     train_split: str = "train"
-    """Its part for training."""
+    """Part of the dataset for training."""
     validation_split: str = "validation"
     """Its part for evaluation."""
     text_column: str = "text"
@@ -48,12 +47,8 @@ class LanguageModelingData:
     """Likewise; without it the last `max_eval_samples` training texts are held out."""
     tokenizer_name: str | None = None
     """Hub name or folder of a tokenizer; by default the checkpoint's, or a BPE trained on the text."""
-    vocab_size: int = 4000
-    """Size of that BPE vocabulary."""
     block_size: int = 128
     """Tokens of a training example."""
-    max_train_samples: int | None = None
-    """Use only the first so many training texts; more than the updates need are never read."""
     max_eval_samples: int = 500
     """Use only the first so many validation texts."""
 
@@ -62,10 +57,8 @@ class LanguageModelingData:
             raise UserError("data: dataset_name and train_file exclude each other; set all but one to ''")
         if self.validation_file and not self.train_file:
             raise UserError("data: validation_file without train_file; give both")
-        for name, least in (("vocab_size", 1), ("block_size", 2), ("max_train_samples", 1), ("max_eval_samples", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"data: {name} must be >= {least}, got {value}")
+        check_least(self, 1, "vocab_size", "max_train_samples", "max_eval_samples", where="data")
+        check_least(self, 2, "block_size", where="data")
 
 
 class Blocks(Dataset[dict[str, np.ndarray]]):
@@ -90,21 +83,13 @@ class Blocks(Dataset[dict[str, np.ndarray]]):
         return {"input_ids": input_ids, "labels": labels}
 
 
-class LanguageModelingTask:
-    """Data, model and metrics of one comparison; see `tasks.Task`.
-
-    Args:
-        comparison: its `data` and `model` hold fields of `LanguageModelingData` and `ModelChoice`.
-
-    Raises:
-        UserError: bad options; text that is missing, empty or unreadable, or too little of it.
-    """
+class LanguageModelingTask(Task):
+    """Data, model and metrics of one comparison; see `tasks.Task`."""
 
     Data = LanguageModelingData
     Model = ModelChoice
     metric = "perplexity"
     loss_unit = "nats a token"
-    lengths = None  # all blocks are of one length
 
     def __init__(self, comparison: Comparison) -> None:
         self.data = build(LanguageModelingData, comparison.data, where="data")
@@ -132,15 +117,11 @@ class LanguageModelingTask:
         key = digest(self.fingerprint, rules, limits, needed)[:8]
         train = self._tokens(self._train, needed, cache_dir / f"tokens-{key}-train.npy")
         validation = self._tokens(self._validation, None, cache_dir / f"tokens-{key}-validation.npy")
-        # Whole batches: a last short one would be filled up with repeats where several processes share it.
-        whole = (len(Blocks(train, self.data.block_size)) // self._batch_size) * self._batch_size
-        if not whole or not len(Blocks(validation, self.data.block_size)):
-            raise UserError(
-                f"data: {len(train)} tokens for training and {len(validation)} for validation do not fill a batch of "
-                f"{self._batch_size} and one block of {self.data.block_size} tokens; give more text"
-            )
-        self.train_dataset = Blocks(train[: whole * (self.data.block_size - 1) + 1], self.data.block_size)
+        blocks = whole_batches(len(Blocks(train, self.data.block_size)), self._batch_size)
+        self.train_dataset = Blocks(train[: blocks * (self.data.block_size - 1) + 1], self.data.block_size)
         self.eval_dataset = Blocks(validation, self.data.block_size)
+        if not len(self.eval_dataset):
+            raise UserError(f"data: no block of {self.data.block_size} tokens for validation; give more text")
         self.facts = {"unigram_entropy": entropy(np.bincount(train).tolist())}
 
     def model(self, options: Mapping[str, Any]) -> Any:
@@ -189,10 +170,6 @@ class LanguageModelingTask:
         means = token_means(prediction.predictions)
         return {**means, "perplexity": math.exp(means["nll"]) if means["nll"] < 700 else math.inf}
 
-    def test(self, model: Any, batch_size: int) -> dict[str, float]:
-        """Nothing more than the last evaluation."""
-        return {}
-
     def _tokens(self, texts: Iterable[str], needed: int | None, path: Path) -> np.ndarray:
         """The tokens of the texts, each text with an end; as many as needed, or all."""
         if not path.is_file():
@@ -202,11 +179,8 @@ class LanguageModelingTask:
                 for ids in self.tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]:
                     parts.append(np.array([*ids, self.tokenizer.eos_token_id], dtype=np.int32))
                     count += len(parts[-1])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".tmp")
-            with unfinished.open("wb") as file:
+            with whole(path) as unfinished, unfinished.open("wb") as file:
                 np.save(file, np.concatenate([*parts, np.empty(0, np.int32)])[:needed])
-            unfinished.replace(path)
         return np.load(path, mmap_mode="r")
 
 
@@ -235,9 +209,11 @@ def _texts(data: LanguageModelingData, tokens: int) -> tuple[Iterable[str], Iter
     limit = data.max_eval_samples
     if data.dataset_name:
         wanted = (data.train_split, data.validation_split)
-        splits = load_splits(data.dataset_name, data.dataset_config_name, data.dataset_revision, wanted)
+        splits = data.load_splits(wanted)
         for split in wanted:
-            require_column(splits[split], data.text_column, f"dataset {data.dataset_name!r}", "set text_column")
+            if data.text_column not in splits[split].column_names:
+                there = ", ".join(splits[split].column_names)
+                raise UserError(f"{data.dataset_name}, {split} has no column {data.text_column!r}, only {there}")
         train = _Texts(splits[wanted[0]], data.text_column, data.max_train_samples)
         validation = _Texts(splits[wanted[1]], data.text_column, limit)
         # Not the whole text, which may be gigabytes: how much there is, and some of it.
@@ -250,12 +226,6 @@ def _texts(data: LanguageModelingData, tokens: int) -> tuple[Iterable[str], Iter
     else:
         lines = [english for _, english in sentence_pairs(max(1000, tokens // 5), seed=0)]
         held_out = [english for _, english in sentence_pairs(limit, seed=1)]
-    if not held_out:
-        if len(lines) <= limit:
-            raise UserError(
-                f"without validation_file the last {limit} texts (max_eval_samples) are held out, but there are only "
-                f"{len(lines)}; give validation_file"
-            )
-        lines, held_out = lines[:-limit], lines[-limit:]
-    lines, held_out = lines[: data.max_train_samples], held_out[:limit]
+    lines, held_out = hold_out(lines, held_out, limit)
+    lines = lines[: data.max_train_samples]
     return lines, held_out, [lines, held_out]

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from hf_radam.experiments.schema import UserError, unknown
 from hf_radam.experiments.tasks.text import SPECIAL_TOKENS
+from hf_radam.files import one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class ModelChoice:
         try:
             return AutoTokenizer.from_pretrained(name, revision=self.revision if name == self.name_or_path else None)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"no tokenizer in {name!r}: {_first_line(error)}") from error
+            raise UserError(f"no tokenizer in {name!r}: {one_line(error)}") from error
 
     def build(self, auto_class: Any, purpose: str, tokenizer: Any, **settings: Any) -> Any:
         """The model: the checkpoint's weights, or new ones from the global random state.
@@ -93,7 +94,7 @@ class ModelChoice:
                 output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"model: cannot load {self.name_or_path}: {_first_line(error)}") from error
+            raise UserError(f"model: cannot load {self.name_or_path}: {one_line(error)}") from error
         finally:
             logging.set_verbosity(verbosity)
         body = {name for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}.")}
@@ -118,8 +119,4 @@ class ModelChoice:
         try:
             return AutoConfig.from_pretrained(str(self.name_or_path), revision=self.revision, **settings)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"model: no checkpoint {self.name_or_path!r}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+            raise UserError(f"model: no checkpoint {self.name_or_path!r}: {one_line(error)}") from error

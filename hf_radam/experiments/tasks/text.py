@@ -6,9 +6,10 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from datasets import load_dataset
 from datasets.exceptions import DatasetsError
@@ -16,10 +17,56 @@ from huggingface_hub.utils import httpx
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from hf_radam.experiments.schema import UserError
-from hf_radam.files import write_whole
+from hf_radam.experiments.schema import UserError, shown
+from hf_radam.files import one_line, write_whole
 
 SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
+T = TypeVar("T")
+
+
+class Row(NamedTuple):
+    """One example as it was read, and where that was, for messages."""
+
+    where: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextData:
+    """Options that the data of every task have."""
+
+    dataset_name: str | None = None
+    """Hub dataset, or a folder of one."""
+    dataset_config_name: str | None = None
+    """Its configuration."""
+    dataset_revision: str | None = None
+    """Its branch, tag or commit."""
+    max_train_samples: int | None = None
+    """Use only so many training examples."""
+    vocab_size: int = 4000
+    """Size of a BPE vocabulary trained on the text; smaller where the text has no more to merge."""
+
+    def load_splits(self, splits: Iterable[str]) -> Mapping[str, Any]:
+        """The dataset of the Hub, by split.
+
+        Raises:
+            UserError: it cannot be loaded, or one of the `splits` is missing.
+        """
+        name = str(self.dataset_name)
+        try:
+            dataset: Any = load_dataset(name, self.dataset_config_name, revision=self.dataset_revision)
+        except (OSError, ValueError, RuntimeError, DatasetsError, httpx.HTTPError) as error:
+            no_scripts = "scripts are no longer supported" in str(error)
+            hint = "; try dataset_revision refs/convert/parquet" if no_scripts else ""
+            raise UserError(f"cannot load dataset {name!r}: {one_line(error)}{hint}") from error
+        for split in splits:
+            if split not in dataset:
+                raise UserError(f"dataset {name!r} has no split {split!r}, only {', '.join(dataset)}")
+        return dataset
+
+    def rows(self, splits: Mapping[str, Any], split: str) -> list[Row]:
+        """The rows of one split of `load_splits`; none where the dataset does not have it."""
+        return [Row(f"{self.dataset_name}, {split}[{i}]", row) for i, row in enumerate(splits.get(split, []))]
 
 
 def read_text(path: Path) -> str:
@@ -48,32 +95,56 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
-def load_splits(name: str, config_name: str | None, revision: str | None, splits: Iterable[str]) -> Mapping[str, Any]:
-    """A dataset of the Hub, or of a local folder, by split.
+def json_rows(path: Path) -> Iterator[Row]:
+    """The objects of a JSON file: one list, or one object a line.
 
     Raises:
-        UserError: it cannot be loaded, or one of the `splits` is missing.
+        UserError: it is no JSON, or holds anything but objects; see also `read_text`.
     """
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        rows = [(f"{path}, row {number}", row) for number, row in enumerate(_json(text, path), 1)]
+    else:
+        lines = ((f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+        rows = ((where, _json(line, where)) for where, line in lines)
+    for where, row in rows:
+        if not isinstance(row, dict):
+            raise UserError(f"{where} must be an object, got {shown(row)}")
+        yield Row(where, row)
+
+
+def _json(text: str, where: Any) -> Any:
     try:
-        dataset: Any = load_dataset(name, config_name, revision=revision)
-    except (OSError, ValueError, RuntimeError, DatasetsError, httpx.HTTPError) as error:
-        hint = "; try dataset_revision refs/convert/parquet" if "scripts are no longer supported" in str(error) else ""
-        raise UserError(f"cannot load dataset {name!r}: {' '.join(str(error).split())}{hint}") from error
-    for split in splits:
-        if split not in dataset:
-            raise UserError(f"dataset {name!r} has no split {split!r}, only {', '.join(dataset)}")
-    return dataset
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not JSON: {error}; give one list of objects, or one object a line") from error
 
 
-def require_column(dataset: Any, column: str, name: str, remedy: str = "") -> None:
-    """Refuse a dataset without a column.
+def hold_out(train: list[T], validation: list[T], limit: int) -> tuple[list[T], list[T]]:
+    """Training and validation examples; where there are none of the latter, the last `limit` of the former.
 
     Raises:
-        UserError: naming the columns that are there.
+        UserError: that would leave none for training.
     """
-    if column not in dataset.column_names:
-        there = ", ".join(dataset.column_names)
-        raise UserError(f"{name} has no column {column!r}, only {there}" + (f"; {remedy}" if remedy else ""))
+    if validation:
+        return train, validation[:limit]
+    if len(train) <= limit:
+        raise UserError(
+            f"without validation text the last {limit} examples (max_eval_samples) are held out, but there are only "
+            f"{len(train)}; give validation_file"
+        )
+    return train[:-limit], train[-limit:]
+
+
+def whole_batches(examples: int, batch_size: int) -> int:
+    """How many of the examples fill whole batches: several processes would fill up a last short one with repeats.
+
+    Raises:
+        UserError: not one batch.
+    """
+    if examples < batch_size:
+        raise UserError(f"data: fewer training examples than batch_size {batch_size} ({examples}); give more")
+    return examples - examples % batch_size
 
 
 def digest(*parts: Any) -> str:

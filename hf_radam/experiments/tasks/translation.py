@@ -23,8 +23,9 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_radam.experiments.comparison import Comparison
 from hf_radam.experiments.schema import UserError, build
+from hf_radam.experiments.tasks import Task
 from hf_radam.experiments.tasks.parallel_text import Pair, TranslationData, load_pairs
-from hf_radam.experiments.tasks.text import SPECIAL_TOKENS, digest, own_tokenizer
+from hf_radam.experiments.tasks.text import SPECIAL_TOKENS, digest, own_tokenizer, whole_batches
 from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
 
 PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
@@ -61,15 +62,8 @@ class TranslationModel:
                 )
 
 
-class TranslationTask:
-    """Data, model and metrics of one comparison; see `tasks.Task`.
-
-    Args:
-        comparison: its `data` and `model` hold fields of `TranslationData` and `TranslationModel`.
-
-    Raises:
-        UserError: bad options; files that are missing, empty, unreadable or of different length; too little text.
-    """
+class TranslationTask(Task):
+    """Data, model and metrics of one comparison; see `tasks.Task`."""
 
     Data = TranslationData
     Model = TranslationModel
@@ -82,11 +76,7 @@ class TranslationTask:
         sentences = comparison.batch_size or (comparison.tokens_per_batch or 0) // GRAMMAR_SENTENCE
         train, validation, test = load_pairs(self.data, fresh=comparison.max_steps * sentences)
         self.fingerprint = digest(train, validation, test)
-        if comparison.batch_size:
-            # Whole batches: a last short one would be filled up with repeats where several processes share it.
-            train = train[: len(train) // comparison.batch_size * comparison.batch_size]
-        if not train:
-            raise UserError(f"data: fewer training pairs than batch_size {comparison.batch_size}; give more text")
+        train = train[: whole_batches(len(train), comparison.batch_size or 1)]
         self._references = [target for _, target in test]
         self._pairs = (train, validation, test)
 
@@ -98,13 +88,14 @@ class TranslationTask:
         self.train_dataset = self._tokenize(train)
         self.eval_dataset = self._tokenize(validation)
         self._sources = self._tokenize(test)["input_ids"][:]
-        self.lengths: list[int] = []
+        lengths: list[int] = []
         counts: Counter[int] = Counter()
         for some in self.train_dataset.iter(PAIRS_AT_A_TIME):
             columns: Any = some
             pairs = zip(columns["input_ids"], columns["labels"], strict=True)
-            self.lengths += [max(len(source), len(target)) for source, target in pairs]
+            lengths += [max(len(source), len(target)) for source, target in pairs]
             counts.update(token for target in columns["labels"] for token in target)
+        self.lengths = lengths
         self.facts = {"unigram_entropy": entropy(counts.values())}
 
     def model(self, options: Mapping[str, Any]) -> MarianMTModel | PegasusForConditionalGeneration:
