@@ -6,15 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
 from hf_radam.optimizer import RAdam
 from hf_radam.update import Bucket, Update
-
-_Entry = tuple[Tensor, Tensor, dict[str, Tensor]]  # parameter, gradient, state
 
 
 class Adam2k(AdamW):
@@ -35,7 +32,7 @@ class Adam2k(AdamW):
 
     Raises:
         ValueError: freeze_steps that is no whole number >= 0, complex parameters, or what AdamW refuses.
-        TypeError: a sparse gradient, at `step()`.
+        RuntimeError: a sparse gradient, at `step()`.
 
     Example:
         >>> weight = torch.nn.Parameter(torch.ones(2))
@@ -79,49 +76,17 @@ class Adam2k(AdamW):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            frozen: list[_Entry] = []
-            active: dict[float, list[_Entry]] = {}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p.grad.is_sparse:
-                    raise TypeError("Adam2k takes dense gradients; build the embedding with sparse=False")
-                state = self._state_of(p)
-                step = state["step"].item()
-                (frozen if step < self.freeze_steps else active.setdefault(step, [])).append((p, p.grad, state))
-            if frozen:
-                self._estimate_second_moment(frozen, group["betas"][1])
-            for step, entries in active.items():
-                eps = group["eps"] / (1 - group["betas"][1] ** (step + 1)) ** 0.5
-                _adam({**group, "eps": eps}, self._bucket(entries))
+            of_group = Bucket([], [], [], [], [], [])
+            self._init_group(group, *of_group)
+            for bucket in of_group.split([step.item() for step in of_group.steps]) if of_group.steps else []:
+                step, beta2 = int(bucket.steps[0]), group["betas"][1]
+                if step < self.freeze_steps:
+                    torch._foreach_mul_(bucket.exp_avg_sqs, beta2)
+                    torch._foreach_addcmul_(bucket.exp_avg_sqs, bucket.grads, bucket.grads, 1 - beta2)
+                    torch._foreach_add_(bucket.steps, 1)
+                else:
+                    _adam({**group, "eps": group["eps"] / (1 - beta2 ** (step + 1)) ** 0.5}, bucket)
         return loss
-
-    def _state_of(self, p: Tensor) -> dict[str, Tensor]:
-        state = self.state[p]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        return state
-
-    @staticmethod
-    def _estimate_second_moment(frozen: list[_Entry], beta2: float) -> None:
-        grads = [grad for _, grad, _ in frozen]
-        exp_avg_sqs = [state["exp_avg_sq"] for _, _, state in frozen]
-        torch._foreach_mul_(exp_avg_sqs, beta2)
-        torch._foreach_addcmul_(exp_avg_sqs, grads, grads, 1 - beta2)
-        torch._foreach_add_([state["step"] for _, _, state in frozen], 1)
-
-    @staticmethod
-    def _bucket(entries: list[_Entry]) -> Bucket:
-        return Bucket(
-            params=[p for p, _, _ in entries],
-            grads=[grad for _, grad, _ in entries],
-            exp_avgs=[state["exp_avg"] for _, _, state in entries],
-            exp_avg_sqs=[state["exp_avg_sq"] for _, _, state in entries],
-            max_exp_avg_sqs=[],
-            steps=[state["step"] for _, _, state in entries],
-        )
 
 
 class EarlyAdam(RAdam):
