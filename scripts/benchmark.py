@@ -47,7 +47,7 @@ from hf_radam.experiments.environment import cpu_name, environment
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
 from hf_radam.rectified import rectified
-from hf_radam.state import parts_of
+from hf_radam.state import state_bytes_per_parameter
 
 Shape = tuple[int, ...]
 
@@ -187,7 +187,7 @@ def measure(
             "ratio": seconds[name] / seconds[contenders[0].name],
             "extra_bytes": extra[name],
             "extra_ratio": extra[name] / size,
-            "state_bytes": state_bytes(optimizer) / sum(p.numel() for p in params),
+            "state_bytes": state_bytes_per_parameter(optimizer),
             "share_of_copy": 7 * size / seconds[name] / copy_speed,
         }
         for name, optimizer in optimizers.items()
@@ -231,13 +231,6 @@ def extra_memory(call: Callable[[], object], device: torch.device) -> int:
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     changes = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
     return max(accumulate((event["args"]["Bytes"] for event in changes), initial=0))
-
-
-def state_bytes(optimizer: Optimizer) -> int:
-    """Bytes of the optimizer's state; what parameters share, such as tables of 8-bit codes, once."""
-    values = [value for state in optimizer.state.values() for value in state.values()]
-    parts = [part for value in values for part in parts_of(value)]
-    return sum({part.data_ptr(): part.nbytes for part in parts}.values())
 
 
 def synchronize(device: torch.device) -> None:

@@ -57,7 +57,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     """What went wrong without ending the run, such as a checkpoint for which the disk had no room."""
     state_bytes_per_parameter: float | None = None
-    """Bytes of optimizer state for each trained parameter, at the end; None where it was not measured."""
+    """Bytes of optimizer state for each trained parameter, at the end, on the main process; None if not measured."""
     version: int = VERSION
     """Of the file's format."""
 

@@ -84,6 +84,8 @@ def test_records_hold_what_happened(all_recipes: Path) -> None:
         assert record.gradients["step"] == [1, 2, 3, 4, 5, 6, 8, 10]
         assert all(len(counts) == BINS and sum(counts) > 1000 for counts in record.gradients["counts"])
         assert record.peak_memory > 10**8
+        of_state = 0.55 if record.recipe == "adafactor" else 8  # which keeps sums of rows and columns
+        assert record.state_bytes_per_parameter == pytest.approx(of_state, rel=0.01)
         assert record.environment["processes"] == 1
         assert record.environment["versions"]["torch"]
     text = "".join(path.read_text() for path in (all_recipes / "records").iterdir())

@@ -50,6 +50,20 @@ def test_tables_are_sorted_and_say_nothing_twice(tmp_path: Path) -> None:
     assert "No run diverged." in report.notes
 
 
+@pytest.mark.parametrize(
+    ("of_radam", "told"),
+    [(2.034, {"adam": "8.00", "radam": "2.03"}), (8.001, {}), (None, {"adam": "8.00", "radam": ""})],
+)
+def test_state_is_told_where_recipes_differ(of_radam: float | None, told: dict[str, str], tmp_path: Path) -> None:
+    results = folder_of(tmp_path, {"adam": [1.0], "radam": [2.0]})
+    bytes_of = {"adam": 8.0, "radam": of_radam}
+    records = [replace(record, state_bytes_per_parameter=bytes_of[record.recipe]) for record in results.records]
+    cost = make_report(replace(results, records=records)).tables[-1]
+    column = "optimizer state, bytes a parameter"
+    assert (column in cost.columns) == bool(told)
+    assert not told or {row[0]: row[cost.columns.index(column)] for row in cost.rows} == told
+
+
 def test_rates_are_columns(tmp_path: Path) -> None:
     losses: Any = {recipe: {1e-3: [a, a], 2e-3: [b, b]} for recipe, a, b in (("adam", 1.0, 3.0), ("radam", 2.0, 0.5))}
     pivot = make_report(Results.load(write_results(tmp_path / "results", losses))).tables[1]

@@ -30,7 +30,7 @@ def tables(results: Results) -> tuple[list[Table], list[str]]:
     found = [first]
     if several:
         found.append(_pivot(results))
-    return [*found, _cost(best)], sentences
+    return [*found, _cost(results, best)], sentences
 
 
 def result(results: Results, row: Row) -> str:
@@ -106,13 +106,21 @@ def _pivot(results: Results) -> Table:
     )  # fmt: skip
 
 
-def _cost(rows: Sequence[Row]) -> Table:
+def _cost(results: Results, rows: Sequence[Row]) -> Table:
     """What the runs took: of the machine and of how busy it was, as much as of the recipe."""
-    return Table(
-        title="Speed and memory",
-        columns=("recipe", "s/step", "peak memory"),
-        rows=tuple((row.recipe, f"{row.seconds_per_step:.3f}", f"{row.peak_memory / 1e9:.2f} GB") for row in rows),
-    )
+    state = [_state(results, row) for row in rows]
+    columns = {
+        "recipe": [row.recipe for row in rows],
+        "s/step": [f"{row.seconds_per_step:.3f}" for row in rows],
+        "peak memory": [f"{row.peak_memory / 1e9:.2f} GB" for row in rows],
+        **({"optimizer state, bytes a parameter": state} if len(set(state)) > 1 else {}),
+    }
+    return Table(title="Speed and memory", columns=tuple(columns), rows=tuple(zip(*columns.values(), strict=True)))
+
+
+def _state(results: Results, row: Row) -> str:
+    found = {record.state_bytes_per_parameter for record in results.runs(row)} - {None}
+    return f"{max(found):.2f}" if found else ""
 
 
 def _plain(results: Results, row: Row, name: str) -> str:

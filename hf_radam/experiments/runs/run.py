@@ -27,6 +27,7 @@ from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
 from hf_radam.registry import get_optimizer, list_optimizers
+from hf_radam.state import state_bytes_per_parameter
 from hf_radam.training.callbacks import innermost
 from hf_radam.training.card import describe_optimizer
 from hf_radam.training.trainer import RAdamTrainingArguments
@@ -162,6 +163,7 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         metric=task.metric,
         loss_unit=task.loss_unit,
         notes=trainer.notes,
+        state_bytes_per_parameter=state_bytes_per_parameter(innermost(trainer.optimizer)),
     )
 
 
