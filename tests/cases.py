@@ -88,7 +88,7 @@ def advance(optimizer: Optimizer, params: list[Tensor], steps: int, gradients: G
 
 
 def flat(params: Iterable[Tensor]) -> Tensor:
-    return torch.cat([p.detach().reshape(-1).to(torch.promote_types(p.dtype, torch.float64)) for p in params])
+    return torch.cat([p.detach().cpu().reshape(-1).to(torch.promote_types(p.dtype, torch.float64)) for p in params])
 
 
 def largest_difference(a: Tensor, b: Tensor) -> float:
