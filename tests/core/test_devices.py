@@ -209,7 +209,7 @@ def test_a_captured_step_replays(flags: dict[str, Any]) -> None:
         lr.fill_(1e-2 if step < 20 else 5e-3)
         graph.replay()
 
-    # Bit for bit the same kernels outside of a graph, which `test_follows_the_specification` holds to the specification.
+    # Bit for bit the same kernels outside of a graph, which another test holds to the specification.
     expected, rate = on("cuda", parameters(torch.float32)), torch.tensor(1e-2, device="cuda")
     reference, same = RAdam(expected, lr=rate, capturable=True, **flags), GradientsOn()
     for step in range(40):
