@@ -6,7 +6,6 @@ import functools
 import operator
 import reprlib
 from collections.abc import Mapping
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -108,22 +107,16 @@ def _progress(checkpoint: OptimizerCheckpoint, index: int) -> str:
     text = f"step {min(steps)}" + (f" to {last}" if len(steps) > 1 else "")
     if "betas" not in group or not last:
         return text
-    beta2 = _beta2(checkpoint, index)
-    r_t, rho_t = rectification(last, beta2), rho(last, beta2)
+    try:
+        _, beta2 = map(float, group["betas"])
+        r_t, rho_t = rectification(last, beta2), rho(last, beta2)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.files[0]}: betas of group {index} must be two numbers in [0, 1), got "
+            f"{reprlib.repr(group['betas'])}; the checkpoint is damaged"
+        ) from error
     phase = "start-up (momentum SGD)" if r_t is None else f"rectified, r_t = {r_t:.4f}"
     return f"{text}; as RAdam: {phase}, rho_t = {rho_t:.2f}"
-
-
-def _beta2(checkpoint: OptimizerCheckpoint, index: int) -> float:
-    betas = checkpoint.groups[index]["betas"]
-    if isinstance(betas, tuple | list) and len(betas) == 2:
-        beta2 = betas[1].item() if isinstance(betas[1], Tensor) and betas[1].numel() == 1 else betas[1]
-        if isinstance(beta2, Real) and 0 <= float(beta2) < 1:
-            return float(beta2)
-    raise CheckpointError(
-        f"{checkpoint.files[0]}: betas of group {index} must be two numbers in [0, 1), got {reprlib.repr(betas)}; the "
-        "checkpoint is damaged"
-    )
 
 
 def _loads_in(keys: set[str]) -> str:
@@ -166,9 +159,5 @@ def _plain(value: Any) -> str:
 
 
 def _bytes(count: int) -> str:
-    size, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.4g} {unit}"
+    power = min((len(str(count)) - 1) // 3, 4)
+    return f"{count / 1000**power:.4g} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import graphlib
 import io
 import pickle
 import re
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -149,30 +149,16 @@ def _unflatten(flat: dict[str, Any], order: list[str]) -> dict[str, Any]:
 
 
 def _order_of_groups(metadata: Metadata) -> list[str]:
-    """The order of the parameters in a flattened checkpoint.
-
-    Every rank writes its entries in order, but a value that all of them have is written by any one: the orders of the
-    ranks have to be merged.
-    """
+    """The order of the parameters in a flattened checkpoint: that of the first process, if it had all of them."""
     wrote: dict[str, str] = {index.fqn: info.relative_path for index, info in metadata.storage_data.items()}
-    last: dict[str, str] = {}
-    graph: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
+    files: dict[str, set[str]] = defaultdict(set)
     for key, path in metadata.planner_data.items():
         if path[0] == "optimizer" and path[1].startswith("param_groups."):
-            name = path[1].split(".", 1)[1].rsplit(".", 1)[0]
-            before = last.get(wrote[key])
-            graph.add(name, *([before] if before not in (None, name) else []))
-            last[wrote[key]] = name
-    order: list[str] = []
-    try:
-        graph.prepare()
-        while graph.is_active():
-            (name,) = graph.get_ready()
-            order.append(name)
-            graph.done(name)
-    except ValueError as error:  # two could be next, or each comes before the other
+            files[path[1].split(".", 1)[1].rsplit(".", 1)[0]].add(wrote[key])
+    order = list(files)
+    if any(files[name].isdisjoint(files[following]) for name, following in pairwise(order)):
         raise CheckpointError(
             "the order of the parameters cannot be told from this flattened checkpoint; load it in a model and save it "
             "with hf_radam.save_optimizer"
-        ) from error
+        )
     return order
