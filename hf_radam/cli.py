@@ -14,7 +14,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hf_radam.training.launch import accelerate_launcher, accelerate_names, run_script
+from hf_radam.errors import NetworkError, UserError
+from hf_radam.files import is_full_disk
+from hf_radam.publishing.command import add_arguments as add_publish
+from hf_radam.publishing.command import run as publish
+from hf_radam.training.advice import advise_command
+from hf_radam.training.launch import accelerate_launcher, run_script
 
 CONFIGS = Path(str(files("hf_radam"))) / "experiments" / "configs"
 
@@ -35,12 +40,18 @@ DATA_FLAGS = {
 }
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Epilogs as they are written, and an option and its help on one line."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+
 class _Parser(argparse.ArgumentParser):
-    """No abbreviations; epilogs as they are written."""
+    """No abbreviations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **kwargs}
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": _Help, **kwargs})
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage."""
@@ -55,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             return run_script(argv[1:])
         if argv[:1] == ["advise"]:
             return _advise(argv[1:])
-        parser, commands = _parser()
+        parser, commands = _parser(everything="--help_all" in argv)
         if argv and not argv[0].startswith("-") and argv[0] not in commands:
             parser.error(f"unknown command {argv[0]!r}{_closest(argv[0], commands)}")
         options, unknown = parser.parse_known_args(argv)
@@ -68,31 +79,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to go on")
         return 130
-    except Exception as error:
-        code = _exit_code(error)
-        if code is None:  # a bug of ours keeps its traceback
-            raise
+    except (UserError, NetworkError, OSError) as error:  # any other is a bug, and keeps its traceback
         _say(f"error: {error}{_remedy(error)}")
-        return code
-
-
-def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error that is not a bug; a class that nobody has imported has not been raised."""
-    codes = {
-        "hf_radam.experiments.schema:UserError": 2,
-        "hf_radam.checkpoints.checkpoint:CheckpointError": 2,
-        "hf_radam.publishing.errors:NetworkError": 1,
-    }
-    for place, code in codes.items():
-        module, _, name = place.partition(":")
-        if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
-            return code
-    return 2 if isinstance(error, OSError) else None
+        return 1 if isinstance(error, NetworkError) else 2
 
 
 def _remedy(error: Exception) -> str:
-    from hf_radam.files import is_full_disk
-
     if isinstance(error, PermissionError):
         return "; name a folder that you may write to"
     return "; make room and run the same command again" if is_full_disk(error) else ""
@@ -109,7 +101,8 @@ def _closest(given: str, valid: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
+def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
+    """The parser and those of its commands; the help of rare options is hidden, unless `everything` is asked for."""
     parser = _Parser(
         prog="hf-radam",
         description="Rectified Adam for Transformers: optimizers, comparisons, reports, cards, checkpoints.",
@@ -124,15 +117,16 @@ def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
         made[name].set_defaults(work=work)
         return made[name]
 
-    _add_compare(command("compare", _compare, "train every recipe of a comparison and write the report"))
+    def rare(text: str) -> str:
+        return text if everything else argparse.SUPPRESS
+
+    _add_compare(command("compare", _compare, "train every recipe of a comparison and write the report"), rare)
     configs = command("configs", _configs, "list the comparisons that come with the package, or print one")
     configs.add_argument("name", nargs="?", help="the one to print")
     report = command("report", _report, "write the report of a results folder again")
     report.add_argument("runs_dir", type=Path, help="results folder of a comparison")
     report.add_argument("--output_dir", type=Path, help="where to write; the results folder if not given")
-    from hf_radam.publishing.command import add_arguments
-
-    add_arguments(command("publish", _publish, "put a comparison on the Hub"))
+    add_publish(command("publish", publish, "put a comparison on the Hub"), rare)
     command("optimizers", _optimizers, "list the optimizers that --optim and a recipe may name")
     commands.add_parser("advise", help="say what RAdam's start-up costs a training of some length")
     commands.add_parser("run", help="run a training script in which every name is an --optim")
@@ -147,7 +141,8 @@ def _parser() -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
     return parser, made
 
 
-def _add_compare(parser: argparse.ArgumentParser) -> None:
+def _add_compare(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -> None:
+    parser.usage = "%(prog)s [COMPARISON] [options]"
     parser.epilog = (
         "examples:\n  hf-radam compare                                    # grammar, the default\n"
         "  hf-radam compare my.yaml --seeds 0 1 2 --output_dir runs/mine\n"
@@ -156,8 +151,10 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "If the job is killed, run the same command again: it does what is missing."
     )
     add = parser.add_argument
-    add("comparison", nargs="?", default="grammar", help="a YAML file, or a name of `hf-radam configs`; else grammar")
-    add("--output_dir", type=Path, help="results folder; runs/NAME if not given")
+    add("comparison", nargs="?", default="grammar", metavar="COMPARISON",
+        help="a YAML file, or a name of `hf-radam configs`; grammar if not given")  # fmt: skip
+    add("--help_all", action="help", help="show the options of data as well, and quit")
+    add("--output_dir", type=Path, metavar="DIR", help="results folder; runs/NAME if not given")
     add("--recipes", nargs="+", metavar="R", help="run only these recipes, of the file or built in")
     add("--learning_rates", nargs="+", type=float, metavar="LR", help="peak learning rates that every recipe tries")
     add("--seeds", nargs="+", type=int, metavar="S", help="seeds of initial weights and data order")
@@ -165,13 +162,13 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, metavar="N", help="CPU threads of each run")
     add("--name_or_path", metavar="M", help="checkpoint to fine-tune: a name on the Hub, or a folder")
     add("--report_to", nargs="+", metavar="T", help="trackers: tensorboard, trackio, wandb")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, such as training.adam_beta2=0.99")
-    add("--parallel_runs", type=int, metavar="N", help="runs at a time, each on its own GPU or cores; else what fits")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, as training.adam_beta2=0.99")
+    add("--parallel_runs", type=int, metavar="N", help="runs at a time; as many as fit if not given")
     add("--part", type=_part, metavar="K/N", help="every N-th run from the K-th on; parts share --output_dir")
-    add("--accelerate_config", metavar="C", help=f"start several processes: {accelerate_names()} or a file")
+    add("--accelerate_config", metavar="C", help="in several processes: ddp, fsdp2, deepspeed_zero2, ... or a file")
     data = parser.add_argument_group("data").add_argument
     for name, text in DATA_FLAGS.items():
-        data(f"--{name}", metavar="X", help=text)
+        data(f"--{name}", metavar="X", help=rare(text))
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -183,8 +180,9 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if options.accelerate_config:
-        return _launch(options.accelerate_config, options.argv)
+    if options.accelerate_config:  # this command in its processes, where the flag is empty
+        command = [*accelerate_launcher(options.accelerate_config), "-m", "hf_radam", *options.argv]
+        return subprocess.run([*command, "--accelerate_config="]).returncode
     from hf_radam.experiments.comparison import load_comparison
 
     path = _comparison_file(options.comparison)
@@ -206,26 +204,12 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _launch(config: str, argv: list[str]) -> int:
-    """This command again, in the processes of an Accelerate configuration."""
-    parts = iter(argv)
-    rest = [
-        part
-        for part in parts
-        if not part.startswith("--accelerate_config=")
-        and (part != "--accelerate_config" or not next(parts))  # the name after it goes too
-    ]
-    return subprocess.run([*accelerate_launcher(config), "-m", "hf_radam", *rest]).returncode
-
-
 def _comparison_file(given: str) -> Path:
     """A file, or the one in the package that has this name."""
     named = CONFIGS / f"{given}.yaml"
     if Path(given).is_file() or not named.is_file():
         if Path(given).suffix or Path(given).exists():
             return Path(given)
-        from hf_radam.experiments.schema import UserError
-
         near = _closest(given, [path.stem for path in CONFIGS.glob("*.yaml")])
         raise UserError(f"no comparison {given!r}{near}; give a YAML file, or a name of `hf-radam configs`")
     return named
@@ -234,7 +218,6 @@ def _comparison_file(given: str) -> Path:
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     """What replaces fields of the comparison: flags, and what --set says."""
     from hf_radam.experiments.comparison import read_value
-    from hf_radam.experiments.schema import UserError
 
     found: dict[str, Any] = {"data": {}, "model": {}, "training": {}}
     for text in options.set:
@@ -283,12 +266,6 @@ def _write_report(folder: Path, output_dir: Path | None = None) -> None:
     print(to_terminal(make_report(Results.load(folder)), path.parent))
 
 
-def _publish(options: argparse.Namespace) -> int:
-    from hf_radam.publishing.command import run
-
-    return run(options)
-
-
 def _optimizers(options: argparse.Namespace) -> int:
     from hf_radam.registry import get_optimizer, list_optimizers
 
@@ -303,9 +280,6 @@ def _optimizers(options: argparse.Namespace) -> int:
 
 
 def _advise(argv: list[str]) -> int:
-    from hf_radam.experiments.schema import UserError
-    from hf_radam.training.advice import advise_command
-
     try:
         return advise_command(argv)
     except ValueError as error:

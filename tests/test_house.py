@@ -17,7 +17,7 @@ from hf_radam.experiments.tasks import TASKS, task_class
 
 # A module may import what stands in its own room or in a room before it; the longest name decides the room.
 ORDER = (
-    ("files", "rectification", "arguments", "state"),
+    ("errors", "files", "rectification", "arguments", "state"),
     ("update",),
     ("optimizer",),
     ("rectified",),
@@ -204,6 +204,27 @@ def test_mistakes_are_one_line_and_code_2(case: str, capsys: pytest.CaptureFixtu
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+    "command", [[], *([name] for name in ("compare", "publish", "report", "optimizers", "configs"))]
+)
+def test_help_fits_a_screen(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    said = {}
+    for flag in ("--help", *(["--help_all"] if command in (["compare"], ["publish"]) else [])):
+        with pytest.raises(SystemExit):
+            cli.main([*command, flag])
+        said[flag] = capsys.readouterr().out
+    assert len(said["--help"].splitlines()) <= 31
+    assert not [text for text in said.values() if "None" in text or "(default" in text]
+    for text in said.values():
+        options = [line for line in text.splitlines() if line.startswith("  --")]
+        assert all("  " in line.strip() for line in options), "an option and what it does, on one line"
+    if command == ["compare"]:
+        assert all(f"--{flag}" in said["--help_all"] and f"--{flag} " not in said["--help"] for flag in cli.DATA_FLAGS)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
+from hf_radam.errors import UserError
 from hf_radam.files import one_line, printable
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint that is none, is incomplete, does not fit or cannot be written; the message is one line.
 
     What a checkpoint says may end up in it: control characters are escaped.

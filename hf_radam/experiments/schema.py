@@ -8,13 +8,10 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hf_radam.errors import UserError as UserError
 from hf_radam.registry import unknown_name
 
 T = TypeVar("T")
-
-
-class UserError(Exception):
-    """Bad input: the message says the rule, the value and the remedy; scripts print it and exit with 2."""
 
 
 _SHORT = reprlib.Repr()

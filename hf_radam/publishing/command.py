@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 TEMPLATE = Path(__file__).with_name("template.md")
@@ -18,35 +19,33 @@ Of this folder an earlier bundle is replaced, and nothing else. If the job is ki
 """
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `run`."""
-    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+def add_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -> None:
+    """The options of `run`; `rare` hides the help of those that few need, unless all is asked for."""
+    parser.usage = "%(prog)s RUNS_DIR --repo_id REPO [options]"
+    parser.epilog = EXAMPLES
     add = parser.add_argument
-    add("runs_dir", type=Path, help="results folder of a comparison")
-    add("--repo_id", required=True, help="namespace/name on the Hub")
-    add("--repo_type", choices=("model", "dataset", "space"), default="model", help="weights, records, or the page")
-    add("--recipe", help="whose best run gives the weights; the best recipe's if not given")
+    add("runs_dir", type=Path, metavar="RUNS_DIR", help="results folder of a comparison")
+    add("--help_all", action="help", help="show the rarer options as well, and quit")
+    add("--repo_id", required=True, metavar="REPO", help="namespace/name on the Hub")
+    add("--repo_type", choices=("model", "dataset", "space"), default="model", metavar="TYPE",
+        help="model (weights; if not given), dataset (records) or space (the page)")  # fmt: skip
+    add("--recipe", metavar="R", help="whose best run gives the weights; the best recipe's if not given")
     add("--no_weights", action="store_true", help="a model repo without weights")
-    add("--license", default="apache-2.0", help="in the card's metadata; apache-2.0 if not given")
-    add("--base_model", help="checkpoint that was fine-tuned, by its name on the Hub; records do not name local ones")
-    add(
-        "--also",
-        nargs="+",
-        default=[],
-        metavar="REPO",
-        help="link these: me/model, datasets/me/records, spaces/me/page",
-    )
     add("--private", action="store_true", help="make the repo private")
-    add("--revision", help="branch to commit to, made if missing; main if not given")
-    add("--create_pr", action="store_true", help="open a pull request instead of committing, or continue it")
-    add("--collection", help="slug, or title of one of yours, to put the repo in; made if missing")
     add("--dry_run", action="store_true", help="write and list what would be uploaded, and ask the Hub nothing")
     add("--yes", action="store_true", help="upload without asking; needed where there is no terminal")
-    add("--allow", nargs="+", default=[], metavar="TEXT", help="no leak, though it looks like a name or a path")
-    add("--timeout", type=float, default=60.0, help="seconds of silence until a request fails, 60 if not given")
-    add("--commit_message", default="Publish the comparison", help="of the commit, or title of the pull request")
-    add("--output_dir", type=Path, help="where to write it: new, empty, or an earlier bundle, which is replaced")
-    add("--template", type=Path, default=TEMPLATE, help="of the card, in Jinja")
+    add("--output_dir", type=Path, metavar="DIR", help="where to write it: new, empty, or an earlier bundle")
+    add = parser.add_argument_group("rarer options").add_argument
+    add("--license", default="apache-2.0", metavar="L", help=rare("in the card's metadata; apache-2.0 if not given"))
+    add("--base_model", metavar="M", help=rare("checkpoint that was fine-tuned, by its name on the Hub"))
+    add("--also", nargs="+", default=[], metavar="REPO", help=rare("link these: me/model, datasets/me/records"))
+    add("--revision", metavar="R", help=rare("branch to commit to, made if missing; main if not given"))
+    add("--create_pr", action="store_true", help=rare("open a pull request instead of committing, or continue it"))
+    add("--collection", metavar="C", help=rare("slug, or title of one of yours, to put the repo in; made if missing"))
+    add("--allow", nargs="+", default=[], metavar="TEXT", help=rare("no leak, though it looks like a name or a path"))
+    add("--timeout", type=float, default=60.0, metavar="S", help=rare("seconds of silence until a request fails; 60"))
+    add("--commit_message", default="Publish the comparison", metavar="TEXT", help=rare("of the commit"))
+    add("--template", type=Path, default=TEMPLATE, metavar="FILE", help=rare("of the card, in Jinja"))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,9 +11,9 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 
+from hf_radam.errors import NetworkError
 from hf_radam.experiments.report.escape import one_line
 from hf_radam.experiments.schema import UserError
-from hf_radam.publishing.errors import NetworkError
 
 _AGAIN = "the same command completes the job"
 

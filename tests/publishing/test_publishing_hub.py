@@ -19,11 +19,11 @@ from huggingface_hub.utils._http import default_client_factory
 from published import write_results
 
 from hf_radam.cli import main
+from hf_radam.errors import NetworkError
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing import bundle as bundle_module
 from hf_radam.publishing import hub as hub_module
 from hf_radam.publishing.bundle import Choice, build
-from hf_radam.publishing.errors import NetworkError
 from hf_radam.publishing.failures import explained
 from hf_radam.publishing.folder import files_below
 from hf_radam.publishing.hub import Target, limit_waiting, look, publish
