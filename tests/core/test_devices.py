@@ -253,7 +253,7 @@ def test_a_step_never_waits_for_the_gpu(name: str, flags: dict[str, Any]) -> Non
 @on_gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}], ids=str)
-def test_a_rectified_step_never_waits_for_the_gpu(options: dict[str, bool]) -> None:
+def test_a_rectified_step_never_waits_for_the_gpu(options: dict[str, Any]) -> None:
     assert_never_waits(lambda params: rectified(torch.optim.AdamW)(params, **options))
 
 

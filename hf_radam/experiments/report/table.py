@@ -119,7 +119,8 @@ def _cost(results: Results, rows: Sequence[Row]) -> Table:
 
 
 def _state(results: Results, row: Row) -> str:
-    found = {record.state_bytes_per_parameter for record in results.runs(row)} - {None}
+    told = (record.state_bytes_per_parameter for record in results.runs(row))
+    found = [number for number in told if number is not None]
     return f"{max(found):.2f}" if found else ""
 
 
