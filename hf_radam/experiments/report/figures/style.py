@@ -170,10 +170,10 @@ def spread(heights: Sequence[float], pitch: float) -> list[float]:
 
 
 def name_line(axes: Axes, name: str, height: float, theme: Theme) -> None:
-    """A dotted level line with its name at the left."""
+    """A dotted level line, and its name above its right end, where runs that learn are below."""
     axes.axhline(height, color=theme.muted, linestyle=":", linewidth=1.1)
-    axes.annotate(name, (0, height), (3, -2), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha="left", va="top", color=theme.muted, fontsize=LABEL_SIZE)  # fmt: skip
+    axes.annotate(name, (1, height), (-3, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                  ha="right", va="bottom", color=theme.muted, fontsize=LABEL_SIZE)  # fmt: skip
 
 
 def scale(axes: Axes, name: str, values: Sequence[float], along: str = "y") -> None:
