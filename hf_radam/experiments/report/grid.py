@@ -104,7 +104,8 @@ def _where(found: Grid, family: str) -> str:
         tried = tuple(beta2 for beta2 in found.betas if (family, beta2, rate) in found.cells)
         together.setdefault(_betas(works, tried) if works else "", []).append(f"{rate:g}")
     if len(together) == 1:
-        return f"{next(iter(together))} at every learning rate" if "" not in together else "nowhere"
+        everywhere = " at every learning rate" if len(found.rates) > 1 else ""
+        return f"{next(iter(together))}{everywhere}" if "" not in together else "nowhere"
     never = f", not at lr {_listed(together.pop(''))}" if "" in together else ""
     return ", ".join(f"at lr {_listed(rates)} {betas}" for betas, rates in together.items()) + never
 

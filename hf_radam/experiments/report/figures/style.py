@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,8 @@ def panels(
 
 def say(figure: Figure, message: str) -> None:
     """Write the message above the panels."""
-    lines = textwrap.fill(message.replace("lr ", "lr\N{NO-BREAK SPACE}"), int(figure.get_figwidth() * 10.2))
+    joined = re.sub(r"(\blr|\d of|beta2) (?=\d)", "\\1\N{NO-BREAK SPACE}", message)
+    lines = textwrap.fill(joined, int(figure.get_figwidth() * 10.2))
     figure.suptitle(lines, x=0.008, ha="left")
 
 
