@@ -12,6 +12,8 @@ from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.bundle import Choice, build
 from hf_radam.publishing.folder import MARK, files_below, replacing
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:

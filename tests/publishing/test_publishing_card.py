@@ -30,6 +30,8 @@ from hf_radam.publishing.card import Page, render
 from hf_radam.publishing.privacy import refuse_leaks
 from hf_radam.publishing.tables import Table, as_parquet, features
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 TEMPLATE = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
 FOUR: dict[str, Any] = {
     "adam": [3.9, 3.9],

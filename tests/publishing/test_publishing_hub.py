@@ -29,7 +29,10 @@ from hf_radam.publishing.folder import files_below
 from hf_radam.publishing.hub import Target, limit_waiting, look, publish
 
 # The client's own upload without Xet calls httpx in an old way.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+    pytest.mark.usefixtures("sketched"),
+]
 
 PUBLISH = ROOT / "scripts" / "publish.py"
 TEMPLATE = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
