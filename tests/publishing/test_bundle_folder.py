@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from published import write_results
+from made_up import write_results
 
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.bundle import Choice, build

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from hub_server import _metadata_errors
+from made_up import write_results
 from markdown_it import MarkdownIt
-from published import write_results
 from sketches import sketches
 
 from hf_radam.experiments.report.report import write_report

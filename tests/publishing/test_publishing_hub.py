@@ -16,7 +16,7 @@ from comparisons import ROOT, environment, run
 from hub_server import HubServer
 from huggingface_hub import HfApi, RepoCard, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
-from published import write_results
+from made_up import write_results
 
 from hf_radam.cli import main
 from hf_radam.errors import NetworkError

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from published import comparison
+from made_up import comparison
 
 from hf_radam.experiments.results import claim
 from hf_radam.experiments.schema import UserError
