@@ -6,6 +6,7 @@ import argparse
 import difflib
 import itertools
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -37,6 +38,7 @@ DATA_FLAGS = {
     "label_column": "column with the label",
     "dataset_name": "dataset on the Hub",
     "dataset_config_name": "its configuration",
+    "metric": "what runs are judged by, where the task leaves a choice",
 }
 
 
@@ -67,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         if argv[:1] == ["advise"]:
             return _advise(argv[1:])
         parser, commands = _parser(everything="--help_all" in argv)
+        own = argv[argv.index("--") + 1 :] if argv[:1] == ["compare"] and "--" in argv else None
+        argv = argv if own is None else argv[: argv.index("--")]
         if argv and not argv[0].startswith("-") and argv[0] not in commands:
             parser.error(f"unknown command {argv[0]!r}{_closest(argv[0], commands)}")
         options, unknown = parser.parse_known_args(argv)
@@ -74,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             command = commands[options.command]
             near = _closest(unknown[0].partition("=")[0], command._option_string_actions)
             command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
-        options.argv = argv
+        options.argv, options.arguments = argv, own
         return options.work(options)
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to go on")
@@ -146,15 +150,21 @@ def _add_compare(parser: argparse.ArgumentParser, rare: Callable[[str], str]) ->
     parser.epilog = (
         "examples:\n  hf-radam compare                                    # grammar, the default\n"
         "  hf-radam compare my.yaml --seeds 0 1 2 --output_dir runs/mine\n"
-        "  hf-radam compare my.yaml --set training.adam_beta2=0.99 --set eval_steps=100\n"
-        "  hf-radam compare my.yaml --accelerate_config fsdp2\n\n"
+        "  hf-radam compare my.yaml --accelerate_config fsdp2\n"
+        "  hf-radam compare --script run_glue.py --learning_rates 1e-5 3e-5 --seeds 0 1 2 -- --do_train ...\n\n"
         "If the job is killed, run the same command again: it does what is missing."
     )
     add = parser.add_argument
-    add("comparison", nargs="?", default="grammar", metavar="COMPARISON",
+    add("comparison", nargs="?", metavar="COMPARISON",
         help="a YAML file, or a name of `hf-radam configs`; grammar if not given")  # fmt: skip
     add("--help_all", action="help", help="show the options of data as well, and quit")
     add("--output_dir", type=Path, metavar="DIR", help="results folder; runs/NAME if not given")
+    add(
+        "--script",
+        metavar="X",
+        help="compare in a training script, or a command such as 'trl sft'; its arguments: -- ...",
+    )
+    add("--module", metavar="X", help=rare("likewise, in a module"))
     add("--recipes", nargs="+", metavar="R", help="run only these recipes, of the file or built in")
     add("--learning_rates", nargs="+", type=float, metavar="LR", help="peak learning rates that every recipe tries")
     add("--seeds", nargs="+", type=int, metavar="S", help="seeds of initial weights and data order")
@@ -169,6 +179,7 @@ def _add_compare(parser: argparse.ArgumentParser, rare: Callable[[str], str]) ->
     data = parser.add_argument_group("data").add_argument
     for name, text in DATA_FLAGS.items():
         data(f"--{name}", metavar="X", help=rare(text))
+    data("--trainer", type=int, metavar="K", help=rare("which training of a script is compared, where it has several"))
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -180,22 +191,26 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if options.accelerate_config:  # this command in its processes, where the flag is empty
-        command = [*accelerate_launcher(options.accelerate_config), "-m", "hf_radam", *options.argv]
-        return subprocess.run([*command, "--accelerate_config="]).returncode
     from hf_radam.experiments.comparison import load_comparison
 
-    path = _comparison_file(options.comparison)
+    named = options.script or options.module
+    path = _comparison_file(options.comparison or ("script" if named else "grammar"))
+    name = path.stem if options.comparison or not named else Path(named.split()[0]).stem
     comparison = load_comparison(path, _overrides(options))
+    if (
+        options.accelerate_config and comparison.task != "script"
+    ):  # this command in its processes, where the flag is empty
+        command = [*accelerate_launcher(options.accelerate_config), "-m", "hf_radam", *options.argv]
+        return subprocess.run([*command, "--accelerate_config="]).returncode
     from accelerate import PartialState
     from transformers.utils import logging
 
     from hf_radam.experiments.runs.sweep import sweep
 
     logging.disable_progress_bar()  # those of writing files; the bars of training are others
-    folder = options.output_dir or Path("runs") / path.stem
+    folder = options.output_dir or Path("runs") / name
     try:
-        complete = sweep(comparison, folder, options.parallel_runs, options.part)
+        complete = sweep(comparison, folder, options.parallel_runs, options.part, options.accelerate_config or None)
         if PartialState().is_main_process and (complete or options.part is None):
             _write_report(folder)
     finally:
@@ -231,7 +246,11 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("recipes", "learning_rates", "seeds", "max_steps", "threads"):
         if name in given:
             found[name] = given[name]
-    found["data"].update({name: given[name] for name in DATA_FLAGS if name in given})
+    found["data"].update({name: given[name] for name in (*DATA_FLAGS, "script", "module", "trainer") if name in given})
+    if options.arguments is not None:
+        found["data"]["arguments"] = shlex.join(options.arguments)
+    if not options.comparison and (script := options.script or options.module):
+        found.setdefault("name", f"Can warmup go in {Path(script).name}?")
     found["model"].update({name: given[name] for name in ("name_or_path",) if name in given})
     found["training"].update({name: given[name] for name in ("report_to",) if name in given})
     return found

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 from hf_radam.experiments.recipes import RECIPES, Recipe
 from hf_radam.experiments.schema import UserError, build, shown, typed, unknown
 from hf_radam.experiments.tasks import TASKS
+from hf_radam.experiments.tasks.script import ScriptData, portable
 from hf_radam.files import one_line
 
 # Set by the comparison itself, the same for every recipe.
@@ -55,14 +57,14 @@ class Comparison:
     """Peak learning rates; every recipe tries each."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of initial weights and data order."""
-    max_steps: int
-    """Updates of each run."""
+    max_steps: int = 0
+    """Updates of each run; of a script 0 for as many as it takes."""
     batch_size: int | None = None
     """Examples of one update, over all processes; this or `tokens_per_batch`."""
     tokens_per_batch: int | None = None
     """Tokens of one update, over all processes, counted as in `batches.TokenBatches`."""
-    eval_steps: int
-    """Updates between two evaluations."""
+    eval_steps: int = 0
+    """Updates between two evaluations; of a script 0 for those that it makes by itself."""
     save_steps: int = 0
     """Updates between two checkpoints, from which a broken run goes on; 0 for a quarter of `max_steps`."""
     record_every: int = 1
@@ -83,13 +85,16 @@ class Comparison:
 
         if self.task not in TASKS:
             raise unknown("value", self.task, TASKS, "task")
-        if (self.batch_size is None) == (self.tokens_per_batch is None):
+        is_script = self.task == "script"
+        if is_script:
+            self._check_script()
+        elif (self.batch_size is None) == (self.tokens_per_batch is None):
             raise UserError("give either batch_size or tokens_per_batch, the size of the batch of one update")
         for key in ("max_steps", "batch_size", "tokens_per_batch", "eval_steps", "gradient_accumulation_steps",
                     "record_every"):  # fmt: skip
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise UserError(f"{key} must be >= 1, got {value}")
+            value, least = getattr(self, key), 0 if is_script and key in ("max_steps", "eval_steps") else 1
+            if value is not None and value < least:
+                raise UserError(f"{key} must be >= {least}, got {value}")
         for key, zero in (("save_steps", "a quarter of max_steps"), ("average_checkpoints", "no averaging")):
             if getattr(self, key) < 0:
                 raise UserError(f"{key} must be >= 0, got {getattr(self, key)}; 0 is {zero}")
@@ -124,8 +129,20 @@ class Comparison:
             if valid[key] in (bool, int, float):  # Transformers checks these no earlier than it uses them
                 typed(value, valid[key], f"training: {key}")
 
+    def _check_script(self) -> None:
+        build(ScriptData, self.data, where="data")
+        batch = {"per_device_train_batch_size": self.batch_size or self.tokens_per_batch}
+        own = {**batch, "gradient_accumulation_steps": self.gradient_accumulation_steps > 1}
+        for name, given in {**own, "the model": self.model or any(recipe.model for recipe in self.recipes)}.items():
+            if given:
+                raise UserError(f"task script: {name} is the script's own affair; give it among data.arguments")
+        if self.average_checkpoints:
+            raise UserError("task script: average_checkpoints is not offered; leave it out")
+
     def _check_length(self, recipe: Recipe) -> None:
         steps = self.max_steps if recipe.max_steps is None else recipe.max_steps
+        if self.task == "script" and not self.max_steps and recipe.max_steps is None:
+            steps = sys.maxsize  # as long as the script trains
         if steps < 1:
             raise UserError(f"recipe {recipe.name!r}: max_steps must be >= 1, got {steps}")
         if not 0 < recipe.learning_rate_scale < math.inf or not 0 <= recipe.warmup_steps < math.inf:
@@ -174,12 +191,15 @@ class Comparison:
 
 def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
     """Of paths only the last part: results travel, and are told apart by a fingerprint of the text itself."""
-    return {
-        key: Path(value).name
-        if isinstance(value, str) and value and (key.endswith(("_prefix", "_file")) or os.path.isdir(value))
-        else value
-        for key, value in options.items()
-    }
+    found = dict(options)
+    for key, value in options.items():
+        if not isinstance(value, str):
+            continue
+        if key == "arguments":
+            found[key] = portable(value)
+        elif value and (key.endswith(("_prefix", "_file")) or os.path.isdir(value) or key == "script"):
+            found[key] = Path(value).name
+    return found
 
 
 @dataclass(frozen=True)
@@ -202,7 +222,7 @@ class Run:
 
     @property
     def max_steps(self) -> int:
-        """Updates of this run."""
+        """Updates of this run; 0 for as many as a script takes."""
         return self.recipe.max_steps or self.comparison.max_steps
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.metrics import is_metric
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import one_line, write_whole
 
@@ -35,7 +35,7 @@ class Record:
     curves: Mapping[str, list[float | None]]
     """One entry a recorded update: step, loss (as trained), learning_rate, rectification, rho, grad_norm, seconds."""
     evaluations: Mapping[str, list[float | None]]
-    """One entry an evaluation: step, loss (in `loss_unit`, without label smoothing), and names of `metrics.METRICS`."""
+    """One entry an evaluation: step, loss (in `loss_unit`, without label smoothing), and further metrics."""
     final: Mapping[str, float | None]
     """The last evaluation, and the task's metric."""
     facts: Mapping[str, float]
@@ -51,7 +51,7 @@ class Record:
     environment: Mapping[str, Any]
     """Versions, commit, hardware, processes, threads."""
     metric: str
-    """The key of `final` that is the task's own metric, a name of `metrics.METRICS`."""
+    """The key of `final` that is the task's own metric; see `metrics.METRICS`."""
     loss_unit: str
     """What the evaluation loss is counted in."""
     notes: list[str] = field(default_factory=list)
@@ -143,7 +143,7 @@ def _checked(content: Any) -> dict[str, Any]:
     for name in ("id", "comparison", "loss_unit", "metric"):
         _demand(isinstance(content[name], str), f"{name} must be text")
     _demand(_ID.fullmatch(content["id"]), "id must be letters, digits, spaces or _ . = + -")
-    _demand(content["metric"] in METRICS, f"metric must be one of {', '.join(METRICS)}")
+    _demand(is_metric(content["metric"]), "metric must be letters, digits or _")
     _demand(isinstance(content["diverged"], bool), "diverged must be true or false")
     config = _mapping(content["config"], "config")
     recipe = _mapping(config.get("recipe"), "config: recipe")
@@ -155,7 +155,7 @@ def _checked(content: Any) -> dict[str, Any]:
     final = _numbers(content["final"], "final", or_none=True)
     for name in ("loss", content["metric"]):
         _demand(name in final, f"final: {name} is missing")
-    _demand({*final, *evaluations} <= {"step", *METRICS}, "final and evaluations must hold metrics that we know")
+    _demand(all(map(is_metric, {*final, *evaluations})), "names in final and evaluations must be letters, digits or _")
     _numbers(content["facts"], "facts")
     _gradients(content["gradients"])
     _mapping(content["optimizer"], "optimizer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +65,12 @@ class Results:
 
     def updates(self, recipe: Recipe) -> int:
         """Length of a run of a recipe."""
-        return recipe.max_steps or self.comparison["shared"]["max_steps"]
+        return recipe.max_steps or self.max_steps
+
+    @property
+    def max_steps(self) -> int:
+        """Updates of a run, unless its recipe says otherwise; of a script as many as it took."""
+        return self.comparison["shared"]["max_steps"] or max(record.updates for record in self.records)
 
     @property
     def missing(self) -> int:
@@ -137,14 +143,19 @@ class Results:
         if recipe is not None and recipe not in names:
             raise UserError(unknown_name("recipe", recipe, names))
         row = next(row for row in self.best_rows() if row.recipe == (recipe or self.best_row().recipe))
-        best = min(self.runs(row), key=lambda run: METRICS[self.selection].cost(run.final.get(self.selection)))
+        best = min(self.runs(row), key=lambda run: self._cost(run.final.get(self.selection)))
         if best.final.get(self.selection) is None:
             raise UserError(f"all runs of {row.recipe!r} diverged; choose another --recipe, or give --no_weights")
         return best
 
     def cost(self, row: Row) -> float:
         """The less the better; infinite where a seed has no finite value."""
-        return METRICS[self.selection].cost(self.judged(row).mean)
+        return self._cost(self.judged(row).mean)
+
+    def _cost(self, value: float | None) -> float:
+        if value is None:
+            return math.inf
+        return -value if METRICS[self.selection].higher_is_better else value
 
 
 @contextmanager
@@ -230,7 +241,10 @@ def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None =
                     f"{now.get(key)!r}; give --output_dir a new folder, or a changed recipe a new name"
                 )
     if fingerprint not in (None, earlier["data"]):
-        raise UserError(f"{folder} holds results on another text or checkpoint; give --output_dir a new folder")
+        raise UserError(
+            f"{folder} holds results on another text or checkpoint, or of another script; give --output_dir a new "
+            "folder"
+        )
 
 
 def _write_comparison(folder: Path, comparison: Comparison, fingerprint: str) -> None:

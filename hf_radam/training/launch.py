@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 
 _STARTUP = Path(__file__).parent / "startup"
 _CONFIGS = Path(__file__).parent / "accelerate_configs"
+# Environment variable: a module whose `follow` is given Transformers' Trainer as soon as that knows the names.
+FOLLOWER = "HF_RADAM_FOLLOWER"
 
 
 def enable() -> None:
@@ -133,6 +136,8 @@ def _adapt_trainer(module: Any) -> None:
     for name, other in list(sys.modules.items()):
         if name.partition(".")[0] == "transformers" and vars(other).get("Trainer") is original:
             other.Trainer = Trainer  # pyright: ignore[reportAttributeAccessIssue]
+    if follower := os.environ.get(FOLLOWER):
+        import_module(follower).follow(Trainer)
 
 
 def _all_subclasses(cls: type) -> list[type]:
@@ -187,11 +192,8 @@ def run_script(argv: Sequence[str]) -> int:
     parser.add_argument("what", metavar="SCRIPT", help="a Python file, or a command")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
     asked = parser.parse_args(argv)
-    command = _command(asked.what, asked.module, asked.accelerate_config)
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(_STARTUP), *(path for path in [os.environ.get("PYTHONPATH")] if path)]
-    )
-    command += asked.arguments
+    command = [*script_command(asked.what, asked.module, asked.accelerate_config), *asked.arguments]
+    os.environ.update(script_environment(os.environ))
     sys.stdout.flush()
     if os.name == "posix":
         os.execv(command[0], command)
@@ -220,7 +222,18 @@ def accelerate_launcher(config: str) -> list[str]:
     return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path)]
 
 
-def _command(what: str, is_module: bool, accelerate_config: str | None) -> list[str]:
+def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the environment of a process needs for the names to be known there and in its children."""
+    paths = [str(_STARTUP), *filter(None, [environment.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def script_command(what: str, is_module: bool, accelerate_config: str | None) -> list[str]:
+    """The command that starts a script, a module or a command, without its arguments.
+
+    Raises:
+        FileNotFoundError: there is no such script or command, or no such configuration of Accelerate.
+    """
     python = [sys.executable] if accelerate_config is None else accelerate_launcher(accelerate_config)
     if is_module:
         return [*python, "-m", what]

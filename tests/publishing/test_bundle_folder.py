@@ -6,13 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_up import write_results
+from published import write_results
 
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.bundle import Choice, build
 from hf_radam.publishing.folder import MARK, files_below, replacing
-
-pytestmark = pytest.mark.usefixtures("sketched")
 
 
 @pytest.fixture

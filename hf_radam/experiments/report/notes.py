@@ -8,7 +8,6 @@ from typing import Any
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import statistics
-from hf_radam.experiments.report.grid import grid
 from hf_radam.experiments.report.statistics import BASELINE, RESAMPLES, SEEDS_FOR_SIGNIFICANCE
 
 
@@ -37,7 +36,7 @@ def notes(records: Sequence[Record]) -> list[str]:
 def _about_statistics(records: Sequence[Record], seeds: int) -> list[str]:
     name = METRICS[statistics.headline(records)].label
     notes = []
-    if statistics.rates_differ(records) and grid(records) is None:
+    if statistics.rates_differ(records):
         notes.append(
             f"The best learning rate of a recipe is that with the best mean {name} at the last validation, over the "
             f"rates below; it was chosen on the numbers that are shown, and vs {BASELINE} compares best with best."
@@ -80,11 +79,13 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def _batch(record: Record) -> str:
     tokens = record.config.get("tokens_per_batch")
-    return f"{tokens} tokens" if tokens else f"{record.config['batch_size']} examples"
+    examples = record.config.get("batch_size")
+    return f"{tokens} tokens" if tokens else f"{examples} examples" if examples else "the script's own batch"
 
 
 def _about_loss(record: Record) -> str:
-    text = f"eval loss: {record.loss_unit}, without label smoothing."
+    own = record.config["task"] == "script"
+    text = f"eval loss: {record.loss_unit}." if own else f"eval loss: {record.loss_unit}, without label smoothing."
     if "unigram_entropy" in record.facts:
         text += (
             " Always predicting the token frequencies of the training target costs about "

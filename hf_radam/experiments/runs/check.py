@@ -12,7 +12,8 @@ from accelerate import PartialState
 from huggingface_hub.errors import StrictDataclassError
 
 from hf_radam.experiments.comparison import Run
-from hf_radam.experiments.runs.run import build_trainer, built_optimizer
+from hf_radam.experiments.runs.history import built_optimizer
+from hf_radam.experiments.runs.run import build_trainer
 from hf_radam.experiments.runs.trainer import ComparisonTrainer
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task

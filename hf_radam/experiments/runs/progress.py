@@ -27,7 +27,7 @@ class Progress:
         """Step and loss of each."""
         updates = sum(run.max_steps for run in runs)
         disable = silent or not sys.stderr.isatty()
-        self.bar = tqdm(total=updates, unit="update", file=sys.stderr, dynamic_ncols=True, disable=disable)
+        self.bar = tqdm(total=updates or None, unit="update", file=sys.stderr, dynamic_ncols=True, disable=disable)
 
     def __enter__(self) -> Progress:
         return self
@@ -55,4 +55,4 @@ class Progress:
         if record.diverged:
             result += " (diverged)"
         self.say(f"{run}: {result}, {record.seconds_per_step * record.updates:.0f} s")
-        self.bar.update(run.max_steps - before)
+        self.bar.update(record.updates - before)

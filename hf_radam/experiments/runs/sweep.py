@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,15 @@ from transformers.utils import logging
 from hf_radam.experiments.comparison import Comparison, Run
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.results import check_folder, claim
+from hf_radam.experiments.runs import script
 from hf_radam.experiments.runs.check import check
+from hf_radam.experiments.runs.launching import LOG, Job, launch
 from hf_radam.experiments.runs.progress import Progress
 from hf_radam.experiments.runs.run import train_and_record, training_arguments
 from hf_radam.experiments.runs.workers import Tell, as_many_as_fit, in_parallel
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task, task_class
+from hf_radam.experiments.tasks.script import ScriptTask
 
 _SHORT = 200
 """Updates of a run that take no longer, in a small model, than the start of a process."""
@@ -31,6 +34,7 @@ def sweep(
     folder: Path,
     parallel_runs: int | None = None,
     part: tuple[int, int] | None = None,
+    accelerate_config: str | None = None,
 ) -> bool:
     """Train whatever has no record yet, and write one record a run under `folder/records`.
 
@@ -45,6 +49,7 @@ def sweep(
             processes. Records are those of a sequential job, up to rounding if `comparison.threads` is not set: the
             runs then share the cores.
         part: (k, n) for every n-th run from the k-th on, so that n jobs do one sweep together in this folder.
+        accelerate_config: of the processes of each run of a script; other tasks find theirs around them.
 
     Returns:
         Whether every run of the comparison has its record now: of several parts, the last to end makes the report.
@@ -56,6 +61,9 @@ def sweep(
     state = _process_state(comparison)
     if state.num_processes > 1 and parallel_runs is None:
         parallel_runs = 1
+    is_script = comparison.task == "script"
+    if is_script and state.num_processes > 1:
+        raise UserError("a script is not compared under a launcher; give its configuration: --accelerate_config FILE")
     if parallel_runs is not None and (parallel_runs < 1 or (parallel_runs > 1 and state.num_processes > 1)):
         raise UserError(
             f"parallel_runs must be >= 1, and 1 where a launcher gives each run several processes, got {parallel_runs} "
@@ -71,13 +79,19 @@ def sweep(
     for run in runs:  # all of them now, so that a slip in the last recipe does not cost hours
         if run.id in finished:
             Record.load(records[run.id])
+        elif is_script:
+            script.arguments(run, folder / "runs" / run.id)
         else:
             training_arguments(run, folder / "runs" / run.id, state.num_processes)
     task = task_class(comparison.task)(comparison)
     check_folder(folder, comparison, task.fingerprint)
     state.wait_for_everyone()  # all processes have looked before one writes
     with claim(folder, comparison, task.fingerprint, part) if state.is_main_process else nullcontext():
-        _finish_all(runs, task, folder, parallel_runs)
+        if isinstance(task, ScriptTask):
+            jobs = script.jobs([run for run in runs if run.id not in finished], task, folder, accelerate_config)
+            _finish_scripts(runs, task, jobs, folder, parallel_runs or 1)
+        else:
+            _finish_all(runs, task, folder, parallel_runs)
     return all((folder / "records" / f"{run.id}.json").is_file() for run in comparison.runs())
 
 
@@ -116,6 +130,24 @@ def _finish_all(runs: Sequence[Run], task: Task, folder: Path, parallel_runs: in
     state.wait_for_everyone()
 
 
+def _finish_scripts(
+    runs: Sequence[Run], task: ScriptTask, jobs: Mapping[str, Job], folder: Path, parallel_runs: int
+) -> None:
+    """`_finish_all` for a script, whose runs are processes of their own, one at a time as well."""
+    missing = [run for run in runs if run.id in jobs]
+    for run in runs:
+        if run.id not in jobs:
+            _remove_checkpoints(folder / "runs" / run.id / "model")
+    with Progress(missing) as progress:
+        progress.say(f"{len(missing)} of {len(runs)} runs to do, {parallel_runs} at a time")
+        log = lambda run: folder / "runs" / run.id / LOG  # noqa: E731
+        with closing(in_parallel(partial(launch, jobs), missing, parallel_runs, log, progress.update)) as done:
+            for run in done:
+                script.keep(run, task, folder, runs[0].comparison.runs())
+                _remove_checkpoints(folder / "runs" / run.id / "model")
+                progress.finish(run, Record.load(folder / "records" / f"{run.id}.json"))
+
+
 def _process_state(comparison: Comparison) -> PartialState:
     # Where there is no accelerator several processes find each other only if told to use the CPU.
     state = PartialState(cpu=not torch.accelerator.is_available())
@@ -141,5 +173,7 @@ def _finish_alone(task: Task, folder: Path, run: Run, tell: Tell) -> None:
 
 
 def _remove_checkpoints(folder: Path) -> None:
-    for checkpoint in (*folder.glob("checkpoint-*"), *folder.glob("averages")):
-        shutil.rmtree(checkpoint)
+    for pattern in ("checkpoint-*", "training-*/checkpoint-*", "averages"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a script's: a pickle that names folders of this machine

@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
 from hf_radam.experiments.comparison import Run
-from hf_radam.experiments.recipes import UNTUNED_WARMUP
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.batches import TokenBatches
-from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.runs.warmup import add_untuned_warmup
 from hf_radam.experiments.tasks import Task
 from hf_radam.files import is_full_disk
 from hf_radam.training.trainer import RAdamTrainer
@@ -82,17 +80,8 @@ class ComparisonTrainer(RAdamTrainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The scheduler of the arguments, times the recipe's untuned warmup factor."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
-        factor = UNTUNED_WARMUP.get(self.run.recipe.warmup)
-        if factor is not None:
-            if not isinstance(scheduler, LambdaLR) or "betas" not in scheduler.optimizer.param_groups[0]:
-                raise UserError(
-                    f"recipe {self.run.recipe.name!r}: untuned warmup needs an optimizer with betas and a schedule "
-                    "that is a function of the step, such as linear or cosine"
-                )
-            base, beta2 = scheduler.lr_lambdas[0], scheduler.optimizer.param_groups[0]["betas"][1]
-            scheduler = LambdaLR(scheduler.optimizer, lambda step: factor(step + 1, beta2) * base(step))
-            self.lr_scheduler: Any = scheduler
-        return self.lr_scheduler
+        add_untuned_warmup(scheduler, self.run.recipe.warmup, self.run.recipe.name)
+        return scheduler
 
     @contextmanager
     def noting_a_full_disk(self, what: str, folder: Path, pattern: str) -> Iterator[None]:

@@ -17,6 +17,7 @@ TASKS: Mapping[str, str] = {
     "translation": "translation:TranslationTask",
     "classification": "classification:ClassificationTask",
     "language_modeling": "language_modeling:LanguageModelingTask",
+    "script": "script:ScriptTask",
 }
 
 

@@ -1,0 +1,133 @@
+"""What a training leaves in Trainer's log, for its record: callbacks that write it, and functions that read it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import TrainerCallback
+
+from hf_radam.experiments.schema import UserError
+from hf_radam.training.callbacks import innermost
+from hf_radam.training.card import describe_optimizer
+
+# Columns of the record, and what Trainer's log calls them.
+CURVES = ("loss", "learning_rate", "rectification", "rho", "grad_norm", "seconds")
+TRAINER_NOISE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+
+
+class StepRecorder(TrainerCallback):
+    """Adds the seconds of each update to the log, and stops a run whose loss is no number any more."""
+
+    def __init__(self) -> None:
+        self.started = self.seconds = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        """Stop the clock, when the device has done its work."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds = time.perf_counter() - self.started
+        if state.global_step >= state.max_steps:
+            control.should_save = False  # a run that went on from its last step would take one more
+        if control.should_save and optimizer is not None:
+            optimizer.eval()  # of schedule-free ones the averaged weights are saved; training goes on from both alike
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Write the time beside the loss."""
+        if logs is not None and "loss" in logs:
+            state.log_history[-1]["seconds"] = self.seconds
+            if not math.isfinite(logs["loss"]):
+                control.should_training_stop = True
+                control.should_save = False
+
+
+class ResumeGuard(TrainerCallback):
+    """Ends a run that does not go on at its checkpoint's step: Trainer counts from 0 if the checkpoint loses its state.
+
+    Args:
+        checkpoint: the folder that is resumed from, `checkpoint-STEP`.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = checkpoint
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Compare the steps."""
+        if state.global_step != int(self.checkpoint.rpartition("-")[2]):
+            raise UserError(
+                f"{self.checkpoint} was resumed at update {state.global_step}: it changed while it was read; make sure "
+                "that nothing else writes there, and run the same command again"
+            )
+
+
+class Telling(TrainerCallback):
+    """Tells the step and the loss of each update to whoever shows them.
+
+    Args:
+        tell: called with both.
+    """
+
+    def __init__(self, tell: Callable[[int, float], None]) -> None:
+        self.tell = tell
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Pass the loss on."""
+        if logs is not None and "loss" in logs:
+            self.tell(state.global_step, logs["loss"])
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; Trainer writes `trainer_state.json` last."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for checkpoint in checkpoints:
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            return str(checkpoint)
+        except (OSError, ValueError):
+            if PartialState().is_main_process:
+                shutil.rmtree(checkpoint, ignore_errors=True)
+    return None
+
+
+def ended_above_its_start(training: list[float], evaluation: list[float]) -> bool:
+    """Whether both losses rose; that of the evaluation alone also rises by overfitting."""
+    last = statistics.fmean(training[-max(1, len(training) // 10) :])
+    return not math.isfinite(evaluation[-1]) or (evaluation[-1] > evaluation[0] and last > training[0])
+
+
+def columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str) -> dict[str, list[Any]]:
+    """The log entries that hold `marker`, as columns; of two entries for one step (after a resume) the later."""
+    rows = {entry["step"]: entry for entry in history if marker in entry}
+    present = [name for name in names if any(prefix + name in row for row in rows.values())]
+    return {"step": list(rows), **{name: [row.get(prefix + name) for row in rows.values()] for name in present}}
+
+
+def thinned(curves: dict[str, list[Any]], every: int) -> dict[str, list[Any]]:
+    """The first updates, then every so-manieth, and the last."""
+    steps = curves["step"]
+    kept = [i for i, step in enumerate(steps) if step <= every or step % every == 0 or step == steps[-1]]
+    return {name: [column[i] for i in kept] for name, column in curves.items()}
+
+
+def built_optimizer(trainer: Any) -> dict[str, Any]:
+    """Name, class and plain options of the optimizer; of options that differ between groups, the first group's.
+
+    Of a schedule-free one also whether its averaged weights were in place at the end (`train_mode` is False).
+    """
+    name, options = describe_optimizer(trainer.optimizer)
+    of_group = innermost(trainer.optimizer).param_groups[0]
+    options |= {key: [of_group[key]] for key in ("train_mode",) if key in of_group}
+    plain = {key: values[0] for key, values in options.items() if isinstance(values[0], (bool, int, float, str, tuple))}
+    return {"name": str(trainer.args.optim), "class": name, **plain}

@@ -1,0 +1,213 @@
+"""In the process of a script that is compared: records the training that `launching` asked for.
+
+`hf_radam.training.launch` hands us the script's Trainer class, whatever the script builds on it.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import math
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from hf_radam.experiments.environment import environment, peak_memory, reset_peak_memory
+from hf_radam.experiments.runs.gradients import GradientHistograms, collect
+from hf_radam.experiments.runs.history import (
+    CURVES,
+    TRAINER_NOISE,
+    ResumeGuard,
+    StepRecorder,
+    Telling,
+    built_optimizer,
+    columns,
+    ended_above_its_start,
+    last_whole_checkpoint,
+    thinned,
+)
+from hf_radam.experiments.runs.launching import MESSAGES, RECORDING, REQUEST, Request
+from hf_radam.experiments.runs.warmup import add_untuned_warmup
+from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.tasks.script import key_of
+from hf_radam.files import one_line, write_whole
+from hf_radam.state import state_bytes_per_parameter
+from hf_radam.training.arguments import name_of
+from hf_radam.training.callbacks import innermost
+
+# What each evaluation reports of itself.
+_NOISE = {"loss", "samples", *TRAINER_NOISE}
+
+
+def follow(trainer_class: Any) -> None:
+    """Have the class record the training that is asked for.
+
+    Args:
+        trainer_class: Transformers' Trainer, on which all others build.
+    """
+    recorder = _Recorder(Request.read(Path(os.environ[REQUEST])))
+    train = trainer_class.train
+
+    @functools.wraps(train)
+    def recorded(self: Any, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return recorder.train(self, resume_from_checkpoint, lambda checkpoint: train(self, checkpoint, *args, **kwargs))
+
+    trainer_class.train = recorded
+    trainer_class.gives_advice = False  # the report says it
+    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow_parent(parent: int) -> None:
+    """End with the parent: a launcher's processes have sessions of their own, and would train on without it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+class _Recorder:
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.folder = Path(request.folder)
+        self.trainings = 0
+
+    def train(self, trainer: Any, checkpoint: Any, train: Callable[[Any], Any]) -> Any:
+        """Train, and record it if this is the training that was asked for."""
+        self.trainings += 1
+        if self.trainings != (self.request.trainer or 1):
+            if self.request.trainer is None:
+                self.stop(trainer, "the script trains more than once; say which training is compared: --trainer 1 or 2")
+            return train(checkpoint)
+        trainer.args = self._arguments(trainer)
+        own = last_whole_checkpoint(Path(trainer.args.output_dir))
+        ending = _Ending(self, trainer)
+        callbacks = [StepRecorder(), Telling(lambda step, loss: self._tell(trainer, step=step, loss=loss)), ending]
+        if self.request.record_every == 1:
+            callbacks.append(GradientHistograms())
+        if own is not None:
+            callbacks.append(ResumeGuard(own))
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        reset_peak_memory()
+        try:
+            done = train(checkpoint if own is None else own)
+        except UserError as error:
+            self.stop(trainer, one_line(error))
+        if ending.lacks_an_evaluation and trainer.args.eval_strategy != IntervalStrategy.NO:
+            trainer.evaluate()
+        return done
+
+    def _arguments(self, trainer: Any) -> Any:
+        """The Trainer's own, which log each update and save what a broken run goes on from."""
+        args = copy.copy(trainer.args)
+        for key, asked in self.request.demanded.items():
+            found = name_of(args.optim) if key == "optim" else getattr(args, key)
+            if found != asked:
+                self.stop(
+                    trainer,
+                    f"the script ignores --{key}: it was given {asked} and its Trainer has {found}; name the script's "
+                    f"own flag in data.flags, or have the script heed it",
+                )
+        args.logging_strategy, args.logging_steps, args.logging_nan_inf_filter = IntervalStrategy.STEPS, 1, False
+        if self.request.trainer is not None:  # the others' checkpoints are not ours
+            args.output_dir = os.path.join(args.output_dir, f"training-{self.trainings}")
+        args.save_strategy, args.save_total_limit, args.save_only_model = SaveStrategy.STEPS, 1, False
+        return args
+
+    def begin(self, trainer: Any, state: Any, scheduler: Any) -> None:
+        """What is known when the training begins."""
+        state.save_steps = self.request.save_steps or math.ceil(state.max_steps / 4)
+        warmup = trainer.args.get_warmup_steps(state.max_steps)
+        if warmup and warmup >= state.max_steps:
+            raise UserError(f"warmup_steps {warmup} must be less than the script's {state.max_steps} updates")
+        add_untuned_warmup(getattr(scheduler, "scheduler", scheduler), self.request.warmup, self.request.recipe)
+
+    def write(self, trainer: Any) -> None:
+        """What there is to record by now; nothing if no update was made."""
+        history = trainer.state.log_history
+        curves = columns(history, CURVES, "loss", "")
+        if not trainer.is_world_process_zero() or not curves["step"]:
+            return
+        broken = not all(map(math.isfinite, curves["loss"]))
+        evaluations = self._evaluations(history, curves["step"][-1])
+        final = {key: values[-1] for key, values in evaluations.items() if key != "step" and values}
+        losses = evaluations["loss"]
+        content = {
+            "diverged": broken or (bool(losses) and ended_above_its_start(curves["loss"], losses)),
+            "curves": thinned(curves, self.request.record_every),
+            "gradients": collect(history) if self.request.record_every == 1 else None,
+            "evaluations": evaluations,
+            "final": dict.fromkeys([*final, "loss"], math.nan) if broken else final,
+            "optimizer": built_optimizer(trainer),
+            "seconds_per_step": statistics.median(curves["seconds"]),
+            "peak_memory": peak_memory(),
+            "environment": environment(trainer.args.world_size),
+            "state_bytes_per_parameter": state_bytes_per_parameter(innermost(trainer.optimizer)),
+        }
+        write_whole(self.folder / RECORDING, json.dumps(content))
+
+    def _evaluations(self, history: list[dict[str, Any]], last: int) -> dict[str, list[Any]]:
+        """Loss and all else that was evaluated, by the names that records have."""
+        every = self.request.eval_steps  # a resumed run has also evaluated where it went on
+        due = [e for e in history if "eval_loss" in e and (not every or e["step"] % every == 0 or e["step"] == last)]
+        numbers = {
+            key.removeprefix("eval_")
+            for entry in due
+            for key, value in entry.items()
+            if key.startswith("eval_") and isinstance(value, (int, float)) and len(key) < 64
+        }
+        names = sorted(numbers - _NOISE)
+        found = columns(due, ["loss", *names], "eval_loss", "eval_")
+        return {"loss": [], **{key_of(name): column for name, column in found.items()}}
+
+    def _tell(self, trainer: Any, **message: Any) -> None:
+        if trainer.is_world_process_zero():
+            with (self.folder / MESSAGES).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(message) + "\n")
+
+    def stop(self, trainer: Any, reason: str) -> NoReturn:
+        """End the process, and say why."""
+        self._tell(trainer, error=reason)
+        sys.exit(f"error: {reason}")
+
+
+class _Ending(TrainerCallback):
+    """Begins and ends the record of one Trainer."""
+
+    def __init__(self, recorder: _Recorder, trainer: Any) -> None:
+        self.recorder, self.trainer, self.ended = recorder, trainer, False
+
+    @property
+    def lacks_an_evaluation(self) -> bool:
+        """Whether a training that ended well was not evaluated at its end."""
+        state = self.trainer.state
+        last = [entry for entry in state.log_history if entry["step"] == state.global_step]
+        finite = all(math.isfinite(entry.get("loss", 0.0)) for entry in last)
+        return finite and not any("eval_loss" in entry for entry in last)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
+        """Once the schedule is there, and a checkpoint is loaded."""
+        self.recorder.begin(self.trainer, state, lr_scheduler)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+        """Refuse a metric that is not there as early as that shows; a script may evaluate after its training."""
+        name = self.recorder.request.metric
+        if f"eval_{name}" not in metrics and "eval_loss" in metrics:
+            names = {key.removeprefix("eval_") for key in metrics if key.startswith("eval_")} - {*TRAINER_NOISE}
+            reason = f"metric {name!r} is nothing that the script evaluates; it has {', '.join(sorted(names))}"
+            self.recorder.stop(self.trainer, reason)
+        if self.ended:
+            self.recorder.write(self.trainer)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write what the script's own evaluations will complete."""
+        self.ended = True
+        self.recorder.write(self.trainer)

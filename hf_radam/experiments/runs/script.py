@@ -1,0 +1,196 @@
+"""Runs of `task: script`: a run becomes the script's arguments, and what was recorded becomes its record."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_radam.experiments.comparison import Run
+from hf_radam.experiments.records import Record
+from hf_radam.experiments.runs.launching import RECORDING, Job, Request
+from hf_radam.experiments.runs.run import as_text, option_values, run_name
+from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.tasks.script import LOWER, ScriptData, ScriptTask, key_of
+from hf_radam.registry import list_optimizers, parse_optim_args
+from hf_radam.training.launch import script_command, script_environment
+from hf_radam.training.trainer import RAdamTrainingArguments
+
+# What the recorder sets, or what would make the record another's.
+_RESERVED = (
+    "logging_strategy", "logging_steps", "logging_nan_inf_filter", "save_strategy", "save_steps", "save_total_limit",
+    "save_only_model", "load_best_model_at_end", "resume_from_checkpoint", "ignore_data_skip", "run_name",
+    "warmup_ratio", "overwrite_output_dir", "push_to_hub", "hub_model_id", "hub_token",
+)  # fmt: skip
+# Of these the recorder makes sure that the script's Trainer has them: the rest a script may have reason to change.
+_DEMANDED = ("optim", "seed", "max_steps")
+
+
+def jobs(runs: Iterable[Run], task: ScriptTask, folder: Path, accelerate_config: str | None = None) -> dict[str, Job]:
+    """What to start for each run, by its id; drops checkpoints that another version of the script has left.
+
+    Args:
+        runs: those to do.
+        task: the script.
+        folder: results folder.
+        accelerate_config: of the processes of each run; None for one.
+
+    Raises:
+        UserError: see `arguments`.
+        FileNotFoundError: there is no such script, command or configuration.
+    """
+    command = script_command(task.data.command[0], task.data.module is not None, accelerate_config)
+    command += task.data.command[1:]
+    found = {}
+    for run in runs:
+        place = (folder / "runs" / run.id).resolve()
+        request = _request(run, task, place)
+        asked = place / "request.json"
+        if asked.is_file() and Request.read(asked).fingerprint != task.fingerprint:
+            shutil.rmtree(place)
+        environment = {**script_environment(os.environ)}
+        if run.comparison.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(run.comparison.threads)
+        found[run.id] = Job(command=[*command, *arguments(run, place)], environment=environment, request=request)
+    return found
+
+
+def arguments(run: Run, place: Path) -> list[str]:
+    """The script's own arguments, and those that make the run.
+
+    Args:
+        run: which.
+        place: its folder.
+
+    Raises:
+        UserError: the script's own arguments hold one that the comparison sets; an unknown optimizer or option.
+    """
+    data = ScriptData(**run.comparison.data)
+    own, settings = data.own_arguments, _settings(run, place, data)
+    flags = {name: data.flags.get(name, f"--{name}") for name in (*settings, *_RESERVED)}
+    taken = {form for flag in flags.values() if flag for form in (flag.rstrip("="), flag.rstrip("=").replace("_", "-"))}
+    for word in own:
+        if (word if "=" not in word else word.partition("=")[0]).replace("_", "-") in taken:
+            raise UserError(f"data.arguments: {word} is set by the comparison itself; remove it there")
+    words = []
+    for name, value in settings.items():
+        flag, values = flags[name], _words(value)
+        if flag is not None:
+            words += [flag + values[0]] if flag.endswith("=") else [flag, *values]
+    return [*own, *words]
+
+
+def _settings(run: Run, place: Path, data: ScriptData) -> dict[str, Any]:
+    comparison, recipe = run.comparison, run.recipe
+    options = option_values(recipe.optim_args)
+    settings: dict[str, Any] = {
+        **({} if "--report_to" in data.own_arguments else {"report_to": "none"}),
+        **comparison.training,
+        **recipe.training(),
+        "output_dir": str(place / "model"),
+        "seed": run.seed,
+        "data_seed": run.seed,
+        "optim": recipe.optimizer,
+        "learning_rate": run.learning_rate * recipe.learning_rate_scale,
+        "warmup_steps": recipe.warmup_updates(run.max_steps) if run.max_steps else recipe.warmup_steps,
+    }
+    if "report_to" in comparison.training:
+        settings["run_name"] = run_name(run)
+    if run.max_steps:
+        settings["max_steps"] = run.max_steps
+    if comparison.eval_steps:
+        settings |= {"eval_strategy": "steps", "eval_steps": comparison.eval_steps, "eval_on_start": True}
+    try:
+        if recipe.optimizer not in list_optimizers():
+            settings["optim_args"] = as_text(options)
+        elif options:
+            settings["optim_args"] = ",".join(f"{key}={value}" for key, value in options.items())
+            if parse_optim_args(settings["optim_args"]) != options:
+                raise ValueError(f"optim_args cannot be given to a script: {options}")
+        RAdamTrainingArguments(**{"use_cpu": True, **settings})
+    except (ValueError, TypeError, ImportError) as error:
+        raise UserError(f"recipe {recipe.name!r}: {error}") from error
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [str(value).lower()]
+    if isinstance(value, (list, tuple)):
+        return [str(item) for item in value]
+    return [json.dumps(value) if isinstance(value, Mapping) else str(value)]
+
+
+def _request(run: Run, task: ScriptTask, place: Path) -> Request:
+    settings, flags = _settings(run, place, task.data), task.data.flags
+    return Request(
+        folder=str(place),
+        recipe=run.recipe.name,
+        warmup=run.recipe.warmup,
+        demanded={key: settings[key] for key in _DEMANDED if key in settings and flags.get(key, key) is not None},
+        metric=task.data.metric or "loss",
+        trainer=task.data.trainer,
+        eval_steps=run.comparison.eval_steps,
+        save_steps=run.comparison.save_steps,
+        record_every=run.comparison.record_every,
+        fingerprint=task.fingerprint,
+    )
+
+
+def keep(run: Run, task: ScriptTask, folder: Path, others: Sequence[Run]) -> None:
+    """Make the record of a run whose script has ended well.
+
+    Raises:
+        UserError: the script evaluated nothing, or another run has the very same curve.
+    """
+    recorded = json.loads((folder / "runs" / run.id / RECORDING).read_text(encoding="utf-8"))
+    if not recorded["evaluations"]["loss"]:
+        if not recorded["diverged"]:
+            raise UserError(
+                f"{run}: the script evaluated no loss; set eval_steps, or give it what makes it evaluate (often "
+                "--do_eval or --eval_strategy)"
+            )
+        recorded["evaluations"] = {"step": recorded["curves"]["step"][-1:], "loss": [math.nan]}
+    key = task.data.metric_key
+    if key.endswith(LOWER):
+        for part in (recorded["evaluations"], recorded["final"]):
+            if (found := key_of(task.data.metric or "")) in part:
+                part[key] = part.pop(found)
+    recorded["final"].setdefault(key, math.nan)
+    environment = recorded["environment"]
+    environment["versions"] = {**environment["versions"], task.data.name: task.version}
+    record = Record(
+        id=run.id,
+        comparison=run.comparison.name,
+        config=run.config(),
+        facts={},
+        metric=key,
+        loss_unit="as the script counts it",
+        **recorded,
+    )
+    _refuse_the_same(run, record, folder, others)
+    record.save(folder / "records" / f"{run.id}.json")
+
+
+def _refuse_the_same(run: Run, record: Record, folder: Path, others: Sequence[Run]) -> None:
+    """Two runs that differ in what was asked and agree in every digit show that the script did not listen."""
+    for other in others:
+        path = folder / "records" / f"{other.id}.json"
+        if other.id == run.id or record.diverged or not path.is_file():
+            continue
+        earlier = Record.load(path)
+        if [float(f"{x:.8g}") for x in record.curves["loss"] if x is not None] == earlier.curves["loss"]:
+            differs = {
+                "--seed": other.seed != run.seed,
+                "--learning_rate": other.learning_rate != run.learning_rate,
+                "--optim, its options or the warmup": other.recipe != run.recipe,
+            }
+            ignored = " and ".join(flag for flag, differs_ in differs.items() if differs_)
+            raise UserError(
+                f"{run}: its losses are those of {other} to the last digit, so the script ignores {ignored}; have it "
+                "heed them, or name its own flags in data.flags"
+            )

@@ -1,0 +1,208 @@
+"""A training script of the user's own: what is run, what tells it apart, and by which number it is judged."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_radam.experiments.metrics import LOWER, METRICS, is_metric
+from hf_radam.experiments.schema import UserError, build
+
+if TYPE_CHECKING:
+    from hf_radam.experiments.comparison import Comparison
+
+_SECRET = re.compile(r"(token|secret|password|api_?key)$", re.IGNORECASE)
+_TOKEN = re.compile(r"(hf|gh[opsu]|sk|github_pat)[_-]\w{16,}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptData:
+    """What is run. Exactly one of `script` and `module` is given."""
+
+    script: str | None = None
+    """A Python file, or a command with its first arguments, such as `trl sft`."""
+    module: str | None = None
+    """A module, as after `python -m`."""
+    arguments: str = ""
+    """The script's own arguments, as one types them."""
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    """What the script calls a training argument, where that is not `--NAME`: `learning_rate: --lr`. `lr=` is followed
+    by the value at once; null leaves the argument out."""
+    metric: str | None = None
+    """What runs are judged by, of all that the script evaluates, without `eval_`; `loss` if not given."""
+    greater_is_better: bool | None = None
+    """Whether more of the metric is better; needed where that is not known."""
+    trainer: int | None = None
+    """Which of the script's trainings is compared, counted from 1, where there are several."""
+
+    def __post_init__(self) -> None:
+        if (self.script is None) == (self.module is None):
+            raise UserError("data: give either script (a Python file, or a command such as 'trl sft') or module")
+        if not self.command:
+            raise UserError("data: script is empty; give a Python file, or a command such as 'trl sft'")
+        if self.trainer is not None and self.trainer < 1:
+            raise UserError(f"data: trainer counts the script's trainings from 1, got {self.trainer}")
+        for name, flag in self.flags.items():
+            if flag is not None and not (isinstance(flag, str) and flag.strip()):
+                raise UserError(f"data: flags must give each argument the script's own flag, or null; {name} is not so")
+        _ = self.metric_key, self.own_arguments
+
+    @property
+    def command(self) -> list[str]:
+        """The file, command or module, and the first arguments of a command."""
+        if self.module is not None or Path(self.script or "").is_file():
+            return [self.module or self.script or ""]
+        return _words(self.script or "", "script")
+
+    @property
+    def own_arguments(self) -> list[str]:
+        """The script's own arguments."""
+        return _words(self.arguments, "arguments")
+
+    @property
+    def name(self) -> str:
+        """What is run, without folders."""
+        first, *rest = self.command
+        return " ".join([Path(first).name if self.module is None else first, *rest])
+
+    @property
+    def metric_key(self) -> str:
+        """The metric by the name that records have for it, which says its direction."""
+        if self.metric is None:
+            return "loss"
+        key, known = key_of(self.metric), self.metric in METRICS
+        if not is_metric(key):
+            raise UserError(f"data: metric must be a name of at most 64 letters, got {self.metric[:80]!r}")
+        if not known and not key.endswith("loss") and self.greater_is_better is None:
+            raise UserError(f"data: is more {self.metric} better? Set greater_is_better to true or false")
+        if self.greater_is_better in (None, METRICS[key].higher_is_better):
+            return key
+        if known or self.greater_is_better:
+            raise UserError(f"data: greater_is_better: {self.greater_is_better} is wrong for {self.metric}; drop it")
+        return key + LOWER
+
+
+def key_of(name: str) -> str:
+    """What records call a metric of a script.
+
+    Example:
+        >>> key_of("sts-dev_spearman_cosine")
+        'sts_dev_spearman_cosine'
+    """
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)
+
+
+def _words(text: str, key: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"data: {key} must be words as in a shell: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScriptModel:
+    """Nothing: the script makes its model."""
+
+
+class ScriptTask:
+    """The part of `tasks.Task` that a script has: where and what it is.
+
+    Args:
+        comparison: its `data` holds fields of `ScriptData`.
+
+    Raises:
+        UserError: bad options.
+    """
+
+    Data = ScriptData
+    Model = ScriptModel
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.data = build(ScriptData, comparison.data, where="data")
+        digest = hashlib.sha256(self.version.encode())
+        for path in _paths(self.data.own_arguments):
+            for file in [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()):
+                digest.update(str(file.relative_to(path.parent)).encode())
+                digest.update(_digest(file).encode())
+        self.fingerprint = digest.hexdigest()
+
+    @property
+    def version(self) -> str:
+        """A digest of the script's or the module's text; of an installed command, the version of its package."""
+        first = self.data.command[0]
+        if self.data.module is not None:
+            origin = _origin(first)
+            return _short(Path(origin)) if origin else "unknown"
+        if Path(first).is_file():
+            return _short(Path(first))
+        for entry in metadata.entry_points(group="console_scripts", name=first):
+            if entry.dist is not None:
+                return f"{entry.dist.name} {entry.dist.version}"
+        return "unknown"
+
+
+def portable(arguments: str) -> str:
+    """Arguments as results keep them: of paths the last part, and no secret.
+
+    Example:
+        >>> portable("--train_file /data/mine.csv --hub_token=abc --dataset_name nyu-mll/glue")
+        '--train_file mine.csv --hub_token=SECRET --dataset_name nyu-mll/glue'
+    """
+    found, before = [], ""
+    for word in _words(arguments, "arguments"):
+        flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        key = (flag if equals else before).lstrip("-")
+        if value and (_SECRET.search(key) or _TOKEN.search(value)):
+            value = "SECRET"
+        elif value and _is_path(value):
+            value = Path(value).name
+        found.append(f"{flag}{equals}{value}")
+        before = word if word.startswith("-") else ""
+    return shlex.join(found)
+
+
+def _paths(arguments: list[str]) -> Iterator[Path]:
+    """The files and folders that arguments name."""
+    for word in arguments:
+        value = word.partition("=")[2] if word.startswith("-") else word
+        path = Path(value).expanduser()
+        if value and os.path.exists(path):
+            yield path
+
+
+def _is_path(value: str) -> bool:
+    return value.startswith(("/", "./", "../", "~/")) or os.path.exists(value)
+
+
+def _digest(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(2**24):
+            found.update(part)
+    return found.hexdigest()
+
+
+def _short(path: Path) -> str:
+    return f"sha256 {_digest(path)[:16]}"
+
+
+def _origin(module: str) -> str | None:
+    """The file of a module, which is not imported; None where only an import could find it."""
+    path, spec = ["", *sys.path], None
+    for part in module.split("."):
+        spec = PathFinder.find_spec(part, path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    if spec is not None and spec.submodule_search_locations:
+        spec = PathFinder.find_spec("__main__", path)
+    return spec.origin if spec is not None else None

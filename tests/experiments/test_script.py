@@ -1,0 +1,315 @@
+"""`task: script`: a training script that is not ours becomes runs, records and a report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from comparisons import ROOT
+from transformers import Trainer, TrainingArguments
+from workers import compared_script
+
+from hf_radam.experiments.comparison import Comparison, load_comparison
+from hf_radam.experiments.records import Record, load_records
+from hf_radam.experiments.report.report import make_report
+from hf_radam.experiments.results import Results
+from hf_radam.experiments.runs import recorder, script
+from hf_radam.experiments.runs.launching import RECORDING, REQUEST, Job, Request, launch
+from hf_radam.experiments.runs.sweep import sweep
+from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.tasks.script import ScriptData, ScriptTask, portable
+from hf_radam.rectification import untuned_linear
+
+SCRIPT = ROOT / "tests" / "workers" / "compared_script.py"
+TINY: dict[str, Any] = {
+    "name": "Tiny script",
+    "task": "script",
+    "data": {
+        "script": str(SCRIPT),
+        "arguments": "--per_device_train_batch_size 8 --use_cpu --disable_tqdm true --train_file /data/rows.csv",
+        "metric": "largest-error",
+        "greater_is_better": False,
+    },
+    "recipes": ["adam_untuned_linear", "radam"],
+    "learning_rates": [1e-2],
+    "max_steps": 12,
+    "eval_steps": 4,
+    "save_steps": 5,
+    "threads": 1,
+    "training": {"adam_beta2": 0.9, "lr_scheduler_type": "linear"},
+}
+
+
+def comparison(**changes: Any) -> Comparison:
+    path = Path("tiny_script.yaml")
+    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    return load_comparison(path)
+
+
+def data(**changes: Any) -> dict[str, Any]:
+    return {**TINY["data"], **changes}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def measured(record: Record) -> Any:
+    curves = {name: values for name, values in record.curves.items() if name != "seconds"}
+    return curves, record.evaluations, record.final, record.gradients
+
+
+def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, folder = comparison(), Path("whole")
+    assert sweep(asked, folder, parallel_runs=2)
+    untuned, radam = load_records(folder)
+    assert radam.curves["step"] == [*range(1, 13)]
+    assert [bool(r) for r in radam.curves["rectification"]] == [step > 5 for step in range(1, 13)]
+    decay = [1 - step / 12 for step in range(12)]
+    expected = [1e-2 * untuned_linear(step + 1, 0.9) * factor for step, factor in enumerate(decay)]
+    assert untuned.curves["learning_rate"] == pytest.approx(expected)
+    for record in (untuned, radam):
+        assert record.evaluations["step"] == [0, 4, 8, 12]
+        assert record.final.keys() == {"loss", "largest_error_lower_is_better"}
+        assert record.metric == "largest_error_lower_is_better"
+        assert record.environment["versions"]["compared_script.py"].startswith("sha256 ")
+        assert record.gradients
+        assert not record.diverged
+        assert record.config["data"]["script"] == "compared_script.py"
+        assert record.config["data"]["arguments"].endswith("--train_file rows.csv")
+    assert (radam.optimizer["class"], radam.optimizer["betas"]) == ("hf_radam.optimizer.RAdam", [0.9, 0.9])
+    assert "largest error" in make_report(Results.load(folder)).verdict.text
+    assert {path.name for path in (folder / "runs" / radam.id / "model").iterdir()} == {"model.safetensors"}
+
+    monkeypatch.setenv("DIES", "7")
+    with pytest.raises(UserError, match=r"radam, lr 0.01, seed 0: the script failed \(exit status 9\)"):
+        sweep(comparison(recipes=["radam"]), Path("broken"))
+    assert [path.name for path in Path("broken/runs").glob("*/model/checkpoint-*")] == ["checkpoint-5"]
+    monkeypatch.delenv("DIES")
+    assert sweep(comparison(recipes=["radam"]), Path("broken"))
+    (resumed,) = load_records(Path("broken"))
+    assert measured(resumed) == measured(radam)
+
+    own = Path("own.py")
+    own.write_text(SCRIPT.read_text() + "\n# changed\n")
+    (folder / "comparison.json").write_text((folder / "comparison.json").read_text().replace(SCRIPT.name, own.name))
+    with pytest.raises(UserError, match="whole holds results on another text or checkpoint, or of another script"):
+        sweep(comparison(data=data(script="own.py")), folder)
+
+
+def of_script(own: str) -> Job:
+    """What starts a script that is written here, without a comparison around it."""
+    Path("own.py").write_text(own)
+    return Job(command=[sys.executable, "own.py"], environment={}, request=request())
+
+
+def request(**changes: Any) -> Request:
+    asked = {
+        "folder": str(Path.cwd() / "run"), "recipe": "radam", "warmup": "none", "demanded": {}, "metric": "loss",
+        "trainer": None, "eval_steps": 0, "save_steps": 0, "record_every": 1, "fingerprint": "",
+    }  # fmt: skip
+    return Request(**{**asked, **changes})
+
+
+FAILING = {
+    "asks": ("input('Really? ')", "the script asks on standard input, where nobody answers"),
+    "fails": (
+        "raise ValueError('the data are gone')",
+        r"failed \(exit status 1\): ValueError: the data are gone;",
+    ),
+    "has no Trainer": ("print('done')", "no Trainer of Transformers made an update in it"),
+    "imports what lies beside it": ("import beside", "no Trainer of Transformers made an update in it"),
+}
+
+
+@pytest.mark.parametrize("case", FAILING)
+def test_scripts_that_end_without_a_record(case: str) -> None:
+    own, message = FAILING[case]
+    Path("beside.py").write_text("")
+    (run,) = comparison(recipes=["radam"]).runs()
+    job = of_script(own)
+    logged = Job(
+        command=["sh", "-c", f"exec {sys.executable} own.py 2>run/log.txt"], environment={}, request=job.request
+    )
+    with pytest.raises(UserError, match=message):
+        launch({run.id: logged}, run, lambda step, loss: None)
+
+
+@pytest.fixture
+def trainer_class(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A Trainer whose trainings are recorded as asked."""
+
+    def follow(asked: Request) -> Any:
+        Path("run").mkdir()
+        Path("run/request.json").write_text(json.dumps(vars(asked)))
+        monkeypatch.setenv(REQUEST, "run/request.json")
+
+        class Followed(Trainer):
+            pass
+
+        recorder.follow(Followed)
+        return Followed
+
+    return follow
+
+
+def arguments(**changes: Any) -> TrainingArguments:
+    return TrainingArguments(
+        "out", max_steps=4, per_device_train_batch_size=8, use_cpu=True, report_to="none", disable_tqdm=True, **changes
+    )
+
+
+def told() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path("run/messages.jsonl").read_text().splitlines()]
+
+
+STOPPED = {
+    "ignores --optim": (request, {"demanded": {"optim": "radam"}}, {}, "ignores --optim: it was given radam and its"),
+    "ignores --seed": (request, {"demanded": {"seed": 1}}, {}, "ignores --seed: it was given 1 and its Trainer has 42"),
+    "another metric": (request, {"metric": "accuracy"}, {}, "metric 'accuracy' is nothing that the script evaluates;"),
+    "no function of the step": (
+        request, {"warmup": "untuned_linear"}, {"lr_scheduler_type": "reduce_lr_on_plateau"},
+        "recipe 'radam': untuned warmup needs an optimizer with betas and a schedule",
+    ),
+    "warmup as long as the run": (request, {}, {"warmup_steps": 4}, "warmup_steps 4 must be less than the script's 4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STOPPED)
+def test_trainings_that_are_stopped(case: str, trainer_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, asked, changes, message = STOPPED[case]
+    changes = {"eval_strategy": "steps", "eval_steps": 2, **changes}
+    trainer = compared_script.build(arguments(**changes), trainer_class(make(**asked)))
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        trainer.train()
+    assert told()[-1]["error"]
+
+
+def test_one_training_of_several(trainer_class: Any) -> None:
+    """A reward model, then a policy: the record is that of the one that was asked for."""
+    cls = trainer_class(request(trainer=2, record_every=2))
+    for optimizer in ("adamw_torch", "sgd"):
+        trainer = compared_script.build(arguments(optim=optimizer), cls)
+        trainer.train()
+        assert Path("run", RECORDING).is_file() == (optimizer == "sgd")
+    trainer.evaluate()
+    recorded = json.loads(Path("run", RECORDING).read_text())
+    assert recorded["optimizer"]["class"] == "torch.optim.sgd.SGD"
+    assert recorded["curves"]["step"] == [1, 2, 4]
+    assert recorded["evaluations"]["step"] == [4]
+
+
+def test_a_second_training_asks_which_is_meant(trainer_class: Any) -> None:
+    cls = trainer_class(request())
+    compared_script.build(arguments(), cls).train()
+    with pytest.raises(SystemExit, match="trains more than once; say which training is compared: --trainer 1 or 2"):
+        compared_script.build(arguments(), cls).train()
+
+
+def recording(**changes: Any) -> dict[str, Any]:
+    curves = {"step": [1, 2], "loss": [2.0, 1.0], "learning_rate": [1e-2, 1e-2], "seconds": [0.1, 0.1]}
+    numbers = {"loss": 1.5, "largest_error": 1.0}
+    return {
+        "diverged": False, "curves": curves, "gradients": None, "final": numbers, "optimizer": {},
+        "evaluations": {"step": [2], **{name: [value] for name, value in numbers.items()}},
+        "seconds_per_step": 0.1, "peak_memory": 1,
+        "environment": {"hardware": "x", "processes": 1, "threads": 1, "versions": {}, "commit": None}, **changes,
+    }  # fmt: skip
+
+
+def test_two_runs_that_are_equal_to_the_last_digit_are_no_tie() -> None:
+    asked = comparison(seeds=[0, 1], recipes=["radam"])
+    task, (first, second) = ScriptTask(asked), asked.runs()
+    for run in (first, second):
+        Path("r/runs", run.id).mkdir(parents=True)
+        Path("r/runs", run.id, RECORDING).write_text(json.dumps(recording()))
+    script.keep(first, task, Path("r"), asked.runs())
+    with pytest.raises(UserError, match=r"seed 1: its losses are those of radam, .* so the script ignores --seed;"):
+        script.keep(second, task, Path("r"), asked.runs())
+    assert len(load_records(Path("r"))) == 1
+
+
+def test_a_script_that_evaluates_nothing() -> None:
+    asked = comparison(recipes=["radam"])
+    (run,) = asked.runs()
+    Path("r/runs", run.id).mkdir(parents=True)
+    place = Path("r/runs", run.id, RECORDING)
+    place.write_text(json.dumps(recording(evaluations={"step": [], "loss": []}, final={})))
+    with pytest.raises(UserError, match=r"radam, .*: the script evaluated no loss; set eval_steps"):
+        script.keep(run, ScriptTask(asked), Path("r"), [])
+    place.write_text(json.dumps(recording(evaluations={"step": [], "loss": []}, final={"loss": None}, diverged=True)))
+    script.keep(run, ScriptTask(asked), Path("r"), [])
+    assert load_records(Path("r"))[0].final == {"loss": None, "largest_error_lower_is_better": None}
+
+
+def test_arguments_of_a_run() -> None:
+    flags = {"learning_rate": "--lr", "data_seed": None, "seed": "seed="}
+    recipe = {"recipe": "adam_warmup", "warmup_steps": 0.25, "optim_args": {"betas": [0.9, 0.98]}}
+    (run,) = comparison(data=data(flags=flags), recipes=[recipe], max_steps=0, eval_steps=0).runs()
+    words = script.arguments(run, Path("/place"))
+    assert words[words.index("--train_file") + 2 :] == [
+        "--report_to", "none", "--adam_beta2", "0.9", "--lr_scheduler_type", "linear", "--output_dir", "/place/model",
+        "seed=0", "--optim", "adam", "--lr", "0.01", "--warmup_steps", "0.25", "--optim_args", "betas=(0.9, 0.98)",
+    ]  # fmt: skip
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing to run": ({"data": {"arguments": ""}}, "give either script .* or module"),
+    "two to run": ({"data": data(module="own")}, "give either script .* or module"),
+    "half a quote": ({"data": data(arguments="'a")}, "arguments must be words as in a shell"),
+    "no direction": ({"data": data(greater_is_better=None)}, "is more largest-error better"),
+    "wrong direction": ({"data": data(metric="accuracy")}, "greater_is_better: False is wrong for accuracy"),
+    "trainer 0": ({"data": data(trainer=0)}, "counts the script's trainings from 1, got 0"),
+    "a flag": ({"data": data(flags={"seed": 1})}, "the script's own flag, or null; seed is not so"),
+    "a batch": ({"batch_size": 8}, "per_device_train_batch_size is the script's own affair"),
+    "a model": ({"recipes": [{"recipe": "radam", "model": {"a": 1}}]}, "the model is the script's own affair"),
+    "averaging": ({"average_checkpoints": 2, "save_steps": 3}, "average_checkpoints is not offered"),
+    "its seed": ({"data": data(arguments="--seed 3")}, "--seed is set by the comparison itself; remove it"),
+    "its seed, equals": ({"data": data(arguments="--data-seed=3")}, "--data-seed=3 is set by the comparison itself"),
+    "its logging": ({"data": data(arguments="--logging_steps 9")}, "--logging_steps is set by the comparison itself"),
+    "its beta": ({"data": data(arguments="--adam_beta2 0.9")}, "--adam_beta2 is set by the comparison itself"),
+    "an option": ({"recipes": [{"recipe": "radam", "optim_args": {"x": 1}}]}, "recipe 'radam': unknown option"),
+    "an optimizer": ({"recipes": [{"name": "x", "optimizer": "adm"}]}, "recipe 'x': unknown optimizer 'adm'"),
+    "no file": ({"data": data(script="gone.py")}, "'gone.py' is no file; give a Python script"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_compared(case: str) -> None:
+    changes, message = WRONG[case]
+    with pytest.raises((UserError, FileNotFoundError), match=message):
+        sweep(comparison(**changes), Path("r"))
+    assert not Path("r/records").exists()
+
+
+def test_what_results_keep_of_a_script() -> None:
+    """Neither folders nor secrets; the text of local files tells comparisons apart."""
+    Path("mine").mkdir()
+    Path("mine/rows.csv").write_text("1")
+    typed = "--a mine/rows.csv --b=/x/y --hub_token abc --key hf_0123456789abcdefghij --name org/model --n -1"
+    kept = "--a rows.csv --b=y --hub_token SECRET --key SECRET --name org/model --n -1"
+    assert portable(typed) == kept
+    asked = comparison(data=data(arguments=typed))
+    assert asked.shared()["data"]["arguments"] == kept
+    before = ScriptTask(asked).fingerprint
+    Path("mine/rows.csv").write_text("2")
+    assert ScriptTask(asked).fingerprint != before
+
+
+def test_versions_of_what_is_run() -> None:
+    def version(**changes: Any) -> str:
+        return ScriptTask(comparison(data={"metric": "loss", **changes})).version
+
+    Path("own.py").write_text("print()")
+    assert version(script="own.py").startswith("sha256 ")
+    assert version(script="own.py") == version(module="own")
+    assert version(module="json.tool").startswith("sha256 ")
+    assert version(module="nowhere.at.all") == version(script="no-such-command") == "unknown"
+    assert version(script="pytest -q") == f"pytest {pytest.__version__}"
+    assert ScriptData(script="trl sft --x").name == "trl sft --x"
