@@ -150,7 +150,6 @@ def _add_compare(parser: argparse.ArgumentParser, rare: Callable[[str], str]) ->
     parser.epilog = (
         "examples:\n  hf-radam compare                                    # grammar, the default\n"
         "  hf-radam compare my.yaml --seeds 0 1 2 --output_dir runs/mine\n"
-        "  hf-radam compare my.yaml --accelerate_config fsdp2\n"
         "  hf-radam compare --script run_glue.py --learning_rates 1e-5 3e-5 --seeds 0 1 2 -- --do_train ...\n\n"
         "If the job is killed, run the same command again: it does what is missing."
     )

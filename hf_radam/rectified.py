@@ -10,15 +10,16 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from hf_radam.arguments import check_options, warn_of_no_rectification
+from hf_radam.libraries import EpsOn, Kernel, check_library, kernel_of
 from hf_radam.rectification import Hyperparameters, rectification, step_scalars
 
 if TYPE_CHECKING:  # the mixin goes on top of any AdamW
@@ -35,33 +36,7 @@ _OF_RADAM = {
     "maximize": False,
     "decoupled_weight_decay": True,
 }
-EpsOn = Literal["sqrt(v_hat)", "sqrt(v)"]
 T = TypeVar("T", bound=Optimizer)
-
-
-class Kernel(NamedTuple):
-    """What the rule must know of a library's step."""
-
-    eps_on: EpsOn = "sqrt(v_hat)"
-    """What the step adds its eps to."""
-    tensors: bool = False
-    """Whether eps and weight decay are given as tensors: torchao compiles numbers in as constants."""
-    forgets: tuple[str, ...] = ()
-    """State that measures the size of the last update before lr, and must not outlive start-up."""
-
-
-# By the package of the class that defines the step's arithmetic.
-KERNELS = {
-    "apollo_torch": Kernel(eps_on="sqrt(v)", forgets=("scaled_grad",)),
-    "bitsandbytes": Kernel(),
-    "deepspeed": Kernel(),
-    "galore_torch": Kernel(eps_on="sqrt(v)"),
-    "torch": Kernel(),
-    "torch_npu": Kernel(),
-    "torch_xla": Kernel(),
-    "torchao": Kernel(tensors=True),
-    "torchdistx": Kernel(),
-}
 
 
 def rectified(
@@ -80,7 +55,7 @@ def rectified(
             an argument of the new class.
         optimized_update: add eps to sqrt(v), as in the authors' code; if False, to sqrt(v_hat). Also an argument.
         eps_on: what the kernel of `cls` adds its eps to, the one fact that must be known of it. By default that of the
-            library where it is in the table `KERNELS`, else sqrt(v_hat), as in PyTorch.
+            library where it is in `libraries.KERNELS`, else sqrt(v_hat), as in PyTorch.
 
     Raises:
         TypeError: `cls` is no optimizer class, or is rectified already.
@@ -116,14 +91,6 @@ def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool, eps_o
     )
 
 
-def kernel_of(cls: type) -> Kernel:
-    """What is known of the step of a class; that of GaLore's 8-bit class is bitsandbytes'."""
-    packages = [base.__module__.partition(".")[0] for base in cls.__mro__]
-    if "bitsandbytes" in packages:
-        return KERNELS["bitsandbytes"]
-    return next((KERNELS[package] for package in packages if package in KERNELS), Kernel())
-
-
 class RectifiedMixin(_Optimizer):
     """Makes the AdamW that it is put before a RAdam; `rectified` does that, with what it knows of the class.
 
@@ -140,6 +107,7 @@ class RectifiedMixin(_Optimizer):
     degenerated_to_sgd: bool = True
     optimized_update: bool = True
     kernel: Kernel = Kernel()
+    _left: Sequence[tuple[Tensor, int, int]] = ()
 
     def __init__(
         self,
@@ -173,14 +141,7 @@ class RectifiedMixin(_Optimizer):
         Raises:
             ValueError: the state is that of another library.
         """
-        found, own = library_of_state(state_dict), library_of_class(type(self))
-        if found == "torch" and own == "torchao" and not _has_large_state(state_dict):
-            found = own  # which keeps small parameters' state as torch does
-        if found is not None and own is not None and found != own:
-            raise ValueError(
-                f"this is optimizer state of {found}, and {type(self).__name__} continues that of {own}; build the "
-                "optimizer that wrote it, or start without optimizer state"
-            )
+        check_library(state_dict, type(self))
         super().load_state_dict(state_dict, *args, **kwargs)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -205,20 +166,42 @@ class RectifiedMixin(_Optimizer):
             others = [p for other in buckets if other is not bucket for p in other.params]
             with _without_gradients(others), self._numbers_of_radam(bucket):
                 parent_step(self)
+        self._leave(buckets)
         return loss
 
     def _buckets(self) -> list[Bucket]:
         """Parameters that have a gradient, by their step count: the scalars belong to a count."""
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        counts: list[Any] = [self.state.get(p, {}).get("step", 0) for p in params]
-        on_device = [count for count in counts if isinstance(count, Tensor) and count.device.type != "cpu"]
-        if on_device:  # waits for the device once, not for each
-            read = iter(torch.stack([count.reshape(()).float() for count in on_device]).tolist())
-            counts = [next(read) if isinstance(c, Tensor) and c.device.type != "cpu" else c for c in counts]
+        counts = self._counts(params)
         buckets: dict[tuple[int, bool], list[Tensor]] = {}
         for p, count in zip(params, counts, strict=True):
             buckets.setdefault((int(count) + 1, p.dtype == torch.float64), []).append(p)
         return [Bucket(*key, params) for key, params in buckets.items()]
+
+    def _counts(self, params: list[Tensor]) -> list[int]:
+        """Steps that each parameter has taken.
+
+        A count on an accelerator is read, which waits for it, where anything but our own last step has changed it.
+        """
+        steps: list[Any] = [self.state[p].get("step", 0) if p in self.state else 0 for p in params]
+        far = [step for step in steps if isinstance(step, Tensor) and not step.is_cpu]
+        known = {id(step): count for step, version, count in self._left if step._version == version}
+        unread = [step for step in far if id(step) not in known]
+        if unread:  # waits once, not for each
+            read = torch.stack([step.reshape(()).float() for step in unread]).tolist()
+            known.update(zip(map(id, unread), map(int, read), strict=True))
+        return [known[id(step)] if id(step) in known else int(step) for step in steps]
+
+    def _leave(self, buckets: list[Bucket]) -> None:
+        """Keep what the counts on an accelerator are after a step, and by their version whether that is still so."""
+        self._left = []
+        if (
+            getattr(self, "found_inf", None) is not None
+        ):  # of a GradScaler, by which a fused kernel may not have stepped
+            return
+        for bucket in buckets:
+            steps = [self.state[p].get("step") for p in bucket.params]
+            self._left += [(s, s._version, bucket.step) for s in steps if isinstance(s, Tensor) and not s.is_cpu]
 
     @contextmanager
     def _numbers_of_radam(self, bucket: Bucket) -> Iterator[None]:
@@ -315,45 +298,3 @@ def _without_gradients(params: list[Tensor]) -> Iterator[None]:
     finally:
         for p, grad in zip(params, grads, strict=True):
             p.grad = grad
-
-
-# Names of state that only one library has; torch's and DeepSpeed's own look alike.
-_SIGNS = {
-    "state1": "bitsandbytes",
-    "__bnb_optimizer_quant_state__": "bitsandbytes",
-    "projector": "galore_torch",
-    "kahan_comp": "optimi",
-}
-
-
-def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
-    """The library whose optimizer wrote a state dict: "bitsandbytes", "torchao", "torch" ...; None for an empty one.
-
-    Example:
-        >>> library_of_state(torch.optim.AdamW([torch.zeros(1)]).state_dict()) is None
-        True
-    """
-    states = [state for state in state_dict.get("state", {}).values() if isinstance(state, Mapping)]
-    found = {_SIGNS[key] for state in states for key in state if key in _SIGNS}
-    if any(_is_quantized(value) for state in states for value in state.values()):
-        found.add("torchao")
-    if found:
-        return " and ".join(sorted(found))
-    return "torch" if any("exp_avg" in state for state in states) else None
-
-
-def library_of_class(cls: type) -> str | None:
-    """As `library_of_state` tells it, for an optimizer class of which it can be told."""
-    packages = {base.__module__.partition(".")[0] for base in cls.__mro__}
-    if packages & {"galore_torch", "apollo_torch"}:  # what they keep depends on the group
-        return None
-    return next((name for name in ("bitsandbytes", "torchao", "torch") if name in packages), None)
-
-
-def _has_large_state(state_dict: Mapping[str, Any], quantized_from: int = 4096) -> bool:
-    sizes = [state["exp_avg"].numel() for state in state_dict["state"].values() if "exp_avg" in state]
-    return any(size >= quantized_from and size % 256 == 0 for size in sizes)
-
-
-def _is_quantized(value: Any) -> bool:
-    return type(getattr(value, "_local_tensor", value)).__module__.startswith("torchao")

@@ -1,8 +1,7 @@
-"""The optimizers by name: one table, and how strings become options."""
+"""The optimizers by name."""
 
 from __future__ import annotations
 
-import ast
 import difflib
 import importlib
 import inspect
@@ -248,27 +247,6 @@ def register_optimizer(
     return _REGISTRY[name]
 
 
-def parse_optim_args(text: str | None) -> dict[str, Any]:
-    """Read `--optim_args`: "key=value,key=value", where values are numbers, booleans, none, tuples or words.
-
-    Raises:
-        ValueError: an entry without "=", a key given twice, brackets that do not match.
-
-    Example:
-        >>> parse_optim_args("degenerated_to_sgd=false,betas=(0.9,0.98),eps=1e-6")
-        {'degenerated_to_sgd': False, 'betas': (0.9, 0.98), 'eps': 1e-06}
-    """
-    options: dict[str, Any] = {}
-    for entry in _split_outside_brackets(text or ""):
-        key, equals, value = (part.strip() for part in entry.partition("="))
-        if not (key and equals and value):
-            raise ValueError(f"optim_args must read 'key=value,key=value', but one entry is {entry.strip()!r}")
-        if key in options:
-            raise ValueError(f"optim_args gives {key!r} twice; leave one out")
-        options[key] = _parse_value(value)
-    return options
-
-
 def _broken_rule(value: Any, option: inspect.Parameter) -> str | None:
     """What the value should have been, judged by the option's default; None if it is right, or nobody can tell."""
     default = option.default
@@ -281,30 +259,6 @@ def _broken_rule(value: Any, option: inspect.Parameter) -> str | None:
     if default is None and "bool" in str(option.annotation):
         return None if value is None or isinstance(value, bool) else "true, false or none"
     return None
-
-
-def _split_outside_brackets(text: str) -> list[str]:
-    entries, depth = [""], 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        if depth < 0:
-            raise ValueError(f"optim_args closes a bracket that it has not opened: {text!r}")
-        if character == "," and depth == 0:
-            entries.append("")
-        else:
-            entries[-1] += character
-    return [entry for entry in entries if entry.strip()]
-
-
-def _parse_value(text: str) -> Any:
-    constant = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    if constant is not text:
-        return constant
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return tuple(value) if isinstance(value, list) else value
 
 
 def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ numbers, which hold for all tensors of a bucket. `capturable` takes tensors on t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -46,6 +46,17 @@ class Bucket(NamedTuple):
 
 def for_loop(bucket: Bucket, scalars: StepScalars) -> None:
     """The specification: Algorithm 2, one parameter after the other. Differentiable."""
+    for p, m, v in _moments(bucket, scalars):
+        m_hat = m / scalars.bias_correction1
+        if scalars.r:
+            adaptive_lr = scalars.bias_correction2**0.5 / (v.sqrt() + scalars.eps)
+            p.sub_(scalars.lr * scalars.r * m_hat * adaptive_lr)
+        elif scalars.sgd:
+            p.sub_(scalars.lr * m_hat)
+
+
+def _moments(bucket: Bucket, scalars: StepScalars) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Each parameter after its decay, with both moments of this step, the second as amsgrad has it."""
     for i, (p, g, m, v) in enumerate(zip(*bucket[:4], strict=True)):
         if scalars.maximize:
             g = -g
@@ -60,13 +71,7 @@ def for_loop(bucket: Bucket, scalars: StepScalars) -> None:
             v_max = bucket.max_exp_avg_sqs[i]
             # Clones, since autograd keeps what maximum() saw and both change in place.
             v = v_max.copy_(torch.maximum(v_max.clone(), v.clone()))
-
-        m_hat = m / scalars.bias_correction1
-        if scalars.r:
-            adaptive_lr = scalars.bias_correction2**0.5 / (v.sqrt() + scalars.eps)
-            p.sub_(scalars.lr * scalars.r * m_hat * adaptive_lr)
-        elif scalars.sgd:
-            p.sub_(scalars.lr * m_hat)
+        yield p, m, v
 
 
 def foreach(bucket: Bucket, scalars: StepScalars) -> None:
@@ -131,17 +136,7 @@ def capturable(bucket: Bucket, scalars: StepScalars) -> None:
     """
     rectified, adaptive_step = scalars.r > 0, scalars.adaptive_step
     sgd_step, eps = (torch.zeros_like(scalars.r) + of_each for of_each in (scalars.sgd_step, scalars.eps))
-    for i, (p, g, m, v) in enumerate(zip(*bucket[:4], strict=True)):
-        if scalars.maximize:
-            g = -g
-        if scalars.l2:
-            g = g.add(p, alpha=scalars.l2)
-        if scalars.decay is not None:
-            p.mul_(1 - scalars.decay)
-        m.lerp_(g, 1 - scalars.beta1)
-        v.mul_(scalars.beta2).addcmul_(g, g, value=1 - scalars.beta2)
-        if bucket.max_exp_avg_sqs:
-            v = torch.maximum(bucket.max_exp_avg_sqs[i], v, out=bucket.max_exp_avg_sqs[i])
+    for i, (p, m, v) in enumerate(_moments(bucket, scalars)):
         adaptive = m * adaptive_step[i] / (v.sqrt() + eps[i])
         p.sub_(torch.where(rectified[i], adaptive, m * sgd_step[i]))
 

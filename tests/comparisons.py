@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from hf_radam.cli import main
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "hf_radam" / "experiments" / "configs"
 COMPARE = [sys.executable, str(ROOT / "scripts" / "compare.py")]
@@ -46,6 +48,11 @@ def run(command: Sequence[str | Path], check: bool = True, **kwargs: Any) -> sub
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **kwargs)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def compare(*arguments: Any) -> int:
+    """The command in this process, which has imported what it needs; returns its exit code."""
+    return main(["compare", *map(str, arguments)])
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ if os.environ.get("TEST_GPU") != "1":
 import pytest
 import torch
 from filelock import FileLock
-from launching import FURTHER, MODELS, OPTIONS, torchrun, train
+from launching import FURTHER, LONG, MODELS, OPTIONS, PLAIN, torchrun, train
+from sketches import sketches
 from torch import Tensor
 
 
@@ -23,22 +25,48 @@ def _in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def sketched() -> Iterator[None]:
+    """Nothing is drawn."""
+    with sketches():
+        yield
+
+
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Tensor]:
-    """The recorded trajectories, all in float32; once for all workers of pytest-xdist."""
+def launched(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., dict[str, Any]]:
+    """What a launch found, made once for all workers of pytest-xdist; see `launching.train`."""
     base = tmp_path_factory.getbasetemp()
-    folder = base if worker_id == "master" else base.parent
+    base = base if worker_id == "master" else base.parent
+
+    def results(name: str, launcher: list[str], cases: dict[str, Any], folder: str) -> dict[str, Any]:
+        (base / folder).mkdir(exist_ok=True)
+        with FileLock(base / folder / f"{name}.lock"):
+            if not (base / folder / f"{name}.done").is_file():
+                train(launcher, cases, base / folder, name)
+                (base / folder / f"{name}.done").touch()
+        found = torch.load(base / folder / f"{name}.pt", weights_only=False)
+        return {**found, "folder": base / folder}
+
+    return results
+
+
+@pytest.fixture(scope="session")
+def alone(launched: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Every training of one process; those that others are compared with have `torch.optim.RAdam`."""
     cases: dict[str, Any] = {
-        model: {"model": model, "output_dir": "reference", "optim": "radam_torch"}
+        model: {"model": model, "output_dir": "out", "optim": "radam_torch"}
         for model in (*MODELS, *FURTHER, "llama_even")
     }
-    cases["long"] = {**cases["marian"], "arguments": {"max_steps": 30}}
+    cases["long"] = {**LONG, "output_dir": "out", "optim": "radam_torch"}
     cases["clipped"] = {**cases["bert"], "arguments": OPTIONS["clipped"][1]}
     cases["bf16"] = cases["llama"]
     cases["loop"] = {"model": "bert", "loop": True, "optim": "radam_torch"}
-    with FileLock(folder / "reference.lock"):
-        if not (folder / "reference.pt").is_file():
-            train([torchrun(1)[0]], cases, folder, "reference")
-    return {
-        name: found["trajectory"] for name, found in torch.load(folder / "reference.pt", weights_only=False).items()
-    }
+    cases |= {f"{model}/accumulated": {"model": model, "output_dir": "out", "accumulation": 4} for model in MODELS}
+    cases |= {f"{model}/plain": {"model": model, "output_dir": "out", **PLAIN} for model in MODELS}
+    return launched("alone", [torchrun(1)[0]], cases, "one_process")
+
+
+@pytest.fixture(scope="session")
+def reference(alone: dict[str, Any]) -> dict[str, Tensor]:
+    """The recorded trajectories, all in float32."""
+    return {name: found["trajectory"] for name, found in alone.items() if name != "folder"}

@@ -22,7 +22,7 @@ WORKERS = ROOT / "tests" / "distributed"
 
 # Launched trainings are about CPU processes on gloo: two of them would meet on the only GPU of a machine.
 ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-TIMEOUT = 300  # seconds; a launch takes 20 to 60 on a machine of its own
+TIMEOUT = 900  # seconds; a launch takes 20 to 60 on a machine of its own
 GRACE = 45  # torchrun gives its workers 30
 
 MODELS = ("bert", "marian", "llama")
@@ -38,6 +38,10 @@ TOLERANCES = {
     "other_world": (1e-6, 2e-9),
     "same_world": (0.0, 0.0),
 }
+# A training that is long enough to be taken up again.
+LONG: dict[str, Any] = {"model": "marian", "arguments": {"max_steps": 30}}
+# A training as Transformers does it, with its loss scale.
+PLAIN: dict[str, Any] = {"plain_trainer": True, "arguments": {"weight_decay": 0.0}}
 # Trainings with an option that must mean the same everywhere: of which model, and the arguments.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "clipped": ("bert", {"max_grad_norm": 0.05}),

@@ -1,16 +1,35 @@
-"""Records that no run has made, for what is computed and drawn from records."""
+"""Records and results folders that no run has made, for what is computed, drawn and published from them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hf_radam.experiments.recipes import RECIPES
-from hf_radam.experiments.records import Record
+import torch
+from safetensors.torch import save_file
 
-STEPS = [1, 2, 3, 4]
+from hf_radam.experiments.comparison import Comparison, Run
+from hf_radam.experiments.recipes import RECIPES, Recipe
+from hf_radam.experiments.records import Record
+from hf_radam.files import write_whole
+
+ARMS = {
+    **RECIPES,
+    "adam_warmup": Recipe(name="adam_warmup", optimizer="adam", warmup="linear", warmup_steps=5),
+    "adam_warmup_10": Recipe(name="adam_warmup_10", optimizer="adam", warmup="linear", warmup_steps=10),
+    "adam_warmup_share": Recipe(
+        name="adam_warmup_share", optimizer="adam", warmup="linear", warmup_steps=0.1, max_steps=44,
+        learning_rate_scale=1.1,
+    ),
+    "adam_pre_ln": Recipe(name="adam_pre_ln", optimizer="adam", model={"normalize_before": True}),
+}  # fmt: skip
+ENVIRONMENT: dict[str, Any] = {
+    "python": "3.11.0", "versions": {"hf_radam": "0.1.0", "torch": "2.13.0"}, "commit": "c" * 40,
+    "system": "Linux x86_64", "hardware": "a processor", "cpu_cores": 2, "processes": 1, "threads": 1,
+}  # fmt: skip
 
 
 def record(
@@ -52,25 +71,92 @@ def record(
             "batch_size": 8,
         },
         diverged=loss is None,
-        curves={"step": [*STEPS], "loss": [4.0, 3.0, 2.0, loss], "learning_rate": [rate] * 4, "seconds": [0.1] * 4},
+        curves={"step": [1, 2, 3, 4], "loss": [4.0, 3.0, 2.0, loss], "learning_rate": [rate] * 4, "seconds": [0.1] * 4},
         evaluations=evaluations,
         final={"loss": loss, metric: value},
         facts={"unigram_entropy": 3.8} if facts is None else facts,
         optimizer={},
         seconds_per_step=0.1,
         peak_memory=10**9,
-        environment={"hardware": "none", "processes": 1, "threads": 1, "versions": {}, "commit": None},
+        environment=ENVIRONMENT,
         metric=metric,
         loss_unit="nats a token",
         gradients={"low": -12.0, "high": 4.0, "step": [1, 2], "counts": [[1] * 64] * 2},
     )
 
 
+def of_run(run: Run, loss: float | None) -> Record:
+    """The same of a run of a comparison; the metrics follow from the loss."""
+    accuracy = None if loss is None else 1 / (1 + loss)
+    made = record(run.recipe.name, loss=loss)
+    rectification = {"rectification": [0.0, 0.0, 0.1, 0.2]} if run.recipe.name == "radam" else {}
+    return replace(
+        made,
+        id=run.id,
+        comparison=run.comparison.name,
+        config=run.config(),
+        curves={**made.curves, **rectification},
+        evaluations={"step": [0, 20, 40], "loss": [5.0, 4.0, loss], "token_accuracy": [0.0, 0.1, accuracy]},
+        final={"loss": loss, "token_accuracy": accuracy, "bleu": accuracy and 100 * accuracy},
+        optimizer={"name": run.recipe.optimizer, "class": "some.Class", "lr": 0.0, "betas": [0.9, 0.9]},
+        gradients=None,
+    )
+
+
 def results(folder: Path, records: Iterable[Record], target_loss: float | None = None) -> Path:
     """A results folder of these records."""
+    records = list(records)
+    recipes = {made_up.recipe: made_up.config["recipe"] for made_up in records}
+    shared = {"task": "translation", "max_steps": 4}
+    return _write(folder, records, name="Made up", shared=shared, target_loss=target_loss, recipes=recipes)
+
+
+def comparison(recipes: list[str], rates: tuple[float, ...], seeds: int, **changes: Any) -> Comparison:
+    settings: dict[str, Any] = {
+        "name": "Invented", "task": "translation", "data": {"vocab_size": 300}, "model": {"d_model": 16},
+        "max_steps": 40, "batch_size": 4, "eval_steps": 20, "target_loss": 1.0, "threads": 1,
+        "training": {"adam_beta2": 0.9, "lr_scheduler_type": "linear"},
+    }  # fmt: skip
+    arms = tuple(ARMS[name] for name in recipes)
+    return Comparison(**{**settings, "recipes": arms, "learning_rates": rates, "seeds": tuple(range(seeds)), **changes})
+
+
+def write_results(
+    folder: Path, losses: Mapping[str, list[float | None] | Mapping[float, list[float | None]]], **changes: Any
+) -> Path:
+    """A results folder whose runs ended with these losses.
+
+    Args:
+        folder: made.
+        losses: by recipe one loss a seed (None where the run diverged), or such lists by learning rate. Where a list is
+            shorter than others, runs have not been made yet.
+        changes: fields of the comparison.
+    """
+    by_rate = {name: of if isinstance(of, Mapping) else {1e-3: of} for name, of in losses.items()}
+    rates = tuple(next(iter(by_rate.values())))
+    seeds = max(len(of_rate) for of in by_rate.values() for of_rate in of.values())
+    described = comparison(list(losses), rates, seeds, **changes)
+    recipes = {recipe.name: recipe.__dict__ for recipe in described.recipes}
+    made = [
+        (run, of_run(run, of_rate[run.seed]))
+        for run in described.runs()
+        if run.seed < len(of_rate := by_rate[run.recipe.name][run.learning_rate])
+    ]
+    records = [made_up for _, made_up in made]
+    _write(folder, records, name=described.name, shared=described.shared(), target_loss=described.target_loss,
+           recipes=recipes)  # fmt: skip
+    for run, _ in made:
+        model = folder / "runs" / run.id / "model"
+        model.mkdir(parents=True)
+        save_file({"weight": torch.full((64,), float(run.seed))}, model / "model.safetensors")
+        (model / "config.json").write_text('{"model_type": "marian", "_name_or_path": "/home/ann/model"}')
+        (model / "tokenizer.json").write_text('{"model": {"vocab": {"ann": 1, "/tmp/x": 2}}}')
+        (model / "training_args.bin").write_bytes(b"\x80\x04N.")
+    return folder
+
+
+def _write(folder: Path, records: Iterable[Record], **content: Any) -> Path:
     for made_up in records:
         made_up.save(folder / "records" / f"{made_up.id}.json")
-    recipes = {made_up.recipe: made_up.config["recipe"] for made_up in map(Record.load, (folder / "records").glob("*"))}
-    content = {"name": "Made up", "shared": {"task": "translation", "max_steps": 4}, "data": "0", "recipes": recipes}
-    (folder / "comparison.json").write_text(json.dumps({**content, "target_loss": target_loss}))
+    write_whole(folder / "comparison.json", json.dumps({**content, "data": "0" * 64}))
     return folder

@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 from comparisons import TINY
 
-from hf_radam.cli import main
 from hf_radam.experiments.comparison import Comparison, load_comparison
 from hf_radam.experiments.tasks.grammar import sentence_pairs
 
@@ -42,10 +41,6 @@ def write(folder: Path, content: dict[str, Any], **changes: Any) -> Path:
     path = folder / "task.yaml"
     path.write_text(yaml.safe_dump({**content, **changes}))
     return path
-
-
-def compare(*arguments: Any) -> int:
-    return main(["compare", *map(str, arguments)])
 
 
 def write_files() -> Path:

@@ -17,7 +17,7 @@ from hf_radam.experiments.tasks import TASKS, task_class
 
 # A module may import what stands in its own room or in a room before it; the longest name decides the room.
 ORDER = (
-    ("errors", "files", "rectification", "arguments", "state"),
+    ("errors", "files", "rectification", "arguments", "optim_args", "state", "libraries"),
     ("update",),
     ("optimizer",),
     ("rectified",),

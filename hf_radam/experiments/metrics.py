@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -19,7 +20,13 @@ class Metric:
     """After the point."""
     higher_is_better: bool = True
     apart: float = 0.1
-    """Seeds that end nearer to each other than this did not end in two places."""
+    """Runs that end nearer to each other than this did not end in two places."""
+
+    def cost(self, value: float | None) -> float:
+        """The less the better; infinite where there is no finite value."""
+        if value is None or not math.isfinite(value):
+            return math.inf
+        return -value if self.higher_is_better else value
 
 
 class _Metrics(dict[str, Metric]):

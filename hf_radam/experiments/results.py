@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -143,19 +142,14 @@ class Results:
         if recipe is not None and recipe not in names:
             raise UserError(unknown_name("recipe", recipe, names))
         row = next(row for row in self.best_rows() if row.recipe == (recipe or self.best_row().recipe))
-        best = min(self.runs(row), key=lambda run: self._cost(run.final.get(self.selection)))
+        best = min(self.runs(row), key=lambda run: METRICS[self.selection].cost(run.final.get(self.selection)))
         if best.final.get(self.selection) is None:
             raise UserError(f"all runs of {row.recipe!r} diverged; choose another --recipe, or give --no_weights")
         return best
 
     def cost(self, row: Row) -> float:
         """The less the better; infinite where a seed has no finite value."""
-        return self._cost(self.judged(row).mean)
-
-    def _cost(self, value: float | None) -> float:
-        if value is None:
-            return math.inf
-        return -value if METRICS[self.selection].higher_is_better else value
+        return METRICS[self.selection].cost(self.judged(row).mean)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from transformers.training_args import OptimizerNames, TrainingArguments
 
 from hf_radam.derived import refusal
-from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, parse_optim_args, unknown_name
+from hf_radam.optim_args import parse_optim_args
+from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, unknown_name
 
 if TYPE_CHECKING:  # the mixin goes on top of any subclass
     _Arguments = TrainingArguments

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from transformers import BertConfig, BertForSequenceClassification
 
 from hf_radam import RAdam, RAdamTrainer, RAdamTrainingArguments
+from hf_radam.rectified import rectified
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: make test-gpu")
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_gpu)])
@@ -117,6 +118,11 @@ def batches(device: str) -> Iterator[tuple[Tensor, Tensor]]:
         yield x.to(device), (x[:, :4].abs() > 0.5).float().to(device)
 
 
+def rectified_fused(params: Any, decoupled_weight_decay: bool = True, **options: Any) -> Optimizer:
+    assert decoupled_weight_decay
+    return rectified(torch.optim.AdamW)(params, fused=True, **options)
+
+
 @devices
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_follows_torch(device: str, precision: str) -> None:
@@ -137,8 +143,8 @@ def test_mixed_precision_follows_torch(device: str, precision: str) -> None:
         return flat(model.parameters()), optimizer.state_dict()["state"][0]["step"].item(), start
 
     theirs, their_steps, start = trained(torch.optim.RAdam)
-    for name in IMPLEMENTATIONS:
-        ours, steps, _ = trained(radam(name))
+    for make in (*map(radam, IMPLEMENTATIONS), rectified_fused):
+        ours, steps, _ = trained(make)
         assert largest_difference(ours, theirs) < MIXED_PRECISION
         assert steps == their_steps
     assert largest_difference(theirs, start) > MOVED
@@ -241,9 +247,19 @@ def test_counts_follow_the_option() -> None:
 @implementations
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS.keys())
 def test_a_step_never_waits_for_the_gpu(name: str, flags: dict[str, Any]) -> None:
+    assert_never_waits(lambda params: radam(name)(params, **flags))
+
+
+@on_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}], ids=str)
+def test_a_rectified_step_never_waits_for_the_gpu(options: dict[str, Any]) -> None:
+    assert_never_waits(lambda params: rectified(torch.optim.AdamW)(params, **options))
+
+
+def assert_never_waits(make: Callable[[Any], Optimizer]) -> None:
     params = on("cuda", parameters(torch.float32))
-    optimizer = radam(name)(params, **flags)
-    gradients = GradientsOn()
+    optimizer, gradients = make(params), GradientsOn()
     for step in range(8):  # start-up, and rectified from step 6
         gradients.set(params)
         torch.cuda.set_sync_debug_mode("error" if step else "default")  # the first step makes the state

@@ -16,7 +16,8 @@ from cases import FLAGS, Gradients, advance, flat, largest_difference, parameter
 from torch import Tensor
 
 from hf_radam import RAdam, get_optimizer
-from hf_radam.rectified import Kernel, RectifiedMixin, rectified
+from hf_radam.libraries import Kernel
+from hf_radam.rectified import RectifiedMixin, rectified
 
 SHAPES = ((64, 64), (128, 32), (7,))  # the first two are large enough for state in 8 bits
 OPTIONS: dict[str, Any] = {"lr": 1e-2, "weight_decay": 0.1}

@@ -13,7 +13,7 @@ from cases import parameters, train
 
 import hf_radam
 from hf_radam import RAdam, get_optimizer, list_optimizers, register_optimizer, registry
-from hf_radam.registry import parse_optim_args
+from hf_radam.optim_args import parse_optim_args
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import on_cpu
 import torch
@@ -68,7 +69,6 @@ def whole(p: Any) -> Tensor:
 def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
     """Train one case; returns the trajectory and under what it ran."""
     os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = LAYERS.get(case["model"], "LlamaDecoderLayer")
-    os.environ.update(case.get("environment", {}))
     accumulation = case.get("accumulation", 1)
     args = RAdamTrainingArguments(
         **{
@@ -101,8 +101,11 @@ def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
     )
     if case.get("scaler"):  # what fp16 adds, which Accelerate refuses on a CPU
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
-    trainer.train(resume_from_checkpoint=case.get("resume"))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        trainer.train(resume_from_checkpoint=case.get("resume"))
     found = {
+        "warnings": [str(warning.message) for warning in warned],
         "optimizer": type(innermost(trainer.optimizer)).__name__,
         "deepspeed": trainer.is_deepspeed_enabled and trainer.accelerator.deepspeed_config["zero_optimization"],
     }
@@ -140,11 +143,8 @@ def main() -> None:
     results = {}
     for name, case in cases.items():
         state = PartialState(cpu=not torch.accelerator.is_available())
-        for path in case.get("remove", []):  # the negative controls
-            if state.is_main_process:
-                shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
-        state.wait_for_everyone()
-        results[name] = (loop if case.get("loop") else run)(case, state.num_processes)
+        with patch.dict(os.environ, case.get("environment", {})):
+            results[name] = (loop if case.get("loop") else run)(case, state.num_processes)
         if state.is_main_process:
             torch.save(results, out)
     if torch.distributed.is_initialized():

@@ -6,16 +6,16 @@ import gzip
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from comparisons import COMPARE, CONFIGS, ROOT, TINY, environment, run, write_config
+from comparisons import COMPARE, CONFIGS, ROOT, TINY, compare, run, write_config
 
 from hf_radam.cli import main
 from hf_radam.experiments.comparison import Comparison, load_comparison
@@ -27,8 +27,6 @@ from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.translation import TranslationTask
 from hf_radam.rectification import rectification, untuned_exponential, untuned_linear
 
-# Two processes sum gradients in another order than one: float32 rounding, 6e-8 relative, grows over 12 steps.
-DISTRIBUTED_TOLERANCE = 1e-5
 ALL_RECIPES = [
     "adam",
     {"recipe": "adam_warmup", "warmup_steps": 3},
@@ -147,101 +145,83 @@ def test_report(all_recipes: Path) -> None:
         assert {f"{figure}.png", f"{figure}_dark.png"} <= figures
 
 
-def test_report_over_learning_rates(tmp_path: Path) -> None:
-    config = write_config(tmp_path, recipes=["adam", "radam"], max_steps=2, eval_steps=1)
-    run([*COMPARE, config, "--output_dir", tmp_path / "r", "--learning_rates", "1e-3", "1e-2"])
-    table = (tmp_path / "r" / "table.md").read_text()
+def test_report_over_learning_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path, recipes=["adam", "radam"], max_steps=2, eval_steps=1, learning_rates=[1e-3, 1e-2])
+    assert compare(config, "--output_dir", "r") == 0
+    table = Path("r/table.md").read_text()
     assert "lr 0.01 |" in table
-    assert (tmp_path / "r" / "figures" / "over_learning_rates.png").is_file()
-    written = run([sys.executable, ROOT / "scripts" / "report.py", tmp_path / "r", "--output_dir", tmp_path / "again"])
-    assert f"report:  {tmp_path / 'again' / 'table.md'}" in written.stdout
-    assert (tmp_path / "again" / "table.md").read_text() == table
-    for figure in (tmp_path / "r" / "figures").iterdir():
-        assert (tmp_path / "again" / "figures" / figure.name).read_bytes() == figure.read_bytes()
+    capsys.readouterr()
+    assert main(["report", "r", "--output_dir", "again"]) == 0
+    assert f"report:  {Path('again', 'table.md')}" in capsys.readouterr().out
+    assert Path("again/table.md").read_text() == table
+    figures = {path.name: path.read_bytes() for path in Path("r/figures").iterdir()}
+    assert "over_learning_rates.png" in figures
+    assert {path.name: path.read_bytes() for path in Path("again/figures").iterdir()} == figures
 
 
-def test_more_seeds_join_and_finished_runs_are_skipped(tmp_path: Path) -> None:
-    """The later ones with fewer numbers of each: the id of a run does not depend on what is recorded of it."""
-    config = write_config(tmp_path, recipes=["radam"], max_steps=5, eval_steps=5)
-    run([*COMPARE, config, "--output_dir", "r"], cwd=tmp_path)
-    (first,) = (tmp_path / "r" / "records").iterdir()
+def test_more_seeds_join_and_finished_runs_are_skipped(sketched: None, tmp_path: Path) -> None:
+    config = write_config(tmp_path, recipes=["radam"], max_steps=2, eval_steps=1)
+    assert compare(config, "--output_dir", "r") == 0
+    (first,) = Path("r/records").iterdir()
     before = first.read_bytes()
-    run([*COMPARE, config, "--output_dir", "r", "--seeds", "0", "1", "--set", "record_every=2"], cwd=tmp_path)
+    assert compare(config, "--output_dir", "r", "--seeds", "0", "1") == 0
     assert first.read_bytes() == before
-    whole, thinned = load_records(tmp_path / "r")
-    assert (whole.seed, whole.curves["step"], whole.gradients is None) == (0, [1, 2, 3, 4, 5], False)
-    assert (thinned.seed, thinned.curves["step"], thinned.gradients is None) == (1, [1, 2, 4, 5], True)
+    assert [record.seed for record in load_records(Path("r"))] == [0, 1]
 
 
-@pytest.mark.parametrize("damage", ["none", "checkpoint"])
-def test_killed_and_started_again(tmp_path: Path, damage: str) -> None:
-    config = write_config(tmp_path)
-    command = [*COMPARE, str(config), "--output_dir"]
-    process = subprocess.Popen([*command, "killed"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job that was killed as a user's is: its second run has written its first checkpoint, and not ended."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [*COMPARE, str(write_config(folder)), "--output_dir", "r"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    # The second run has written its first checkpoint and has not come to its end.
-    while not (checkpoints := list(tmp_path.glob("killed/runs/adam_warmup-*/checkpoint-5/trainer_state.json"))):
+    while not list(folder.glob("r/runs/adam_warmup-*/checkpoint-5/trainer_state.json")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = {path.name: path.read_bytes() for path in (tmp_path / "killed" / "records").iterdir()}
-    assert len(finished) == 1
+    assert len(list(folder.glob("r/records/*.json"))) == 1
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(sketched: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same job, let alone."""
+    folder = tmp_path_factory.mktemp("straight")
+    assert compare(write_config(folder), "--output_dir", folder / "r") == 0
+    return folder / "r"
+
+
+@pytest.mark.parametrize("damage", ["none", "checkpoint"])
+def test_killed_and_started_again(sketched: None, killed: Path, straight: Path, damage: str, tmp_path: Path) -> None:
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    finished = {path: path.read_bytes() for path in Path("r/records").iterdir()}
     if damage == "checkpoint":  # as if the kill had come while it was being written
-        (checkpoints[0].parent / "optimizer.pt").write_bytes(b"half")
-        checkpoints[0].write_text("{")
-    run([*command, "killed"], cwd=tmp_path)
-    run([*command, "straight"], cwd=tmp_path)
-    for name, content in finished.items():
-        assert (tmp_path / "killed" / "records" / name).read_bytes() == content
-    killed, straight = by_recipe(tmp_path / "killed"), by_recipe(tmp_path / "straight")
-    assert {name: without_clock(r) for name, r in killed.items()} == {
-        name: without_clock(r) for name, r in straight.items()
+        (checkpoint,) = Path("r").glob("runs/*/checkpoint-5")
+        (checkpoint / "optimizer.pt").write_bytes(b"half")
+        (checkpoint / "trainer_state.json").write_text("{")
+    assert compare("tiny.yaml", "--output_dir", "r") == 0
+    for path, content in finished.items():
+        assert path.read_bytes() == content
+    ours, theirs = by_recipe(Path("r")), by_recipe(straight)
+    assert {name: without_clock(r) for name, r in ours.items()} == {
+        name: without_clock(r) for name, r in theirs.items()
     }
-    tables = [(tmp_path / name / "table.md").read_text().splitlines() for name in ("killed", "straight")]
+    tables = [(folder / "table.md").read_text().splitlines() for folder in (Path("r"), straight)]
     without_time = [[line.rsplit("|", 3)[0] for line in table if line.startswith("|")] for table in tables]
     assert without_time[0] == without_time[1]
-    assert not list(tmp_path.glob("killed/runs/*/checkpoint-*"))
+    assert not list(Path("r").glob("runs/*/checkpoint-*"))
 
 
-LAUNCHERS = {
-    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"],
-    "accelerate": [
-        sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0",
-        "--config_file", str(ROOT / "hf_radam" / "training" / "accelerate_configs" / "ddp.yaml"),
-    ],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-@pytest.mark.parametrize("label_smoothing", [0.1, 0.0])
-def test_two_processes_make_the_same_records(tmp_path: Path, launcher: str, label_smoothing: float) -> None:
-    training = {**TINY["training"], "label_smoothing_factor": label_smoothing}
-    config = write_config(tmp_path, recipes=["adam_untuned_linear", "radam"], training=training)
-    run([*COMPARE, config, "--output_dir", "one"], cwd=tmp_path)
-    run(
-        [*LAUNCHERS[launcher], COMPARE[1], config, "--output_dir", "two"],
-        cwd=tmp_path,
-        env=environment(CUDA_VISIBLE_DEVICES=""),
-    )
-    one, two = by_recipe(tmp_path / "one"), by_recipe(tmp_path / "two")
-    assert list(one) == list(two)
-    for recipe, record in two.items():
-        assert record.environment["processes"] == 2
-        for name in ("loss", "grad_norm", "learning_rate"):
-            assert record.curves[name] == pytest.approx(one[recipe].curves[name], rel=DISTRIBUTED_TOLERANCE)
-        assert record.evaluations["loss"] == pytest.approx(one[recipe].evaluations["loss"], rel=DISTRIBUTED_TOLERANCE)
-        assert record.final["bleu"] == pytest.approx(one[recipe].final["bleu"], abs=0.1)
-
-
-def test_a_diverged_run_stays_in_the_table(tmp_path: Path) -> None:
+def test_a_diverged_run_stays_in_the_table(sketched: None, tmp_path: Path) -> None:
     config = write_config(
         tmp_path,
         recipes=["radam", {"name": "boom", "optimizer": "adam", "optim_args": {"eps": 1.0, "weight_decay": 1e30}}],
         training={},
     )
-    run([*COMPARE, config, "--output_dir", "r"], cwd=tmp_path)
+    assert compare(config, "--output_dir", "r") == 0
     records = by_recipe(tmp_path / "r")
     assert records["boom"].diverged
     assert not records["radam"].diverged
@@ -424,29 +404,31 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
 }
 
 
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    # In one process, since each start costs seconds; the script's own main, its exit code and what it prints.
-    bad_files(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for case, (changes, flags, message) in BAD_INPUT.items():
-        (tmp_path / "configs").mkdir(exist_ok=True)
-        config = [] if flags[:1] == ["nowhere.yaml"] else [str(write_config(tmp_path / "configs", **changes))]
-        output_dir = [] if "--output_dir" in flags else ["--output_dir", "new"]
-        try:
-            code = main(["compare", *config, *flags, *output_dir])
-        except SystemExit as stop:  # argparse
-            code = stop.code
-        lines = capfd.readouterr().err.strip().splitlines()
-        assert code == 2, case
-        assert message in lines[-1], case
-        assert len([line for line in lines if not line.startswith((" ", "usage:"))]) == 1, (case, lines)
-        assert not Path("new").exists(), case
-    after = {
-        path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "configs"
-    }
-    assert {path: content for path, content in after.items() if path.name != "tiny.yaml"} == {
-        path: content for path, content in before.items() if path.name != "tiny.yaml"
-    }
+@pytest.fixture(scope="module")
+def bad_input(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    bad_files(folder)
+    return folder
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_exit_code_2(
+    case: str, bad_input: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(bad_input)
+    changes, flags, message = BAD_INPUT[case]
+    before = {path: path.read_bytes() for path in bad_input.rglob("*") if path.is_file()}
+    config = [] if flags[:1] == ["nowhere.yaml"] else [write_config(tmp_path, **changes)]
+    output_dir = [] if "--output_dir" in flags else ["--output_dir", "new"]
+    try:
+        code = compare(*config, *flags, *output_dir)
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    assert code == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert message in line
+    assert {path: path.read_bytes() for path in bad_input.rglob("*") if path.is_file()} == before
+    assert not Path("new").exists()
 
 
 LATE: dict[str, tuple[dict[str, Any], str]] = {
@@ -529,15 +511,17 @@ def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_other_text_under_the_same_name_is_another_comparison(tmp_path: Path) -> None:
+def test_other_text_under_the_same_name_is_another_comparison(
+    sketched: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text_files(tmp_path)
-    command = [*COMPARE, write_config(tmp_path, recipes=["adam"], max_steps=1, eval_steps=1), "--output_dir", "r"]
-    run([*command, "--train_prefix", "train", "--validation_prefix", "val"], cwd=tmp_path)
+    config = write_config(tmp_path, recipes=["adam"], max_steps=1, eval_steps=1)
+    arguments = [config, "--output_dir", "r", "--train_prefix", "train", "--validation_prefix", "val"]
+    assert compare(*arguments) == 0
     lines = (tmp_path / "train.de").read_text().splitlines()
     (tmp_path / "train.de").write_text("\n".join(reversed(lines)))
-    done = run([*command, "--train_prefix", "train", "--validation_prefix", "val"], check=False, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "r holds results on another text or checkpoint" in done.stderr
+    assert compare(*arguments) == 2
+    assert "r holds results on another text or checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.yaml")))
@@ -568,17 +552,11 @@ def test_report_refuses_other_folders(tmp_path: Path) -> None:
     not os.environ.get("HF_RADAM_DATA") and not (ROOT.parent / "shared" / "data" / "multi30k").is_dir(),
     reason="needs the Multi30k text, which is not part of this repository; HF_RADAM_DATA may name its parent folder",
 )
-def test_real_text(tmp_path: Path) -> None:
+def test_real_text(sketched: None, tmp_path: Path) -> None:
     folder = Path(os.environ.get("HF_RADAM_DATA") or ROOT.parent / "shared" / "data") / "multi30k"
-    flags = [
-        "--train_prefix",
-        folder / "train",
-        "--validation_prefix",
-        folder / "val",
-        "--set",
-        "data.max_train_samples=400",
-    ]
-    run([*COMPARE, write_config(tmp_path, recipes=["radam"]), *flags, "--output_dir", "r"], cwd=tmp_path)
+    flags = ["--train_prefix", folder / "train", "--validation_prefix", folder / "val"]
+    config = write_config(tmp_path, recipes=["radam"])
+    assert compare(config, *flags, "--set", "data.max_train_samples=400", "--output_dir", "r") == 0
     (record,) = load_records(tmp_path / "r")
     first, *_, last = record.evaluations["loss"]
     assert first is not None

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comparisons import COMPARE, TINY, run, write_config
-from workers.parallel_tasks import do, log
+from comparisons import write_config
+from workers.parallel_tasks import do, finish_unless_killed, log
 
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
@@ -35,28 +35,49 @@ def results(folder: Path) -> dict[str, Any]:
     }
 
 
-def test_killed_and_started_again_it_gives_the_records_of_a_sequential_job(tmp_path: Path) -> None:
-    config = write_config(tmp_path)
-    command = [*COMPARE, str(config), "--parallel_runs", "2", "--output_dir", str(tmp_path / "parallel")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("parallel/runs/*/checkpoint-5/trainer_state.json")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    while any(is_alive(int(pid)) for pid in children):  # nobody trains on beside the next job
+def python(script: str, *arguments: object) -> subprocess.Popen[bytes]:
+    """A process that finds the modules of the tests."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_killed_and_started_again_it_gives_the_records_of_a_sequential_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """First the whole job is killed, then the process of one run."""
+    config, folder = write_config(tmp_path, recipes=["adam", "radam"]), tmp_path / "parallel"
+    job = python("from workers.parallel_tasks import compare; compare()", config, "--parallel_runs", 2,
+                 "--output_dir", folder)  # fmt: skip
+    assert job.wait(timeout=300) == -signal.SIGKILL
+    assert [path.name for path in folder.glob("r*/*/checkpoint-*")] == 2 * ["checkpoint-5"]
+    for recipe in ("adam", "radam"):  # nobody trains on beside the next job
+        wait_for_the_end_of(int((tmp_path / recipe).read_text()))
+
+    comparison = load_comparison(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_finish_alone", finish_unless_killed)
+        with pytest.raises(UserError, match=r"radam.*its process died \(exit code -9\)") as caught:
+            module.sweep(comparison, folder, parallel_runs=2)
+    assert "\n" not in str(caught.value)
+    for recipe in ("adam", "radam"):
+        assert not is_alive(int((tmp_path / recipe).read_text()))
+    said = capfd.readouterr().err
+    assert "2 of 2 runs to do, 2 at a time" in said
+    assert "\r" not in said
+
+    module.sweep(comparison, folder, parallel_runs=2)
+    module.sweep(comparison, tmp_path / "sequential")
+    assert results(folder) == results(tmp_path / "sequential")
+    assert len(results(folder)) == 2
+    assert not list(folder.glob("runs/*/checkpoint-*"))
+
+
+def wait_for_the_end_of(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while is_alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    done = run(command)
-    assert "2 at a time" in done.stderr
-    assert "\r" not in done.stderr
-    module.sweep(load_comparison(config), tmp_path / "sequential")
-    assert results(tmp_path / "parallel") == results(tmp_path / "sequential")
-    assert len(results(tmp_path / "parallel")) == len(TINY["recipes"])
-    assert not list(tmp_path.glob("parallel/runs/*/checkpoint-*"))
 
 
 def is_alive(pid: int) -> bool:
@@ -97,19 +118,13 @@ def test_what_runs_tell_arrives_whatever_they_print(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_its_parent(number: signal.Signals, tmp_path: Path) -> None:
-    script = "from workers.parallel_tasks import main; main()"
-    command = [sys.executable, "-c", script, f"{tmp_path}:wait", f"{tmp_path}:a"]
-    paths = os.pathsep.join(filter(None, sys.path))
-    parent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.DEVNULL)
+    parent = python("from workers.parallel_tasks import main; main()", f"{tmp_path}:wait", f"{tmp_path}:a")
     while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
         assert parent.poll() is None
         time.sleep(0.01)
     parent.send_signal(number)
     assert parent.wait(timeout=30) != 0
-    deadline = time.monotonic() + 30
-    while is_alive(int((tmp_path / "pid").read_text())):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_the_end_of(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.parametrize(

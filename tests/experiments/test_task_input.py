@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import COMPARE, run
+from comparisons import COMPARE, compare, run
 from task_files import (
     CLASSIFICATION,
     COLUMNS,
@@ -16,7 +16,6 @@ from task_files import (
     LANGUAGE_MODELING,
     SPLIT,
     TRANSLATION,
-    compare,
     comparison,
     local,
     write,
@@ -26,6 +25,8 @@ from task_files import (
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
+
+pytestmark = pytest.mark.usefixtures("sketched")
 
 
 @pytest.fixture
@@ -206,18 +207,18 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
 }  # fmt: skip
 
 
-def test_bad_input_is_one_line_and_exit_code_2(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_exit_code_2(case: str, files: Path, capfd: pytest.CaptureFixture[str]) -> None:
     bad_files()
-    for case, (content, flags, message) in BAD_INPUT.items():
-        kept = {key: value for key, value in content.items() if value is not None}
-        assert compare(write(files, kept), *flags, "--output_dir", "new") == 2, case
-        lines = capfd.readouterr().err.strip().splitlines()
-        said = [line for line in lines if line and "examples/s" not in line]  # the bar of a dataset that is read
-        assert len(said) == 1, (case, lines)
-        assert said[0].startswith("error: "), (case, lines)
-        assert message in said[0], (case, lines)
-        # A tokenizer, and the folder of a run that was never started, may have been kept.
-        assert not [*Path.cwd().glob("new/records/*"), *Path.cwd().glob("new/runs/*/*")], case
+    content, flags, message = BAD_INPUT[case]
+    kept = {key: value for key, value in content.items() if value is not None}
+    assert compare(write(files, kept), *flags, "--output_dir", "new") == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    (said,) = (line for line in lines if line and "examples/s" not in line)  # the bar of a dataset that is read
+    assert said.startswith("error: ")
+    assert message in said
+    # A tokenizer, and the folder of a run that was never started, may have been kept.
+    assert not [*Path.cwd().glob("new/records/*"), *Path.cwd().glob("new/runs/*/*")]
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from published import write_results
+from made_up import write_results
 
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.bundle import Choice, build
 from hf_radam.publishing.folder import MARK, files_below, replacing
+
+pytestmark = pytest.mark.usefixtures("sketched")
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from comparisons import ROOT
 from datasets import load_dataset
 from hub_server import _metadata_errors
 from huggingface_hub import ModelCard
+from made_up import write_results
 from markdown_it import MarkdownIt
-from published import write_results
 
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
@@ -29,6 +29,8 @@ from hf_radam.publishing.bundle import Choice, build
 from hf_radam.publishing.card import Page, render
 from hf_radam.publishing.privacy import refuse_leaks
 from hf_radam.publishing.tables import Table, as_parquet, features
+
+pytestmark = pytest.mark.usefixtures("sketched")
 
 TEMPLATE = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
 FOUR: dict[str, Any] = {
@@ -269,8 +271,8 @@ def test_a_card_begins_with_what_a_reader_wants(tmp_path: Path) -> None:
              "<details>", "| setting | value |", "## Run it again", "## Limitations"]  # fmt: skip
     places = [card.index(part) for part in order]
     assert places == sorted(places)
-    # Eight runs of four updates of 0.01 s.
-    assert "Training time: 0 s for these weights, 0 s for all 8 runs, without evaluations, on a processor." in card
+    # Eight runs of four updates of 0.1 s.
+    assert "Training time: 0 s for these weights, 3 s for all 8 runs, without evaluations, on a processor." in card
     with pytest.raises(UserError, match="--also"):
         Choice(repo_id="me/x", also=["https://elsewhere"])
 

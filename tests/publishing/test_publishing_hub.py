@@ -16,7 +16,7 @@ from comparisons import ROOT, environment, run
 from hub_server import HubServer
 from huggingface_hub import HfApi, RepoCard, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
-from published import write_results
+from made_up import write_results
 
 from hf_radam.cli import main
 from hf_radam.errors import NetworkError
@@ -29,7 +29,10 @@ from hf_radam.publishing.folder import files_below
 from hf_radam.publishing.hub import Target, limit_waiting, look, publish
 
 # The client's own upload without Xet calls httpx in an old way.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+    pytest.mark.usefixtures("sketched"),
+]
 
 PUBLISH = ROOT / "scripts" / "publish.py"
 TEMPLATE = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published import write_results
+from made_up import write_results
 
 from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.report.writers import table_markdown, to_terminal

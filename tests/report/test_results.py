@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import pytest
-from published import comparison
+from made_up import comparison
 
 from hf_radam.experiments.results import claim
 from hf_radam.experiments.schema import UserError
 
 ASKED = comparison(["adam", "radam"], (1e-3,), 1)
-# Another job, without the seconds that a comparison takes to import Transformers.
-JOB = """
-import sys
+# Other jobs, one after the other, each in a process of its own, all from one that has imported what takes long.
+JOBS = """
+import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from hf_radam.experiments.results import claim
 empty = SimpleNamespace(name="Other", target_loss=None, recipes=(), shared=lambda: {})
-with claim(Path("r"), empty, "0", eval(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
+for line in sys.stdin:
+    folder, part = eval(line)
+    if not os.fork():
+        with claim(Path(folder), empty, "0", part):
+            print(os.getpid(), flush=True)
+            time.sleep(600)
+    print(os.WTERMSIG(os.wait()[1]), flush=True)
 """
 
 
-def job(part: tuple[int, int] | None) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", JOB, repr(part)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
+@pytest.fixture(scope="module")
+def jobs() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", JOBS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        yield process
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+@contextmanager
+def job(jobs: subprocess.Popen[str], part: tuple[int, int] | None) -> Iterator[int]:
+    """Another job that holds the folder r until it is killed; its process."""
+    assert jobs.stdin is not None
+    assert jobs.stdout is not None
+    print((str(Path("r").resolve()), part), file=jobs.stdin)
+    process = int(jobs.stdout.readline())
+    try:
+        yield process
+    finally:
+        os.kill(process, signal.SIGKILL)
+        assert jobs.stdout.readline() == f"{signal.SIGKILL.value}\n"
 
 
 @pytest.mark.parametrize(
@@ -55,21 +71,19 @@ def end(process: subprocess.Popen[str]) -> None:
     ],
 )
 def test_who_may_share_a_folder(
-    first: tuple[int, int] | None, second: tuple[int, int] | None, together: bool, tmp_path: Path
-) -> None:
-    other = job(first)
-    try:
+    first: tuple[int, int] | None, second: tuple[int, int] | None, together: bool, tmp_path: Path,
+    jobs: subprocess.Popen[str],
+) -> None:  # fmt: skip
+    with job(jobs, first) as other:
         if together:
             with claim(Path("r"), ASKED, "0", second):
                 pass
         else:
             with (
-                pytest.raises(UserError, match=rf"^r belongs to another job, process {other.pid} on \S+; wait"),
+                pytest.raises(UserError, match=rf"^r belongs to another job, process {other} on \S+; wait"),
                 claim(Path("r"), ASKED, "0", second),
             ):
                 pass
-    finally:
-        end(other)
     with claim(Path("r"), ASKED, "0", second):  # nothing of a killed job is left
         assert '"name": "Invented"' in (tmp_path / "r" / "comparison.json").read_text()
 
@@ -78,3 +92,27 @@ def test_a_job_that_ended_leaves_no_name(tmp_path: Path) -> None:
     with claim(tmp_path / "r", ASKED, "0"):
         assert re.fullmatch(r"process \d+ on \S+", (tmp_path / "r" / ".job.holder").read_text())
     assert not list(tmp_path.rglob("*.holder"))
+
+
+def test_of_jobs_that_start_at_once_one_holds_the_folder(tmp_path: Path) -> None:
+    """Locks are of open files, not of processes: threads are refused as jobs are."""
+    count = 4
+    for attempt in range(5):
+        start, end = Barrier(count), Barrier(count)
+
+        def ask(attempt: int = attempt, start: Barrier = start, end: Barrier = end) -> str:
+            start.wait()
+            try:
+                with claim(tmp_path / str(attempt), ASKED, "0"):
+                    end.wait()
+                    return "held"
+            except UserError as error:
+                end.wait()
+                return str(error)
+
+        with ThreadPoolExecutor(count) as threads:
+            said = sorted(job.result() for job in [threads.submit(ask) for _ in range(count)])
+        assert [line.partition(" belongs to another job, ")[0] for line in said] == [
+            *[str(tmp_path / str(attempt))] * (count - 1),
+            "held",
+        ]

@@ -7,6 +7,8 @@ judges.
 from __future__ import annotations
 
 import random
+import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from typing import Any
 import pytest
 from launching import (
     FURTHER,
+    LONG,
     MODELS,
     OPTIONS,
+    PLAIN,
     TOLERANCES,
     Engine,
     accelerate,
@@ -26,8 +30,6 @@ from launching import (
 )
 from torch import Tensor
 
-LONG = {"max_steps": 30, "save_strategy": "steps"}
-
 
 def fsdp2(processes: int) -> Engine:
     return Engine(accelerate("fsdp2", processes), processes, "FSDP", is_fsdp2=True)
@@ -37,8 +39,16 @@ def ddp(processes: int) -> Engine:
     return Engine(accelerate("ddp", processes), processes, "MULTI_CPU")
 
 
-ENGINES = {"ddp": ddp(2), "torchrun": Engine(torchrun(2), 2, "MULTI_CPU"), "fsdp2": fsdp2(2)}
-SLOW_ENGINES = {"ddp_4": ddp(4), "fsdp2_4": fsdp2(4)}
+ENGINES = {
+    "ddp": ddp(2), "fsdp2": fsdp2(2), "ddp_4": ddp(4), "fsdp2_4": fsdp2(4),
+    "one": Engine([torchrun(1)[0]], 1, "NO"), "fsdp2_1": fsdp2(1),
+}  # fmt: skip
+Launched = Callable[..., dict[str, Any]]
+
+
+def fast_and_slow(names: Sequence[str], slow: Sequence[str]) -> list[Any]:
+    return [*names, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)]
+
 
 # Where Transformers' own Trainer ends for models that ignore num_items_in_batch: start-up steps of twice the size.
 TRAP = 1e-3
@@ -46,7 +56,15 @@ TRAP = 1e-3
 CONTROL = 1e-4
 
 
-def every_model(engine: Engine) -> dict[str, Any]:
+# How FSDP writes a checkpoint, and the file with the optimizer's state.
+FORMATS = {"sharded": "optimizer_0", "full": "optimizer.bin", "file": "optimizer.pt"}
+
+
+def formats(engine: Engine) -> list[str]:
+    return ["sharded", "full"] if engine.is_fsdp2 else ["file"]
+
+
+def every_training(engine: Engine) -> dict[str, Any]:
     """Accelerate keeps some settings of the first Accelerator of a process: first plain loops, at the end bf16."""
     accumulate = 8 // engine.world_size > 1
     cases: dict[str, Any] = {"loop": {"model": "bert", "loop": True}}
@@ -62,44 +80,73 @@ def every_model(engine: Engine) -> dict[str, Any]:
     return {**cases, **options}
 
 
-@pytest.mark.parametrize(
-    "engine",
-    [
-        pytest.param(engine, id=name, marks=[pytest.mark.slow] if name in SLOW_ENGINES else [])
-        for name, engine in {**ENGINES, **SLOW_ENGINES}.items()
-        if name != "torchrun"
-    ],
-)
-def test_follows_the_reference(engine: Engine, reference: dict[str, Tensor], tmp_path: Path) -> None:
-    results = train(engine.launcher, every_model(engine), tmp_path)
-    for name in every_model(engine):
-        tolerance = "bf16" if name == "bf16" else "engine"
-        assert_follows(results[name], reference[name.partition("/")[0]], engine, tolerance)
+def resumed(format: str) -> dict[str, Any]:
+    """Taken up in start-up and after it."""
+    case = {**LONG, "output_dir": "resumed", "environment": environment(format)}
+    cases = {f"from_{step}": {**case, "resume": f"{format}/checkpoint-{step}"} for step in (3, 12)}
+    # A scaler multiplies and divides by a power of two, which rounds nothing.
+    cases["scaled_from_12"] = {**cases["from_12"], "scaler": True}
+    return {f"{format}/{name}": case for name, case in cases.items()}
+
+
+def environment(format: str) -> dict[str, str]:
+    return {} if format == "file" else {"FSDP_STATE_DICT_TYPE": f"{format.upper()}_STATE_DICT"}
+
+
+def straight_and_resumed(engine: Engine) -> dict[str, Any]:
+    cases: dict[str, Any] = {}
+    for format in formats(engine):
+        saving = {**LONG["arguments"], "save_strategy": "steps", "save_steps": 3}
+        straight = {**LONG, "arguments": saving, "output_dir": format, "environment": environment(format)}
+        cases |= {f"{format}/straight": straight, **resumed(format)}
+    return cases
+
+
+def plain() -> dict[str, Any]:
+    return {f"{model}/plain": {"model": model, "output_dir": "out", **PLAIN} for model in MODELS}
+
+
+@pytest.fixture
+def together(launched: Launched) -> Callable[[str], dict[str, Any]]:
+    """Everything that is trained on the processes of an engine, in one launch."""
+
+    def results(name: str) -> dict[str, Any]:
+        engine = ENGINES[name]
+        cases = {**every_training(engine), **plain(), **straight_and_resumed(engine)}
+        bf16 = {"bf16": cases.pop("bf16")}
+        return launched("together", engine.launcher, {**cases, **bf16}, name)
+
+    return results
+
+
+Together = Callable[[str], dict[str, Any]]
+
+
+@pytest.mark.parametrize("name", fast_and_slow(["ddp", "fsdp2"], ["ddp_4", "fsdp2_4"]))
+def test_follows_the_reference(name: str, reference: dict[str, Tensor], together: Together) -> None:
+    engine, results = ENGINES[name], together(name)
+    for case in every_training(engine):
+        tolerance = "bf16" if case == "bf16" else "engine"
+        assert_follows(results[case], reference[case.partition("/")[0]], engine, tolerance)
     # The controls: both options do something.
-    for name, (model, _) in OPTIONS.items():
-        assert residual(results[name], reference[model])[0] > 10 * TOLERANCES["engine"][0]
+    for option, (model, _) in OPTIONS.items():
+        assert residual(results[option], reference[model])[0] > 10 * TOLERANCES["engine"][0]
 
 
-def test_accumulation_in_one_process_follows_the_reference(reference: dict[str, Tensor], tmp_path: Path) -> None:
-    engine = Engine([torchrun(1)[0]], 1, "NO")
-    cases = {model: {"model": model, "output_dir": "out", "accumulation": 4} for model in MODELS}
-    results = train(engine.launcher, cases, tmp_path)
-    for model in MODELS:
-        assert_follows(results[model], reference[model], engine, "engine")
+@pytest.mark.parametrize("model", MODELS)
+def test_accumulation_in_one_process_follows_the_reference(
+    model: str, alone: dict[str, Any], reference: dict[str, Tensor]
+) -> None:
+    assert_follows(alone[f"{model}/accumulated"], reference[model], ENGINES["one"], "engine")
 
 
-def test_the_trap_is_there_without_our_trainer(reference: dict[str, Tensor], tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_the_trap_is_there_without_our_trainer(model: str, alone: dict[str, Any], together: Together) -> None:
     """The control: should Transformers mend its loss scale, ours could go."""
-    cases = {
-        model: {"model": model, "output_dir": "out", "plain_trainer": True, "arguments": {"weight_decay": 0.0}}
-        for model in MODELS
-    }
-    two = train(ENGINES["torchrun"].launcher, cases, tmp_path, "two")
-    one = train([torchrun(1)[0]], cases, tmp_path, "one")
-    for model in MODELS:
-        assert two[model]["world_size"] == 2
-        largest, _ = residual(two[model], one[model]["trajectory"])
-        assert (largest > TRAP) == (model != "llama")
+    two = together("ddp")[f"{model}/plain"]
+    assert two["world_size"] == 2
+    largest, _ = residual(two, alone[f"{model}/plain"]["trajectory"])
+    assert (largest > TRAP) == (model != "llama")
 
 
 def test_tensor_parallel_follows_the_reference(reference: dict[str, Tensor], tmp_path: Path) -> None:
@@ -128,57 +175,42 @@ def test_several_machines(reference: dict[str, Tensor], tmp_path: Path) -> None:
     assert_follows(first["bert"], reference["bert"], ddp(2), "engine")
 
 
+@pytest.mark.parametrize("name", fast_and_slow(["ddp", "fsdp2"], ["ddp_4", "fsdp2_4"]))
+def test_the_same_processes_go_on_bit_for_bit(name: str, reference: dict[str, Tensor], together: Together) -> None:
+    engine, results = ENGINES[name], together(name)
+    for format in formats(engine):
+        straight = results[f"{format}/straight"]
+        assert_follows(straight, reference["long"], engine, "other_world")
+        for case in resumed(format):
+            assert_follows(results[case], straight["trajectory"], engine, "same_world")
+            assert len(results[case]["trajectory"]) == 30 - int(case.rpartition("_")[2])
+
+
 # Where checkpoints come from, and on how many processes they are taken up again.
-CHECKPOINTS: dict[str, tuple[Engine, tuple[Engine, ...], dict[str, str]]] = {
-    "ddp": (ddp(2), (Engine([torchrun(1)[0]], 1, "NO"),), {}),
-    "fsdp2_sharded": (fsdp2(2), (fsdp2(1),), {}),
-    "fsdp2_full": (fsdp2(2), (fsdp2(1),), {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}),
-}
-SLOW_CHECKPOINTS = {
-    "ddp_to_4": (ddp(2), (ddp(4),), {}),
-    "ddp_from_4": (ddp(4), (ddp(2),), {}),
-    "fsdp2_sharded_to_4": (fsdp2(2), (fsdp2(4),), {}),
-    "fsdp2_sharded_from_4": (fsdp2(4), (fsdp2(2),), {}),
-    "fsdp2_full_to_4": (fsdp2(2), (fsdp2(4),), {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}),
-    "fsdp2_full_from_4": (fsdp2(4), (fsdp2(2),), {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}),
-}
+MOVES = {
+    "ddp_to_1": ("ddp", "one"), "fsdp2_to_1": ("fsdp2", "fsdp2_1"),
+    "ddp_to_4": ("ddp", "ddp_4"), "ddp_from_4": ("ddp_4", "ddp"),
+    "fsdp2_to_4": ("fsdp2", "fsdp2_4"), "fsdp2_from_4": ("fsdp2_4", "fsdp2"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", [*CHECKPOINTS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_CHECKPOINTS)]
-)
-def test_resume(name: str, reference: dict[str, Tensor], tmp_path: Path) -> None:
-    """Saved in start-up and after it; bit for bit on as many processes, and within rounding on others."""
-    engine, others, environment = {**CHECKPOINTS, **SLOW_CHECKPOINTS}[name]
-    case = {"model": "marian", "environment": environment}
-    cases: dict[str, Any] = {
-        f"straight_{step}": {**case, "output_dir": f"straight_{step}", "arguments": {**LONG, "save_steps": step}}
-        for step in (3, 12)
-    }
-    resumed = {
-        f"from_{step}": {
-            **case, "output_dir": "resumed", "arguments": {"max_steps": 30},
-            "resume": f"straight_{step}/checkpoint-{step}",
-        }
-        for step in (3, 12)
-    }  # fmt: skip
-    # A scaler multiplies and divides by a power of two, which rounds nothing.
-    resumed["scaled_from_12"] = {**resumed["from_12"], "scaler": True}
-    results = train(engine.launcher, {**cases, **resumed}, tmp_path)
-    straight = results["straight_3"]
-    assert_follows(straight, reference["long"], engine, "other_world")
-    for key in resumed:
-        assert_follows(results[key], straight["trajectory"], engine, "same_world")
-        assert len(results[key]["trajectory"]) == 30 - int(key.rpartition("_")[2])
-
-    for number, other in enumerate(others):
-        lost = {**resumed["from_12"], "remove": [f"straight_12/checkpoint-12/{_state_file(name)}"]}
-        elsewhere = train(other.launcher, {**resumed, "lost": lost}, tmp_path, f"elsewhere_{number}")
-        for key in resumed:
-            assert_follows(elsewhere[key], straight["trajectory"], other, "other_world")
-        assert residual(elsewhere["lost"], straight["trajectory"])[0] > CONTROL
-        assert "goes on at step 12, but the checkpoint has no optimizer state" in " ".join(elsewhere["output"].split())
-
-
-def _state_file(name: str) -> str:
-    return "optimizer_0" if "sharded" in name else "optimizer.bin" if "full" in name else "optimizer.pt"
+@pytest.mark.parametrize("name", fast_and_slow(list(MOVES)[:2], list(MOVES)[2:]))
+def test_other_processes_go_on_within_rounding(name: str, together: Together) -> None:
+    engine, other = (ENGINES[name] for name in MOVES[name])
+    results = together(MOVES[name][0])
+    cases: dict[str, Any] = {}
+    for format in formats(engine):
+        lost, without = f"lost_{format}/checkpoint-12", shutil.ignore_patterns(FORMATS[format])
+        shutil.copytree(results["folder"] / format / "checkpoint-12", lost, ignore=without)
+        control = {**resumed(format)[f"{format}/from_12"], "resume": lost}
+        cases |= {**resumed(format), f"{format}/lost_12": control}
+        Path(format).symlink_to(results["folder"] / format)
+    elsewhere = train(other.launcher, cases, Path.cwd())
+    for case in cases:
+        straight = results[f"{case.partition('/')[0]}/straight"]["trajectory"]
+        warned = "goes on at step 12, but the checkpoint has no optimizer state" in str(elsewhere[case]["warnings"])
+        assert warned == ("lost" in case)
+        if "lost" in case:
+            assert residual(elsewhere[case], straight)[0] > CONTROL
+        else:
+            assert_follows(elsewhere[case], straight, other, "other_world")

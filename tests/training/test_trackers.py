@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from comparisons import COMPARE, run, write_config
+from comparisons import compare, write_config
 
-from hf_radam.cli import main
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.runs.run import run_name
 
@@ -28,12 +27,12 @@ def test_run_names(tmp_path: Path) -> None:
     assert [run_name(r) for r in several.runs()] == ["Tiny/radam/seed-0-lr0.001", "Tiny/radam/seed-0-lr0.01"]
 
 
-def test_tensorboard(tmp_path: Path) -> None:
-    """What a user would type; the runs stand under their names."""
+def test_tensorboard(sketched: None, tmp_path: Path) -> None:
+    """The runs stand under their names."""
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
     path = write_config(tmp_path, name="Is it: tiny?", recipes=["adam", "radam"], max_steps=4)
     folder = tmp_path / "results"
-    run([*COMPARE, path, "--output_dir", folder, "--report_to", "tensorboard"])
+    assert compare(path, "--output_dir", folder, "--report_to", "tensorboard") == 0
     for recipe in ("adam", "radam"):
         events = reader.EventAccumulator(str(folder / "tensorboard" / "Is it- tiny-" / recipe / "seed-0"))
         events.Reload()
@@ -43,11 +42,8 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert not list(folder.glob("runs/*/runs")), "logs lie elsewhere as well"
 
 
-def test_an_unknown_tracker_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ["--output_dir", str(tmp_path / "results"), "--report_to", "papyrus"]
-    assert main(["compare", str(write_config(tmp_path)), *flags]) == 2
+def test_an_unknown_tracker_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(write_config(tmp_path), "--output_dir", tmp_path / "results", "--report_to", "papyrus") == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert "papyrus" in error

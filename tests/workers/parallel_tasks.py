@@ -8,8 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hf_radam.experiments.schema import UserError
+
+if TYPE_CHECKING:
+    from hf_radam.experiments.comparison import Run
+    from hf_radam.experiments.tasks import Task
 
 
 def do(task: str, tell: Callable[[int, float], None]) -> None:
@@ -40,3 +45,35 @@ def main() -> None:
     from hf_radam.experiments.runs.workers import in_parallel
 
     list(in_parallel(do, sys.argv[1:], 2, log))
+
+
+def finish_unless_killed(task: Task, folder: Path, run: Run, tell: Callable[[int, float], None]) -> None:
+    """A run of adam or radam; radam kills the whole job after update 6, and when that has been, itself after 11."""
+    from hf_radam.experiments.runs.sweep import _finish_alone
+
+    pids = folder.parent
+    before = (pids / "radam").is_file()
+    (pids / run.recipe.name).write_text(str(os.getpid()))
+
+    def watched(step: int, loss: float) -> None:
+        tell(step, loss)
+        if step == 6 and not before:
+            while run.recipe.name == "radam":
+                if (pids / "adam").is_file():
+                    os.kill(os.getppid(), signal.SIGKILL)
+                    break
+                time.sleep(0.01)
+            time.sleep(100)
+        if step == 11 and run.recipe.name == "radam":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _finish_alone(task, folder, run, watched)
+
+
+def compare() -> None:
+    """`hf-radam compare`, with runs that are killed."""
+    from hf_radam.cli import main
+    from hf_radam.experiments.runs import sweep
+
+    sweep._finish_alone = finish_unless_killed
+    sys.exit(main(["compare", *sys.argv[1:]]))

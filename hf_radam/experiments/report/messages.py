@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import series, statistics
-from hf_radam.experiments.report.palette import LABELS, family
+from hf_radam.experiments.report.palette import family
 from hf_radam.experiments.report.series import by_recipe
-
-# Nats within which a run counts as good as the best of its cell.
-CLOSE = 0.1
 
 
 def settings(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -47,7 +43,7 @@ def results(records: Sequence[Record]) -> str:
     """Where the best recipe, RAdam and the worst recipe end, each at its best learning rate: least to most."""
     name = statistics.headline(records)
     groups = by_recipe(statistics.at_best_rate(records))
-    order = sorted(groups, key=lambda recipe: cost(groups[recipe], name))
+    order = sorted(groups, key=lambda recipe: series.cost(groups[recipe], name))
     radam = [recipe for recipe in order if family(groups[recipe][0].config["recipe"]) == "radam"]
     chosen = [recipe for recipe in order if recipe in {order[0], order[-1], *radam[:1]}]
     several = statistics.rates_differ(records)
@@ -74,30 +70,6 @@ def relative_rate(records: Sequence[Record]) -> str:
 def training_loss(records: Sequence[Record]) -> str:
     """At which rates the loss was trained."""
     return f"Training loss as trained, the first updates drawn wide: {', '.join(_rates(records))}"
-
-
-def beta2_map(cells: Sequence[dict[str, list[Record]]]) -> str:
-    """In how many cells of beta2 and learning rate each family ends near the best.
-
-    Args:
-        cells: the runs of each family in each cell.
-    """
-    good: dict[str, list[bool]] = {}
-    for cell in cells:
-        ends = {key: series.median([run.final["loss"] for run in runs]) for key, runs in cell.items()}
-        best = min((end for end in ends.values() if math.isfinite(end)), default=math.nan)
-        for key, end in ends.items():
-            good.setdefault(key, []).append(end <= best + CLOSE)
-    counts = ", ".join(f"{LABELS.get(key, key)} in {sum(all_)} of {len(all_)}" for key, all_ in good.items())
-    return f"Median loss within {CLOSE:g} of the best for the same rate and beta2: {counts}"
-
-
-def cost(runs: Sequence[Record], name: str) -> float:
-    """The median result of some runs; the less the better, infinite where it is not finite."""
-    middle = series.median([run.final[name] for run in runs])
-    if not math.isfinite(middle):
-        return math.inf
-    return -middle if METRICS[name].higher_is_better else middle
 
 
 def _range(runs: Sequence[Record], name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import statistics
+from hf_radam.experiments.report.grid import grid
 from hf_radam.experiments.report.statistics import BASELINE, RESAMPLES, SEEDS_FOR_SIGNIFICANCE
 
 
@@ -36,7 +37,7 @@ def notes(records: Sequence[Record]) -> list[str]:
 def _about_statistics(records: Sequence[Record], seeds: int) -> list[str]:
     name = METRICS[statistics.headline(records)].label
     notes = []
-    if statistics.rates_differ(records):
+    if statistics.rates_differ(records) and grid(records) is None:
         notes.append(
             f"The best learning rate of a recipe is that with the best mean {name} at the last validation, over the "
             f"rates below; it was chosen on the numbers that are shown, and vs {BASELINE} compares best with best."

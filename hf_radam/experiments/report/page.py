@@ -64,7 +64,7 @@ def results(records: Sequence[Record]) -> Table:
     groups = statistics.by_rate(records)
     rows = tuple(
         (recipe, f"{rate:g}", str(len(runs)), *(text for name in names for text in _cells(runs, name)))
-        for (recipe, rate), runs in sorted(groups.items(), key=lambda item: messages.cost(item[1], first))
+        for (recipe, rate), runs in sorted(groups.items(), key=lambda item: series.cost(item[1], first))
     )
     heads = (head for name in names for head in (METRICS[name].label, "least to most"))
     return Table(title="Final numbers, median over seeds", columns=("recipe", "lr", "seeds", *heads), rows=rows)

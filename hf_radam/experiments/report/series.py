@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from hf_radam.experiments.comparison import read_recipe
+from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 
 # Points of a training-loss curve; windows of updates grow in proportion, so that the first updates stand alone.
@@ -45,8 +46,8 @@ def training_loss(record: Record) -> Curve:
     return Curve(steps=[step for step, _ in found], values=[value for _, value in found])
 
 
-def relative_rate(record: Record) -> Curve:
-    """Learning rate x rectification, by the peak learning rate: what multiplies Adam's direction at each update."""
+def effective_rate(record: Record) -> Curve:
+    """Learning rate x rectification: what multiplies Adam's direction at each update."""
     recipe = record.config["recipe"]
     steps = np.array([number(step) for step in record.curves["step"]])
     rates = np.array([number(rate) for rate in record.curves["learning_rate"]])
@@ -57,8 +58,24 @@ def relative_rate(record: Record) -> Curve:
         terms[(first <= steps) & (steps <= last)] = 1.0
         rates = rates * terms
     rates[steps <= options.get("freeze_steps", 0)] = 0.0  # Adam-2k does not move yet
-    peak = record.learning_rate * recipe.get("learning_rate_scale", 1.0)
-    return Curve(steps=steps.tolist(), values=(rates / peak).tolist())
+    return Curve(steps=steps.tolist(), values=rates.tolist())
+
+
+def relative_rate(record: Record) -> Curve:
+    """`effective_rate` by the peak of the schedule."""
+    curve, peak = effective_rate(record), record.learning_rate * record.config["recipe"].get("learning_rate_scale", 1.0)
+    return Curve(steps=curve.steps, values=[value / peak for value in curve.values])
+
+
+def rate_at(record: Record, update: int) -> float:
+    """`effective_rate` at an update, or at the next one that was recorded."""
+    curve = effective_rate(record)
+    return next((value for step, value in zip(curve.steps, curve.values, strict=True) if step >= update), math.nan)
+
+
+def peak_rate(record: Record) -> float:
+    """The greatest `effective_rate` of a run."""
+    return max(effective_rate(record).values)
 
 
 def beta2(record: Record) -> float:
@@ -78,6 +95,11 @@ def by_recipe(records: Sequence[Record]) -> dict[str, list[Record]]:
     for record in records:
         groups.setdefault(record.recipe, []).append(record)
     return groups
+
+
+def cost(runs: Sequence[Record], name: str) -> float:
+    """The median result of some runs; the less the better, infinite where it is not finite."""
+    return METRICS[name].cost(median([run.final[name] for run in runs]))
 
 
 def median(values: Sequence[float | None]) -> float:

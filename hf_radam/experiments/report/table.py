@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.report.grid import Grid, grid, label
+from hf_radam.experiments.report.series import median
 from hf_radam.experiments.report.statistics import BASELINE, Row, at_best_rate, summarise
 from hf_radam.experiments.results import Results
 
@@ -23,6 +26,8 @@ class Table:
 
 def tables(results: Results) -> tuple[list[Table], list[str]]:
     """The tables, best first, and sentences for columns that would say the same in every row."""
+    if (over := grid(results.records)) is not None:
+        return [_grid(over)], [_diverged(results)]
     target = results.comparison["target_loss"]
     best = sorted(summarise(at_best_rate(results.records), target), key=results.cost)  # best against best
     several = len(results.rows) > len(best)
@@ -84,6 +89,26 @@ def _diverged(results: Results) -> str:
     return f"{diverged} of {len(results.records)} runs diverged." if diverged else "No run diverged."
 
 
+def _grid(over: Grid) -> Table:
+    """A row for each family and beta2, a column for each rate: the median, and how many runs fail."""
+    digits, rows, works = METRICS[over.metric].digits, [], set()
+    for place in dict.fromkeys((family, beta2) for family, beta2, _ in sorted(over.cells, key=over.place)):
+        row = [label(place[0]), f"{place[1]:g}"]
+        for rate in over.rates:
+            cell = over.cells.get((*place, rate), ())
+            failures = over.failures(cell)
+            if cell and not failures:
+                works.add((len(rows), len(row)))
+            middle = median([run.final[over.metric] for run in cell]) if cell else 0
+            text = f"{middle:.{digits}f}" if math.isfinite(middle) else "not finite"
+            row.append("" if not cell else f"{text} ({failures} of {len(cell)} fail)" if failures else text)
+        rows.append(tuple(row))
+    return Table(
+        title=f"Median final {METRICS[over.metric].label}; bold where all seeds work",
+        columns=("recipe", "beta2", *(f"lr {rate:g}" for rate in over.rates)), rows=tuple(rows), best=frozenset(works),
+    )  # fmt: skip
+
+
 def _pivot(results: Results) -> Table:
     """Recipes against learning rates: the number by which they are judged, the best of each rate in bold."""
     rates = results.learning_rates
@@ -119,7 +144,8 @@ def _cost(results: Results, rows: Sequence[Row]) -> Table:
 
 
 def _state(results: Results, row: Row) -> str:
-    found = {record.state_bytes_per_parameter for record in results.runs(row)} - {None}
+    told = (record.state_bytes_per_parameter for record in results.runs(row))
+    found = [number for number in told if number is not None]
     return f"{max(found):.2f}" if found else ""
 
 

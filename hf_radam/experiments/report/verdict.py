@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.escape import code
+from hf_radam.experiments.report.grid import grid
+from hf_radam.experiments.report.grid import sentences as over_grid
 from hf_radam.experiments.report.statistics import (
     BASELINE,
     SEEDS_FOR_SIGNIFICANCE,
@@ -63,7 +65,8 @@ def judge(results: Results) -> Verdict:
     for row in rows:
         places = tuple((len(group), sum(group) / len(group)) for group in paired.places(row))
         endings.append(Ending(recipe=row.recipe, learning_rate=row.learning_rate, places=places, seeds=len(row.seeds)))
-    sentences = _sentences(results)
+    over = grid(results.records)
+    sentences = _sentences(results) if over is None else [*_unfinished(results), *over_grid(over)]
     return Verdict(
         judged_by=results.selection,
         runs=len(results.records),
@@ -77,7 +80,7 @@ def judge(results: Results) -> Verdict:
 
 def _sentences(results: Results) -> list[str]:
     """What matters most comes first."""
-    sentences = [_unfinished(results)]
+    sentences = _unfinished(results)
     results = results.paired()
     if results.records:
         best = {row.recipe: row for row in results.best_rows()}
@@ -97,17 +100,17 @@ def _sentences(results: Results) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _unfinished(results: Results) -> str:
+def _unfinished(results: Results) -> list[str]:
     if not results.missing:
-        return ""
+        return []
     count = f"Unfinished: {len(results.records)} of {len(results.records) + results.missing} runs."
     seeds = results.paired().seeds
     if not seeds:
-        return f"{count} No seed has a run of all recipes: nothing to compare yet."
+        return [f"{count} No seed has a run of all recipes: nothing to compare yet."]
     if seeds == results.seeds:
-        return count
+        return [count]
     listed = ", ".join(map(str, seeds))
-    return f"{count} This is of {'seed' if len(seeds) == 1 else 'seeds'} {listed}, which all recipes have."
+    return [f"{count} This is of {'seed' if len(seeds) == 1 else 'seeds'} {listed}, which all recipes have."]
 
 
 def _baseline(results: Results, rows: Mapping[str, Row]) -> tuple[Row | None, str]:

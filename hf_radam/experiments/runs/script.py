@@ -16,7 +16,8 @@ from hf_radam.experiments.runs.launching import RECORDING, Job, Request
 from hf_radam.experiments.runs.run import as_text, option_values, run_name
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import LOWER, ScriptData, ScriptTask, key_of
-from hf_radam.registry import list_optimizers, parse_optim_args
+from hf_radam.optim_args import parse_optim_args
+from hf_radam.registry import list_optimizers
 from hf_radam.training.launch import script_command, script_environment
 from hf_radam.training.trainer import RAdamTrainingArguments
 

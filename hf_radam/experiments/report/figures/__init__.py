@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import messages, statistics
-from hf_radam.experiments.report.figures import curves, gradients, style, sweeps
+from hf_radam.experiments.report.figures import curves, gradients, grids, style, sweeps
+from hf_radam.experiments.report.grid import early, grid, sentences
 from hf_radam.experiments.report.palette import Theme
 
 
@@ -55,13 +56,11 @@ def specify(records: Sequence[Record], target_loss: float | None) -> list[Figure
         found.append(FigureSpec(name=name, title=title, draw=draw, palette=palette))
 
     results = messages.results(records)
-    if messages.betas_differ(records):
-        add(
-            "beta2_map",
-            messages.beta2_map(list(sweeps.map_cells(records).values())),
-            partial(sweeps.beta2_map, records),
-        )
-    elif rates:
+    if (over := grid(records)) is not None:
+        add("beta2_map", " ".join(sentences(over)[:-2]), partial(grids.beta2_map, over))
+        add("early_rates", early(over), partial(grids.early_rates, over))
+        return found  # hundreds of curves are for report.html
+    if rates:
         add("over_learning_rates", f"{results}; over learning rates", partial(sweeps.over_learning_rates, records))
     if sweeps.warmup_sweeps(records):
         add("over_warmup_lengths", f"{results}; over warmup lengths", partial(sweeps.over_warmup_lengths, records))

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import messages, statistics
+from hf_radam.experiments.report import series, statistics
 from hf_radam.experiments.report.figures.style import LABEL_SIZE, panels
 from hf_radam.experiments.report.palette import Theme, family
 from hf_radam.experiments.report.series import by_recipe
@@ -70,7 +70,7 @@ def _best_of_families(records: Sequence[Record]) -> list[Record]:
     best: dict[str, list[Record]] = {}
     for runs in by_recipe(statistics.at_best_rate(records)).values():
         key = family(runs[0].config["recipe"])
-        if key not in best or messages.cost(runs, name) < messages.cost(best[key], name):
+        if key not in best or series.cost(runs, name) < series.cost(best[key], name):
             best[key] = runs
     return [run for runs in best.values() for run in runs]
 

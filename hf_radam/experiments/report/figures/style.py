@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,8 @@ def panels(
 
 def say(figure: Figure, message: str) -> None:
     """Write the message above the panels."""
-    lines = textwrap.fill(message.replace("lr ", "lr\N{NO-BREAK SPACE}"), int(figure.get_figwidth() * 10.2))
+    joined = re.sub(r"(\blr|\d of|beta2) (?=\d)", "\\1\N{NO-BREAK SPACE}", message)
+    lines = textwrap.fill(joined, int(figure.get_figwidth() * 10.2))
     figure.suptitle(lines, x=0.008, ha="left")
 
 
@@ -170,10 +172,10 @@ def spread(heights: Sequence[float], pitch: float) -> list[float]:
 
 
 def name_line(axes: Axes, name: str, height: float, theme: Theme) -> None:
-    """A dotted level line with its name at the left."""
+    """A dotted level line, and its name above its right end, where runs that learn are below."""
     axes.axhline(height, color=theme.muted, linestyle=":", linewidth=1.1)
-    axes.annotate(name, (0, height), (3, -2), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha="left", va="top", color=theme.muted, fontsize=LABEL_SIZE)  # fmt: skip
+    axes.annotate(name, (1, height), (-3, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
+                  ha="right", va="bottom", color=theme.muted, fontsize=LABEL_SIZE)  # fmt: skip
 
 
 def scale(axes: Axes, name: str, values: Sequence[float], along: str = "y") -> None:

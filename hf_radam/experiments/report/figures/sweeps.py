@@ -25,7 +25,7 @@ from hf_radam.experiments.report.figures.style import (
     panels,
     scale,
 )  # fmt: skip
-from hf_radam.experiments.report.palette import LABELS, Theme, families, shades
+from hf_radam.experiments.report.palette import Theme, families, shades
 from hf_radam.experiments.report.series import by_recipe, number
 
 # One optimizer with at least so many lengths of warmup makes a sweep of them.
@@ -52,12 +52,12 @@ def over_learning_rates(records: Sequence[Record], theme: Theme) -> Figure:
         for recipe, group in by_recipe(records).items()
     ]
     names = list(dict.fromkeys(["loss", records[0].metric]))
-    figure, grid = panels([_title(name, records) for name in names], messages.results(records),
+    figure, grid = panels([title(name, records) for name in names], messages.results(records),
                           columns=2, height=_height(len(lines)))  # fmt: skip
     for axes, name in zip(grid, names, strict=True):
-        _draw(axes, lines, name, [f"{rate:g}" for rate in rates], records, theme)
+        draw_lines(axes, lines, name, [f"{rate:g}" for rate in rates], records, theme)
         axes.set_xlabel("peak learning rate")
-    name_ends(grid, [_ends(lines, name) for name in names])
+    name_ends(grid, [ends(lines, name) for name in names])
     return figure
 
 
@@ -99,14 +99,14 @@ def over_warmup_lengths(records: Sequence[Record], theme: Theme) -> Figure:
     others: dict[tuple[str, float], list[Record]] = {}
     for (recipe, rate), runs in statistics.by_rate([record for record in records if id(record) not in swept]).items():
         key = (of_recipe[recipe], rate)
-        if key not in others or messages.cost(runs, "loss") < messages.cost(others[key], "loss"):
+        if key not in others or series.cost(runs, "loss") < series.cost(others[key], "loss"):
             others[key] = runs
     names = list(dict.fromkeys(["loss", records[0].metric]))
-    figure, grid = panels([_title(name, records) for name in names], messages.results(records),
+    figure, grid = panels([title(name, records) for name in names], messages.results(records),
                           columns=2, height=_height(len(lines) + len(others)))  # fmt: skip
     all_ends = []
     for axes, name in zip(grid, names, strict=True):
-        _draw(axes, lines, name, [f"{length:g}" for length in lengths], records, theme,
+        draw_lines(axes, lines, name, [f"{length:g}" for length in lengths], records, theme,
               also=[run for runs in others.values() for run in runs])  # fmt: skip
         levels = {}
         for (_, rate), runs in others.items():
@@ -116,43 +116,7 @@ def over_warmup_lengths(records: Sequence[Record], theme: Theme) -> Figure:
             label = runs[0].recipe + (f", lr {rate:g}" if several else "")
             levels[label] = (len(lengths) - 0.7, level, of_recipe_look.color)
         axes.set_xlabel("updates of linear warmup")
-        all_ends.append({**_ends(lines, name), **levels})
-    name_ends(grid, all_ends)
-    return figure
-
-
-def map_cells(records: Sequence[Record]) -> dict[tuple[float, float], dict[str, list[Record]]]:
-    """For each learning rate and beta2 the runs of each family; of several recipes in a family, the best."""
-    cells: dict[tuple[float, float], dict[str, list[Record]]] = {}
-    of_recipe = families(records)
-    for (recipe, rate), runs in statistics.by_rate(records).items():
-        cell = cells.setdefault((rate, series.beta2(runs[0])), {})
-        key = of_recipe[recipe]
-        if key not in cell or messages.cost(runs, "loss") < messages.cost(cell[key], "loss"):
-            cell[key] = runs
-    return cells
-
-
-def beta2_map(records: Sequence[Record], theme: Theme) -> Figure:
-    """Where each family works: final loss against beta2, a panel for each learning rate."""
-    cells = map_cells(records)
-    rates, betas = (sorted({key[i] for key in cells}) for i in (0, 1))
-    keys = list(dict.fromkeys(families(records).values()))
-    figure, grid = panels([f"Final eval loss, {records[0].loss_unit}, lr {rate:g}" for rate in rates],
-                          messages.beta2_map(list(cells.values())), columns=2, height=_height(len(keys)))  # fmt: skip
-    all_ends = []
-    for axes, rate in zip(grid, rates, strict=True):
-        lines = []
-        for key in keys:
-            found = {i: cells[rate, beta2][key] for i, beta2 in enumerate(betas) if key in cells.get((rate, beta2), {})}
-            if found:
-                look = Look(color=theme.hues.get(key) or looks(records, theme)[found[min(found)][0].recipe].color,
-                            dashes="-")  # fmt: skip
-                lines.append(Line(name=LABELS.get(key, key), look=look, runs=found))
-        shown = [run for (_, _), cell in cells.items() for runs in cell.values() for run in runs]
-        _draw(axes, lines, "loss", [f"{beta2:g}" for beta2 in betas], records, theme, also=shown)
-        axes.set_xlabel("beta2")
-        all_ends.append(_ends(lines, "loss"))
+        all_ends.append({**ends(lines, name), **levels})
     name_ends(grid, all_ends)
     return figure
 
@@ -162,7 +126,7 @@ def over_seeds(records: Sequence[Record], theme: Theme) -> Figure:
     name = statistics.headline(records)
     groups = by_recipe(statistics.at_best_rate(records))
     several = statistics.rates_differ(records)
-    figure, (axes,) = panels([_title(name, records)], messages.results(records), columns=1,
+    figure, (axes,) = panels([title(name, records)], messages.results(records), columns=1,
                              height=0.34 * len(groups) + 1.0)  # fmt: skip
     look = looks(records, theme)
     everything = [number(record.final[name]) for group in groups.values() for record in group]
@@ -205,7 +169,7 @@ def _placed(group: Sequence[Record], keys: Sequence[float], places: Sequence[flo
     return found
 
 
-def _draw(
+def draw_lines(
     axes: Axes, lines: Sequence[Line], name: str, ticks: Sequence[str], records: Sequence[Record], theme: Theme,
     also: Sequence[Record] = (),
 ) -> None:  # fmt: skip
@@ -230,7 +194,7 @@ def _draw(
         name_line(axes, "constant prediction", entropy, theme)
 
 
-def _ends(lines: Sequence[Line], name: str) -> dict[str, tuple[float, float, str]]:
+def ends(lines: Sequence[Line], name: str) -> dict[str, tuple[float, float, str]]:
     return {
         line.name: (
             max(line.runs) + _aside(i, lines),
@@ -246,7 +210,7 @@ def _aside(i: int, lines: Sequence[Line]) -> float:
     return 0.16 * (i - (len(lines) - 1) / 2) / len(lines)
 
 
-def _title(name: str, records: Sequence[Record]) -> str:
+def title(name: str, records: Sequence[Record]) -> str:
     return f"Final {METRICS[name].label}" + (f", {records[0].loss_unit}" if name == "loss" else "")
 
 

@@ -1,0 +1,150 @@
+"""A grid of beta2 and learning rate: where each family of recipes works, and what orders success and failure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.records import Record
+from hf_radam.experiments.report import series, statistics
+from hf_radam.experiments.report.palette import LABELS, families
+
+# Share of a run after which its learning rate is called early: update 50 of 800.
+EARLY = 1 / 16
+# Fewer settings of one family are a table of recipes.
+SETTINGS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Runs by family, beta2 and learning rate."""
+
+    metric: str
+    """What runs are judged by; a name of `METRICS`."""
+    families: tuple[str, ...]
+    betas: tuple[float, ...]
+    rates: tuple[float, ...]
+    cells: Mapping[tuple[str, float, float], Sequence[Record]]
+    """By family, beta2 and learning rate; of several recipes in one cell, the best."""
+    best: Mapping[float, float]
+    """The best median at each learning rate."""
+
+    def fails(self, run: Record) -> bool:
+        """Whether a run ends worse than the best median at its learning rate by more than `Metric.apart`."""
+        value, metric = run.final[self.metric], METRICS[self.metric]
+        behind = self.best[run.learning_rate] - series.number(value)
+        return not (behind if metric.higher_is_better else -behind) <= metric.apart
+
+    def failures(self, cell: Sequence[Record]) -> int:
+        """How many of its runs fail."""
+        return sum(map(self.fails, cell))
+
+    def place(self, key: tuple[str, float, float]) -> tuple[int, float, float]:
+        """Where a cell stands: families in their first order, then by beta2 and rate."""
+        return (self.families.index(key[0]), *key[1:])
+
+    def runs(self) -> list[Record]:
+        """Those of all cells."""
+        return [run for cell in self.cells.values() for run in cell]
+
+    def works(self, family: str, rate: float) -> tuple[float, ...]:
+        """At which beta2 no run of a family fails."""
+        found = {beta2: self.cells[family, beta2, rate] for beta2 in self.betas if (family, beta2, rate) in self.cells}
+        return tuple(beta2 for beta2, cell in found.items() if not self.failures(cell))
+
+
+def grid(records: Sequence[Record]) -> Grid | None:
+    """The grid, if the records hold some family at several beta2, and at four settings of beta2 and rate or more."""
+    metric, of_recipe = statistics.headline(records), families(records)
+    cells: dict[tuple[str, float, float], list[Record]] = {}
+    for (recipe, rate), runs in statistics.by_rate(records).items():
+        key = (of_recipe[recipe], series.beta2(runs[0]), rate)
+        if key not in cells or series.cost(runs, metric) < series.cost(cells[key], metric):
+            cells[key] = runs
+    betas = tuple(sorted({beta2 for _, beta2, _ in cells}))
+    rates = tuple(sorted({rate for _, _, rate in cells}))
+    sizes = Counter(family for family, _, _ in cells)
+    if len({key[:2] for key in cells}) == len(sizes) or max(sizes.values()) < SETTINGS:
+        return None
+    sign = -1 if METRICS[metric].higher_is_better else 1
+    best = {rate: sign * min(series.cost(cell, metric) for key, cell in cells.items() if key[2] == rate)
+            for rate in rates}  # fmt: skip
+    return Grid(metric=metric, families=tuple(dict.fromkeys(of_recipe.values())), betas=betas, rates=rates,
+                cells=cells, best=best)  # fmt: skip
+
+
+def label(family: str) -> str:
+    """What readers call a family."""
+    return LABELS.get(family, family)
+
+
+def sentences(found: Grid) -> list[str]:
+    """Where each family works; what that means; what orders it."""
+    metric = METRICS[found.metric]
+    counts = []
+    for family in found.families:
+        cells = [cell for key, cell in found.cells.items() if key[0] == family]
+        counts.append(f"{label(family)} in {sum(not found.failures(cell) for cell in cells)} of {len(cells)}")
+    meaning = (
+        f"A setting works if all its seeds end within {metric.apart:g} of the best median {metric.label} at the same "
+        "learning rate."
+    )
+    where = [f"{_capital(label(family))} works {_where(found, family)}." for family in found.families]
+    return [f"Settings of beta2 and learning rate that work: {', '.join(counts)}.", *where, meaning, early(found)]
+
+
+def _where(found: Grid, family: str) -> str:
+    """The rates at which a family works with every, some or no beta2."""
+    together: dict[str, list[str]] = {}
+    for rate in found.rates:
+        works = found.works(family, rate)
+        tried = tuple(beta2 for beta2 in found.betas if (family, beta2, rate) in found.cells)
+        together.setdefault(_betas(works, tried) if works else "", []).append(f"{rate:g}")
+    if len(together) == 1:
+        everywhere = " at every learning rate" if len(found.rates) > 1 else ""
+        return f"{next(iter(together))}{everywhere}" if "" not in together else "nowhere"
+    never = f", not at lr {_listed(together.pop(''))}" if "" in together else ""
+    return ", ".join(f"at lr {_listed(rates)} {betas}" for betas, rates in together.items()) + never
+
+
+def _betas(works: tuple[float, ...], tried: tuple[float, ...]) -> str:
+    if works == tried:
+        return "with every beta2"
+    if len(works) > 1 and works == tried[-len(works) :]:
+        return f"with a beta2 of {works[0]:g} and more"
+    if len(works) > 1 and works == tried[: len(works)]:
+        return f"with a beta2 of {works[-1]:g} and less"
+    return f"with beta2 {_listed([f'{beta2:g}' for beta2 in works])}"
+
+
+def early(found: Grid) -> str:
+    """How well the early learning rate and the peak tell runs that fail from those that work."""
+    runs = found.runs()
+    bad, good = ([run for run in runs if found.fails(run) is fails] for fails in (True, False))
+    if not bad or not good:
+        return ""
+    update = early_update(runs)
+    shares = []
+    for rate in (lambda run: series.rate_at(run, update), series.peak_rate):
+        pairs = list(product(map(rate, bad), map(rate, good)))
+        shares.append(sum((a > b) + (a == b) / 2 for a, b in pairs) / len(pairs))
+    return (
+        f"Of a run that fails and one that works, the failing one had the higher learning rate × rectification at "
+        f"update {update} in {shares[0]:.0%} of all pairs, and the higher peak in {shares[1]:.0%}."
+    )
+
+
+def early_update(runs: Sequence[Record]) -> int:
+    """Where the early learning rate is read."""
+    return max(1, round(EARLY * max(run.updates for run in runs)))
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,100 @@
+"""What must be known of the libraries whose AdamWs are rectified: how they step, and the look of their state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+EpsOn = Literal["sqrt(v_hat)", "sqrt(v)"]
+
+
+class Kernel(NamedTuple):
+    """What the rule must know of a library's step."""
+
+    eps_on: EpsOn = "sqrt(v_hat)"
+    """What the step adds its eps to."""
+    tensors: bool = False
+    """Whether eps and weight decay are given as tensors: torchao compiles numbers in as constants."""
+    forgets: tuple[str, ...] = ()
+    """State that measures the size of the last update before lr, and must not outlive start-up."""
+
+
+# By the package of the class that defines the step's arithmetic.
+KERNELS = {
+    "apollo_torch": Kernel(eps_on="sqrt(v)", forgets=("scaled_grad",)),
+    "bitsandbytes": Kernel(),
+    "deepspeed": Kernel(),
+    "galore_torch": Kernel(eps_on="sqrt(v)"),
+    "torch": Kernel(),
+    "torch_npu": Kernel(),
+    "torch_xla": Kernel(),
+    "torchao": Kernel(tensors=True),
+    "torchdistx": Kernel(),
+}
+
+
+def kernel_of(cls: type) -> Kernel:
+    """What is known of the step of a class; that of GaLore's 8-bit class is bitsandbytes'."""
+    packages = [base.__module__.partition(".")[0] for base in cls.__mro__]
+    if "bitsandbytes" in packages:
+        return KERNELS["bitsandbytes"]
+    return next((KERNELS[package] for package in packages if package in KERNELS), Kernel())
+
+
+# Names of state that only one library has; torch's and DeepSpeed's own look alike.
+_SIGNS = {
+    "state1": "bitsandbytes",
+    "__bnb_optimizer_quant_state__": "bitsandbytes",
+    "projector": "galore_torch",
+    "kahan_comp": "optimi",
+}
+
+
+def check_library(state_dict: Mapping[str, Any], cls: type) -> None:
+    """Refuse the state of another library than that of an optimizer class.
+
+    Raises:
+        ValueError: naming both.
+    """
+    found, own = library_of_state(state_dict), library_of_class(cls)
+    if found == "torch" and own == "torchao" and not _has_large_state(state_dict):
+        return  # torchao keeps small parameters' state as torch does
+    if found is not None and own is not None and found != own:
+        raise ValueError(
+            f"this is optimizer state of {found}, and {cls.__name__} continues that of {own}; build the optimizer that "
+            "wrote it, or start without optimizer state"
+        )
+
+
+def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
+    """The library whose optimizer wrote a state dict: "bitsandbytes", "torchao", "torch" ...; None for an empty one.
+
+    Example:
+        >>> import torch
+        >>> library_of_state(torch.optim.AdamW([torch.zeros(1)]).state_dict()) is None
+        True
+    """
+    states = [state for state in state_dict.get("state", {}).values() if isinstance(state, Mapping)]
+    found = {_SIGNS[key] for state in states for key in state if key in _SIGNS}
+    if any(_is_quantized(value) for state in states for value in state.values()):
+        found.add("torchao")
+    if found:
+        return " and ".join(sorted(found))
+    return "torch" if any("exp_avg" in state for state in states) else None
+
+
+def library_of_class(cls: type) -> str | None:
+    """As `library_of_state` tells it, for an optimizer class of which it can be told."""
+    packages = {base.__module__.partition(".")[0] for base in cls.__mro__}
+    if packages & {"galore_torch", "apollo_torch"}:  # what they keep depends on the group
+        return None
+    return next((name for name in ("bitsandbytes", "torchao", "torch") if name in packages), None)
+
+
+def _has_large_state(state_dict: Mapping[str, Any], quantized_from: int = 4096) -> bool:
+    sizes = [state["exp_avg"].numel() for state in state_dict["state"].values() if "exp_avg" in state]
+    return any(size >= quantized_from and size % 256 == 0 for size in sizes)
+
+
+def _is_quantized(value: Any) -> bool:
+    return type(getattr(value, "_local_tensor", value)).__module__.startswith("torchao")
