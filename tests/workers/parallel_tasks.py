@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -60,7 +61,10 @@ def finish_unless_killed(task: Task, folder: Path, run: Run, tell: Callable[[int
         if step == 6 and not before:
             while run.recipe.name == "radam":
                 if (pids / "adam").is_file():
-                    os.kill(os.getppid(), signal.SIGKILL)
+                    parent = multiprocessing.parent_process()
+                    assert parent is not None
+                    assert parent.pid
+                    os.kill(parent.pid, signal.SIGKILL)
                     break
                 time.sleep(0.01)
             time.sleep(100)

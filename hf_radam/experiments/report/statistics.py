@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
@@ -87,6 +86,8 @@ def estimate(values: Sequence[float | None]) -> Estimate:
         return Estimate(mean=None, n=len(values))
     interval = None
     if len(finite) >= SEEDS_FOR_INTERVAL:
+        from scipy import stats  # slow to import
+
         resampled = stats.bootstrap(
             (finite,), np.mean, method="percentile", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
         )
@@ -133,6 +134,8 @@ def sign_flip_p(differences: Sequence[float | None]) -> float | None:
     finite = [value for value in differences if value is not None and math.isfinite(value)]
     if len(finite) < max(SEEDS_FOR_SIGNIFICANCE, len(differences)):
         return None
+    from scipy import stats
+
     test = stats.permutation_test(
         (finite,),
         np.mean,

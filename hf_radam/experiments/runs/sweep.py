@@ -20,7 +20,7 @@ from hf_radam.experiments.runs.check import check
 from hf_radam.experiments.runs.launching import LOG, Job, launch
 from hf_radam.experiments.runs.progress import Progress
 from hf_radam.experiments.runs.run import train_and_record, training_arguments
-from hf_radam.experiments.runs.workers import Tell, as_many_as_fit, in_parallel
+from hf_radam.experiments.runs.workers import Tell, as_many_as_fit, import_ahead, in_parallel
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task, task_class
 from hf_radam.experiments.tasks.script import ScriptTask
@@ -99,20 +99,23 @@ def _finish_all(runs: Sequence[Run], task: Task, folder: Path, parallel_runs: in
     """Do what is missing in a folder that this job has claimed."""
     state = PartialState()
     finished = {run.id for run in runs if (folder / "records" / f"{run.id}.json").is_file()}
+    missing = [run for run in runs if run.id not in finished]
+    if parallel_runs is None and sum(run.max_steps for run in missing) <= _SHORT * len(missing):
+        parallel_runs = 1
+    if parallel_runs != 1 and len(missing) > 1:
+        import_ahead([__name__, type(task).__module__])
     state.wait_for_everyone()  # all processes have looked before one writes
     with state.main_process_first():
         task.prepare(cache_dir=folder)
-    for run in {run.recipe.name: run for run in runs if run.id not in finished}.values():
+    for run in {run.recipe.name: run for run in missing}.values():
         check(run, task, folder / "runs" / run.id)
 
     if state.is_main_process:
         for run in runs:  # killed between its record and the end of its checkpoints
             if run.id in finished:
                 _remove_checkpoints(folder / "runs" / run.id)
-    missing = [run for run in runs if run.id not in finished]
     if parallel_runs is None:
-        short = sum(run.max_steps for run in missing) < _SHORT * len(missing)
-        parallel_runs = 1 if short or not missing else as_many_as_fit(missing[0].comparison.threads)
+        parallel_runs = as_many_as_fit(runs[0].comparison.threads)
     parallel_runs = min(parallel_runs, len(missing))
     with Progress(missing, silent=not state.is_main_process) as progress:
         progress.say(f"{len(missing)} of {len(runs)} runs to do, {max(parallel_runs, 1)} at a time")

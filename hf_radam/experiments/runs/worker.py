@@ -1,46 +1,50 @@
-"""The process of one run: it takes its work from stdin and writes JSON to stdout, for `workers.in_parallel`."""
+"""What the process of one run does before, beside and after its work; see `workers.in_parallel`."""
 
 from __future__ import annotations
 
-import json
+import atexit
 import os
 import pickle
 import signal
 import sys
 import threading
-from typing import Any
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from hf_radam.errors import UserError
+from hf_radam.files import one_line
 
 
-def main() -> None:
-    """Do the one piece of work that stdin holds; tell each update, and at the end `done` or `error`."""
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print goes to the log
-    cores, function, item = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+def work(channel: Connection, log: Path, cores: Sequence[int], environment: Mapping[str, str], call: bytes) -> None:
+    """Call the pickled function with its item; send each update, and at the end `done` or an `error`."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C is for the parent, who decides
+    with log.open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.environ.clear()
+    os.environ.update(environment)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
-
-    def tell(**message: Any) -> None:
-        print(json.dumps(message), file=channel, flush=True)
-
-    from hf_radam.experiments.schema import UserError
-    from hf_radam.files import one_line
-
+    if torch := sys.modules.get("torch"):  # imported before the fork, with other numbers of threads
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    threading.Thread(target=_follow_parent, args=(channel,), daemon=True).start()
     try:
-        pickle.loads(function)(pickle.loads(item), lambda step, loss: tell(step=step, loss=loss))
+        function, item = pickle.loads(call)
+        function(item, lambda step, loss: channel.send({"step": step, "loss": loss}))
+        channel.send({"done": True})
     except (UserError, OSError) as error:
-        tell(error=one_line(error))
-    else:
-        tell(done=True)
+        channel.send({"error": one_line(error)})
+    finally:
+        atexit._run_exitfuncs()  # trackers end their runs there; a fork would skip it before Python 3.13
 
 
-def _follow_parent() -> None:
+def _follow_parent(channel: Connection) -> None:
     """End with the parent, however it ends: nothing trains on beside the job that is started again."""
-    os.read(0, 1)  # returns at the end of stdin; sys.stdin would be locked when the interpreter ends
-    if hasattr(os, "killpg"):
-        os.killpg(os.getpid(), signal.SIGKILL)  # with the processes that load its data
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    main()
+    try:
+        channel.recv()
+    except (EOFError, OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(os.getpid(), signal.SIGKILL)  # with the processes that load its data
+        os._exit(1)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import multiprocessing
 import os
 import pickle
-import subprocess
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import psutil
 import torch
 
-from hf_radam.experiments.schema import UserError
+from hf_radam.errors import UserError
+from hf_radam.experiments.runs.worker import work
 from hf_radam.files import one_line, printable
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class _Worker(Generic[T]):
     item: T
     place: Place
     log: Path
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     last: Mapping[str, Any] = field(default_factory=dict)
     """Its latest message."""
 
@@ -105,89 +105,73 @@ def in_parallel(
     """
     waiting = deque(items)
     free = deque(places(min(processes, len(waiting)), _cores(), _gpus(), os.environ))
-    messages: SimpleQueue[tuple[_Worker[T], bytes | None]] = SimpleQueue()
-    running: list[_Worker[T]] = []
-    work = pickle.dumps(function)
+    running: dict[Connection, _Worker[T]] = {}
+    context: Any = multiprocessing.get_context(_method())
     try:
         while waiting or running:
             while waiting and free:
-                running.append(_start(waiting.popleft(), free.popleft(), log, work))
-                threading.Thread(target=_read, args=(running[-1], messages), daemon=True).start()
-            worker, line = messages.get()
-            if line is not None:
-                worker.last = json.loads(line)
-                if "step" in worker.last:
-                    on_update(worker.item, worker.last["step"], worker.last["loss"])
-                continue
-            running.remove(worker)
-            _end(worker)
-            if "done" not in worker.last:
-                raise UserError(f"{worker.item}: {worker.last.get('error') or _last_words(worker)}")
-            free.append(worker.place)
-            yield worker.item
+                item, place = waiting.popleft(), free.popleft()
+                channel, theirs = context.Pipe()
+                path = log(item)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                environment = {**os.environ, **place.environment}
+                given = (theirs, path, place.cores, environment, pickle.dumps((function, item)))
+                running[channel] = _Worker(item, place, path, context.Process(target=work, args=given))
+                running[channel].process.start()
+                theirs.close()
+            for ready in wait(list(running)):
+                channel = cast(Connection, ready)
+                worker = running[channel]
+                try:
+                    worker.last = channel.recv()
+                except (EOFError, OSError):
+                    _end(channel, running.pop(channel))
+                    if "done" not in worker.last:
+                        raise UserError(f"{worker.item}: {worker.last.get('error') or _last_words(worker)}") from None
+                    free.append(worker.place)
+                    yield worker.item
+                else:
+                    if "step" in worker.last:
+                        on_update(worker.item, worker.last["step"], worker.last["loss"])
     finally:
-        for worker in running:
-            _end(worker)
+        for channel, worker in running.items():
+            _end(channel, worker)
 
 
-def _start(item: T, place: Place, log: Callable[[T], Path], work: bytes) -> _Worker[T]:
-    path = log(item)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    environment = {
-        **os.environ,
-        **place.environment,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # it finds what we have found, and
-        "PYTHONSAFEPATH": "1",  # no file of the working directory instead
-    }
-    with path.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "hf_radam.experiments.runs.worker"],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=file,
-            start_new_session=True,  # Ctrl-C is for us, who decide
-        )
-    worker = _Worker(item, place, path, process)
+def _method() -> str:
+    """Forks cost no second import; only on the CPU, since a driver does not survive one, and under Linux."""
+    return "forkserver" if sys.platform == "linux" and not torch.accelerator.is_available() else "spawn"
+
+
+def import_ahead(modules: Sequence[str]) -> None:
+    """Import modules beside what this process does, once for all processes that are forks; called once."""
+    if _method() != "forkserver":
+        return
+    forkserver.set_forkserver_preload([*modules])
+    before = dict(os.environ)
+    # It finds what we have found, and no file of the working directory instead.
+    os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
     try:
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died; its exit code says more
-            pickle.dump((place.cores, work, pickle.dumps(item)), process.stdin)
-            process.stdin.flush()
-    except BaseException:
-        _end(worker)
-        raise
-    return worker
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def _read(worker: _Worker[T], messages: SimpleQueue[tuple[_Worker[T], bytes | None]]) -> None:
-    """What a thread does for each process: hand on its lines, and None at its end."""
-    assert worker.process.stdout is not None
-    with worker.process.stdout as lines:
-        for line in lines:
-            if line.endswith(b"\n"):  # not killed in the middle of it
-                messages.put((worker, line))
-    worker.process.wait()
-    messages.put((worker, None))
-
-
-def _end(worker: _Worker[Any]) -> None:
-    """Close a process's stdin, at which it ends, and wait for that."""
-    assert worker.process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        worker.process.stdin.close()
-    try:
-        worker.process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
+def _end(channel: Connection, worker: _Worker[Any]) -> None:
+    """Close the channel of a process, at which it ends, and wait for that."""
+    channel.close()
+    worker.process.join(timeout=10)
+    if worker.process.exitcode is None:
         worker.process.kill()
-        worker.process.wait()
+        worker.process.join()
 
 
 def _last_words(worker: _Worker[Any]) -> str:
     lines = worker.log.read_text(encoding="utf-8", errors="replace").split("\n")
     last = next((f": {printable(one_line(line))[:300]}" for line in reversed(lines) if line.strip()), "")
     return (
-        f"its process died (exit code {worker.process.returncode}){last}; what it printed is in {worker.log}; the same "
+        f"its process died (exit code {worker.process.exitcode}){last}; what it printed is in {worker.log}; the same "
         "command goes on, and where memory was short, fewer parallel runs need less"
     )
 
