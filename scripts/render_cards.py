@@ -34,6 +34,8 @@ from hf_radam.publishing.card import Page, picture
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+# Of a committed comparison; `hf-radam report` draws the others.
+FIGURES = 2
 # Rows of the short table of a benchmark; the first is what the others are measured against.
 SPEED = (
     "torch.optim.AdamW (fused)",
@@ -136,7 +138,9 @@ def main() -> None:
     cards: dict[str, Rendered] = {}
     for description in sorted(ROOT.glob("model_cards/*/comparison.json")):
         folder = description.parent
-        write_report(folder)
+        for figure in folder.glob("figures/*.png"):
+            figure.unlink()
+        write_report(folder, most=FIGURES)
         render_card(folder, folder)
         cards[str(folder.relative_to(ROOT))] = load(folder)
     for page in PAGES:

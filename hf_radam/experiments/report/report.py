@@ -62,23 +62,24 @@ def make_report(results: Results) -> Report:
     )
 
 
-def draw(results: Results, folder: Path) -> list[Image]:
-    """Draw all figures below `folder/figures`."""
+def draw(results: Results, folder: Path, most: int | None = None) -> list[Image]:
+    """Draw all figures below `folder/figures`, or the `most` that say most."""
     from hf_radam.experiments.report import figures  # matplotlib is slow to import
 
-    drawn = figures.draw_all(results.records, folder / "figures", target_loss=results.comparison["target_loss"])
+    drawn = figures.draw_all(results.records, folder / "figures", results.comparison["target_loss"], most=most)
     return [
         Image(title=one.title, path=f"figures/{one.light}", width=one.width, dark=f"figures/{one.dark}")
         for one in drawn
     ]
 
 
-def write_report(folder: Path, output_dir: Path | None = None) -> Path:
+def write_report(folder: Path, output_dir: Path | None = None, most: int | None = None) -> Path:
     """Write the report of all records in a results folder.
 
     Args:
         folder: a results folder of `hf-radam compare`.
         output_dir: where to write; the folder itself by default.
+        most: how many figures, those that say most; all by default.
 
     Returns:
         The path of table.md; summary.json, report.html and figures/ lie beside it.
@@ -90,7 +91,7 @@ def write_report(folder: Path, output_dir: Path | None = None) -> Path:
 
     results = Results.load(folder)
     report, output_dir = make_report(results), output_dir or folder
-    images = draw(results, output_dir)
+    images = draw(results, output_dir, most)
     write_whole(output_dir / "summary.json", to_json(report, images))
     write_whole(output_dir / "report.html", to_page(report, results.records))
     path = output_dir / "table.md"

@@ -80,17 +80,19 @@ def specify(records: Sequence[Record], target_loss: float | None) -> list[Figure
 
 
 def draw_all(
-    records: Sequence[Record], folder: Path, target_loss: float | None, *, vector: bool = False
-) -> list[Drawn]:
-    """Draw everything that the records hold.
+    records: Sequence[Record], folder: Path, target_loss: float | None, *, most: int | None = None,
+    vector: bool = False,
+) -> list[Drawn]:  # fmt: skip
+    """Draw what the records hold.
 
     Args:
         records: in the order in which the recipes shall appear.
         folder: where `NAME.png` and `NAME_dark.png` are written.
         target_loss: drawn as a line where evaluation loss is shown.
+        most: how many figures, those that say most; all by default.
         vector: write `NAME.svg` as well.
     """
-    return [save(spec, folder, vector=vector) for spec in specify(records, target_loss)]
+    return [save(spec, folder, vector=vector) for spec in specify(records, target_loss)[:most]]
 
 
 def save(spec: FigureSpec, folder: Path, *, vector: bool = False) -> Drawn:

@@ -14,7 +14,7 @@ from hf_radam.experiments.report.figures.style import LABEL_SIZE, panels
 from hf_radam.experiments.report.palette import Theme, family
 from hf_radam.experiments.report.series import by_recipe
 
-PANELS = 20
+PANELS = 8
 # Share of all gradients that may lie outside of the drawn range, on either side.
 CROPPED = 5e-3
 
