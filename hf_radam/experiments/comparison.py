@@ -109,6 +109,8 @@ class Comparison:
         for seed in self.seeds:
             if not 0 <= seed < 2**32:
                 raise UserError(f"seeds must lie in [0, 2**32), got {seed}")
+        if not self.runs():
+            raise UserError(f"none of the seeds {shown(list(self.seeds))} is one of a recipe; see the recipes' seeds")
         for recipe in self.recipes:
             self._check_length(recipe)
             for key in ("name_or_path", "revision"):
@@ -170,6 +172,7 @@ class Comparison:
             for seed in self.seeds
             for learning_rate in self.learning_rates
             for recipe in self.recipes
+            if recipe.seeds is None or seed in recipe.seeds
         ]
 
     def shared(self) -> dict[str, Any]:

@@ -40,6 +40,9 @@ class Recipe:
     model: Mapping[str, Any] = field(default_factory=dict)
     """Options of the model that differ from the comparison's: a control, such as pre-LN beside post-LN."""
 
+    seeds: tuple[int, ...] | None = None
+    """Which of the comparison's seeds it gets; all by default."""
+
     def warmup_updates(self, max_steps: int) -> int:
         """Length of the linear warmup in a run of so many updates."""
         return math.ceil(self.warmup_steps * max_steps) if self.warmup_steps < 1 else int(self.warmup_steps)
@@ -47,6 +50,7 @@ class Recipe:
     def definition(self) -> dict[str, Any]:
         """As results keep it. Fields that older results lack are there only where they are set."""
         fields = asdict(self)
+        del fields["seeds"]  # they say which runs there are, not what one is
         if self.warmup_steps == int(self.warmup_steps):
             fields["warmup_steps"] = int(self.warmup_steps)
         for key, default in (("max_steps", None), ("learning_rate_scale", 1.0), ("model", {})):

@@ -73,8 +73,10 @@ class Results:
 
     @property
     def missing(self) -> int:
-        """Runs without a record: of all recipes, at each rate and seed that some record has."""
-        return len(self.recipes) * len(self.learning_rates) * len(self.seeds) - len(self.records)
+        """Runs without a record that some job was asked for; where none says, of all recipes at each rate and seed."""
+        asked, made = self.comparison.get("asked"), {record.id for record in self.records}
+        every = len(self.recipes) * len(self.learning_rates) * len(self.seeds)
+        return every - len(made) if asked is None else len(set(asked) - made)
 
     def paired(self) -> Results:
         """The same with those seeds only that all recipes have, at all the rates that they were run at."""
@@ -242,14 +244,18 @@ def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None =
 
 
 def _write_comparison(folder: Path, comparison: Comparison, fingerprint: str) -> None:
-    """Write down whose results the folder holds; recipes of earlier jobs stay."""
-    earlier = _read_comparison(folder)["recipes"] if any((folder / "records").glob("*.json")) else {}
+    """Write down whose results the folder holds, and which runs were asked for; those of earlier jobs stay."""
+    earlier = _read_comparison(folder) if any((folder / "records").glob("*.json")) else {}
     content = {
         "name": comparison.name,
         "shared": comparison.shared(),
         "data": fingerprint,
         "target_loss": comparison.target_loss,
-        "recipes": {**earlier, **{recipe.name: recipe.definition() for recipe in comparison.recipes}},
+        "asked": sorted({*earlier.get("asked", []), *(run.id for run in comparison.runs())}),
+        "recipes": {
+            **earlier.get("recipes", {}),
+            **{recipe.name: recipe.definition() for recipe in comparison.recipes},
+        },
     }
     write_whole(folder / "comparison.json", json.dumps(content, indent=2) + "\n")
 
@@ -269,4 +275,7 @@ def _read_comparison(folder: Path) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not isinstance(content, dict) or not isinstance(content.get(key, ...), kind):
             raise UserError(f"{folder} is no results folder: {path} is damaged at {key!r}; move it out of the way")
+    asked = content.get("asked", [])
+    if not isinstance(asked, list) or not all(isinstance(run, str) for run in asked):
+        raise UserError(f"{folder} is no results folder: {path} is damaged at 'asked'; move it out of the way")
     return content

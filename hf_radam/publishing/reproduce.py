@@ -19,7 +19,7 @@ def comparison_file(results: Results) -> str:
         "task": shared["task"],
         "data": {key: value for key, value in shared["data"].items() if value is not None},
         "model": shared["model"],
-        "recipes": list(results.comparison["recipes"].values()),
+        "recipes": [{**recipe, **_seeds(results, name)} for name, recipe in results.comparison["recipes"].items()],
         "learning_rates": results.learning_rates,
         "seeds": results.seeds,
         **{key: value for key, value in shared.items() if key not in ("task", "data", "model", "training")},
@@ -30,6 +30,12 @@ def comparison_file(results: Results) -> str:
     if len(threads) == 1:
         content["threads"] = threads.pop()
     return yaml.safe_dump({k: v for k, v in content.items() if v is not None}, sort_keys=False, allow_unicode=True)
+
+
+def _seeds(results: Results, recipe: str) -> dict[str, list[int]]:
+    """The seeds of a recipe, where the finished comparison gave it fewer than there are."""
+    seeds = sorted({record.seed for record in results.records if record.recipe == recipe})
+    return {} if results.missing or seeds == results.seeds else {"seeds": seeds}
 
 
 def command(

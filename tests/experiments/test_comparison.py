@@ -160,13 +160,17 @@ def test_report_over_learning_rates(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_more_seeds_join_and_finished_runs_are_skipped(sketched: None, tmp_path: Path) -> None:
-    config = write_config(tmp_path, recipes=["radam"], max_steps=2, eval_steps=1)
+    """The later ones with fewer numbers of each: the id of a run does not depend on what is recorded of it."""
+    config = write_config(tmp_path, recipes=["radam"], max_steps=5, eval_steps=5)
     assert compare(config, "--output_dir", "r") == 0
     (first,) = Path("r/records").iterdir()
     before = first.read_bytes()
-    assert compare(config, "--output_dir", "r", "--seeds", "0", "1") == 0
+    assert compare(config, "--output_dir", "r", "--seeds", "0", "1", "--set", "record_every=2") == 0
     assert first.read_bytes() == before
-    assert [record.seed for record in load_records(Path("r"))] == [0, 1]
+    whole, thinned = load_records(Path("r"))
+    assert json.loads(Path("r/comparison.json").read_text())["asked"] == [whole.id, thinned.id]
+    assert (whole.seed, whole.curves["step"], whole.gradients is None) == (0, [1, 2, 3, 4, 5], False)
+    assert (thinned.seed, thinned.curves["step"], thinned.gradients is None) == (1, [1, 2, 4, 5], True)
 
 
 @pytest.fixture(scope="module")
@@ -376,6 +380,11 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "warmup that is ignored": ({"training": {"lr_scheduler_type": "constant"}}, [], "use constant_with_warmup"),
     "seed": ({"seeds": [-1]}, [], "seeds must lie in [0, 2**32), got -1"),
+    "seeds of no recipe": (
+        {"recipes": [{"recipe": "radam", "seeds": [1]}]},
+        [],
+        "none of the seeds [0] is one of a recipe",
+    ),
     "target": ({"target_loss": math.nan}, [], "target_loss must be a finite number"),
     "test text alone": ({}, ["--test_prefix", "val"], "without training text; give train_prefix or train_file"),
     "too little text": (
@@ -542,6 +551,10 @@ def test_report_refuses_other_folders(tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text(json.dumps(description))
     with pytest.raises(UserError, match="holds no records"):
         write_report(tmp_path)
+    (tmp_path / "comparison.json").write_text(json.dumps({**description, "asked": [1]}))
+    with pytest.raises(UserError, match="damaged at 'asked'"):
+        write_report(tmp_path)
+    (tmp_path / "comparison.json").write_text(json.dumps(description))
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "x.json").write_text("{}")
     with pytest.raises(UserError, match=r"x\.json is no record"):

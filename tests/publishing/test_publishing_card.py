@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from dataclasses import replace
 from io import BytesIO
@@ -25,6 +26,7 @@ from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.report.verdict import judge
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.schema import UserError
+from hf_radam.publishing import reproduce
 from hf_radam.publishing.bundle import Choice, build
 from hf_radam.publishing.card import Page, render
 from hf_radam.publishing.privacy import refuse_leaks
@@ -211,6 +213,24 @@ def test_seeds_that_no_two_recipes_share_show_nothing(tmp_path: Path) -> None:
     assert judge(Results.load(folder)).text == (
         "Unfinished: 2 of 4 runs. No seed has a run of all recipes: nothing to compare yet."
     )
+
+
+def test_recipes_that_were_given_fewer_seeds_are_not_unfinished(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "results", {"adam_warmup": [0.2, 0.3, 0.4], "adam_eps": [3.5], "radam": [0.5]})
+    description = json.loads((folder / "comparison.json").read_text())
+    asked = [record.id for record in load_records(folder)]
+    (folder / "comparison.json").write_text(json.dumps({**description, "asked": asked}))
+    read = Results.load(folder)
+    report = make_report(read)
+    assert report.verdict.text.startswith("This is of seed 0, which all recipes have; some were given more. `adam_war")
+    assert (
+        "Unequal numbers of seeds (as the comparison was made): 3 for adam_warmup; 1 for adam_eps, radam."
+        in report.notes
+    )
+    (tmp_path / "again.yaml").write_text(reproduce.comparison_file(read))
+    assert sorted(run.id for run in load_comparison(tmp_path / "again.yaml").runs()) == sorted(asked)
+    (folder / "records" / f"{asked[0]}.json").unlink()
+    assert judge(Results.load(folder)).text.startswith("Unfinished: 4 of 5 runs.")
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,21 @@ from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import statistics
 from hf_radam.experiments.report.grid import grid
 from hf_radam.experiments.report.statistics import BASELINE, RESAMPLES, SEEDS_FOR_SIGNIFICANCE
+from hf_radam.experiments.results import Results
+
+# More recipes than this with one number of seeds are counted.
+MOST_LISTED = 6
 
 
-def notes(records: Sequence[Record]) -> list[str]:
+def notes(results: Results) -> list[str]:
     """What the table does not say by itself, the limitations first."""
+    records = results.records
     first = records[0]
     seeds = sorted({record.seed for record in records})
     rates = ", ".join(f"{rate:g}" for rate in sorted({record.learning_rate for record in records}))
     lengths = ", ".join(str(length) for length in sorted({record.updates for record in records}))
     found = [
-        *_unequal_effort(records),
+        *_unequal_effort(records, results.missing),
         f"Seeds {', '.join(map(str, seeds))}; {lengths} updates of {_batch(first)}; learning rate {rates}.",
         "RAdam and warmup use a smaller average learning rate, so short runs partly compare learning rates.",
         *_about_statistics(records, len(seeds)),
@@ -57,7 +62,7 @@ def _about_statistics(records: Sequence[Record], seeds: int) -> list[str]:
     return notes
 
 
-def _unequal_effort(records: Sequence[Record]) -> list[str]:
+def _unequal_effort(records: Sequence[Record], missing: int) -> list[str]:
     """Warnings where recipes had unequal chances."""
     tried: dict[str, set[float]] = {}
     repeated: dict[str, set[int]] = {}
@@ -70,12 +75,20 @@ def _unequal_effort(records: Sequence[Record]) -> list[str]:
         notes.append(f"Unequal numbers of learning rates, which favours those with more: {_listed(counts)}.")
     if len(set().union(*repeated.values())) > 1:
         seeds = {recipe: " or ".join(map(str, sorted(numbers))) for recipe, numbers in repeated.items()}
-        notes.append(f"Unequal numbers of seeds (the comparison is not finished?): {_listed(seeds)}.")
+        why = "the comparison is not finished" if missing else "as the comparison was made"
+        notes.append(f"Unequal numbers of seeds ({why}): {_listed(seeds)}.")
     return notes
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    """For each value the names that have it; of the most common one their number, where that is shorter."""
+    names: dict[str, list[str]] = {}
+    for name, value in values.items():
+        names.setdefault(str(value), []).append(name)
+    most = max(names, key=lambda value: len(names[value]))
+    few = len(names[most]) <= MOST_LISTED
+    listed = [f"{value} for {', '.join(names[value])}" for value in names if few or value != most]
+    return "; ".join(listed if few else [*listed, f"{most} for the {len(names[most])} others"])
 
 
 def _batch(record: Record) -> str:

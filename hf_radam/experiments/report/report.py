@@ -51,7 +51,7 @@ def make_report(results: Results) -> Report:
         name=results.comparison["name"],
         verdict=judge(results),
         tables=found,
-        notes=[*sentences, *notes(results.records)],
+        notes=[*sentences, *notes(results)],
         facts={
             "name": results.comparison["name"],
             "target_loss": results.comparison["target_loss"],

@@ -73,7 +73,7 @@ def judge(results: Results) -> Verdict:
         missing=results.missing,
         seeds=tuple(paired.seeds),
         endings=tuple(endings),
-        headline=tuple(sentences[: 4 if results.missing else 3]),
+        headline=tuple(sentences[: 3 + len(_unfinished(results))]),
         text=" ".join(sentences),
     )
 
@@ -101,16 +101,15 @@ def _sentences(results: Results) -> list[str]:
 
 
 def _unfinished(results: Results) -> list[str]:
-    if not results.missing:
-        return []
-    count = f"Unfinished: {len(results.records)} of {len(results.records) + results.missing} runs."
-    seeds = results.paired().seeds
+    """How many runs there are yet, and which seeds are compared where not all recipes have all."""
+    made, seeds = len(results.records), results.paired().seeds
+    count = [f"Unfinished: {made} of {made + results.missing} runs."] if results.missing else []
     if not seeds:
-        return [f"{count} No seed has a run of all recipes: nothing to compare yet."]
+        return [*count, "No seed has a run of all recipes: nothing to compare yet."]
     if seeds == results.seeds:
-        return [count]
-    listed = ", ".join(map(str, seeds))
-    return [f"{count} This is of {'seed' if len(seeds) == 1 else 'seeds'} {listed}, which all recipes have."]
+        return count
+    listed = f"This is of {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, which all recipes have"
+    return [*count, f"{listed}." if results.missing else f"{listed}; some were given more."]
 
 
 def _baseline(results: Results, rows: Mapping[str, Row]) -> tuple[Row | None, str]:
