@@ -93,7 +93,50 @@ def sentences(found: Grid) -> list[str]:
         "learning rate."
     )
     where = [f"{_capital(label(family))} works {_where(found, family)}." for family in found.families]
-    return [f"Settings of beta2 and learning rate that work: {', '.join(counts)}.", *where, meaning, early(found)]
+    return [
+        f"Settings of beta2 and learning rate that work: {', '.join(counts)}.",
+        *where, meaning, _seeds(found), *duels(found), early(found),
+    ]  # fmt: skip
+
+
+def _seeds(found: Grid) -> str:
+    """How many seeds the settings have; a search gives more to those that decide."""
+    sizes = Counter(map(len, found.cells.values()))
+    many = [f"{count} settings have {size} seed{'s' * (size > 1)}" for size, count in sorted(sizes.items())]
+    missing = len(found.families) * len(found.betas) * len(found.rates) - len(found.cells)
+    return f"Of the grid, {_listed(many)}" + f"; {missing} were not run." * bool(missing) + "." * (not missing)
+
+
+def duels(found: Grid) -> list[str]:
+    """RAdam against tuned warmup seed by seed, each with its best beta2, at the rates where both have seeds enough."""
+    metric = METRICS[found.metric]
+    said = []
+    for rate in found.rates:
+        ours, theirs = (_best_cell(found, family, rate) for family in ("radam", "warmup"))
+        pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+        values = [(run.final[found.metric], other.final[found.metric]) for run, other in pairs]
+        differences = [a - b for a, b in values if a is not None and b is not None]
+        p = statistics.sign_flip_p(differences)
+        if p is None or len(differences) < len(values):
+            continue
+        better = sum(difference > 0 if metric.higher_is_better else difference < 0 for difference in differences)
+        names = [f"{label(family)} (beta2 {series.beta2(run):g})"
+                 for family, run in zip(("radam", "warmup"), pairs[0], strict=True)]  # fmt: skip
+        said.append(
+            f"At lr {rate:g} {names[0]} ends better than {names[1]} in {better} of {len(values)} seeds "
+            f"(sign-flip test, p = {p:.3f}, which does not count the choice of beta2)."
+        )
+    return said
+
+
+def _best_cell(found: Grid, family: str, rate: float) -> dict[int, Record]:
+    """The runs by seed of a family's best beta2 at a rate, among those with the most seeds."""
+    cells = [cell for (name, _, at), cell in found.cells.items() if (name, at) == (family, rate)]
+    if not cells:
+        return {}
+    most = max(map(len, cells))
+    best = min((cell for cell in cells if len(cell) == most), key=lambda cell: series.cost(cell, found.metric))
+    return {run.seed: run for run in best}
 
 
 def _where(found: Grid, family: str) -> str:

@@ -66,7 +66,7 @@ def judge(results: Results) -> Verdict:
         places = tuple((len(group), sum(group) / len(group)) for group in paired.places(row))
         endings.append(Ending(recipe=row.recipe, learning_rate=row.learning_rate, places=places, seeds=len(row.seeds)))
     over = grid(results.records)
-    sentences = _sentences(results) if over is None else [*_unfinished(results), *over_grid(over)]
+    sentences = _sentences(results) if over is None else over_grid(over)
     return Verdict(
         judged_by=results.selection,
         runs=len(results.records),
