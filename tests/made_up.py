@@ -65,6 +65,7 @@ def record(
         id=f"{recipe}-lr{rate:g}-seed{seed}",
         comparison="Made up",
         config={
+            "task": "translation",
             "recipe": {"warmup_steps": 0, **base, "name": recipe, **options},
             "learning_rate": rate,
             "seed": seed,

@@ -73,7 +73,7 @@ def judge(results: Results) -> Verdict:
         missing=results.missing,
         seeds=tuple(paired.seeds),
         endings=tuple(endings),
-        headline=tuple(sentences[: 3 + len(_unfinished(results))]),
+        headline=tuple(sentences[: 3 + (0 if over else len(_unfinished(results)))]),
         text=" ".join(sentences),
     )
 
