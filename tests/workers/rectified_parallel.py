@@ -1,4 +1,4 @@
-"""Trains under one process, DDP or FSDP2 with rectified kernels; writes each one's parameters and a resumed copy's."""
+"""Trains with rectified kernels under one process, DDP, FSDP2 (resumed once) or ZeRO; writes each one's parameters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import warnings
 from typing import Any
 
+# What torch keeps on disk of a compiled step does not tell torchao's classes apart where a DTensor holds them.
+os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE"] = "0"
 import torch
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
@@ -35,16 +37,35 @@ def train(kernel: str, way: str) -> torch.Tensor:
         )
 
     optimizer = build()
+    if way.startswith("zero"):
+        return train_in_deepspeed(model, optimizer, stage=int(way[-1]))
     for step in range(STEPS):
         if step == SAVED and way == "fsdp2":  # in start-up: a new optimizer goes on from the state of the old one
             state, optimizer = get_optimizer_state_dict(model, optimizer), build()
             set_optimizer_state_dict(model, optimizer, state)
-        batch = torch.randn(16, 64, generator=torch.Generator().manual_seed(step))
-        model(batch).square().mean().backward()
+        loss_of(model, step).backward()
         optimizer.step()
         optimizer.zero_grad()
     full = [p.full_tensor() if hasattr(p, "full_tensor") else p for p in model.parameters()]
     return torch.cat([p.detach().reshape(-1) for p in full])
+
+
+def loss_of(model: Any, step: int) -> torch.Tensor:
+    batch = torch.randn(16, 64, generator=torch.Generator().manual_seed(step))
+    return model(batch).square().mean()
+
+
+def train_in_deepspeed(model: Any, optimizer: Any, stage: int) -> torch.Tensor:
+    import deepspeed  # pyright: ignore[reportMissingImports]
+
+    config: dict[str, Any] = {"train_micro_batch_size_per_gpu": 16, "zero_optimization": {"stage": stage}}
+    config |= {"zero_allow_untested_optimizer": True, "zero_force_ds_cpu_optimizer": False}
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    for step in range(STEPS):
+        engine.backward(loss_of(engine, step))
+        engine.step()
+    with deepspeed.zero.GatheredParameters([*model.parameters()], enabled=stage == 3):
+        return torch.cat([p.detach().reshape(-1).float() for p in model.parameters()])
 
 
 def main() -> None:
