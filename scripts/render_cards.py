@@ -10,6 +10,7 @@ On a page, what is rendered stands between one of these lines and `<!-- end -->`
     <!-- figure: model_cards/NAME evaluation -->    a figure, by the name of its file
     <!-- benchmark: FILE.json -->               all tables of a benchmark
     <!-- speed: FILE.json -->                   its first table, cut down to fused AdamW and RAdam
+    <!-- bf16_weights: FOLDER -->               what scripts/bf16_weights.py found
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from benchmark import table as benchmark_table
 from benchmark_sharded import table as sharded_table
+from bf16_weights import table as bf16_table
 
 from hf_radam.experiments.report.report import Image, Report, make_report, write_report
 from hf_radam.experiments.report.writers import table_markdown, tables_markdown
@@ -87,6 +89,7 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         "figure": figure,
         "benchmark": benchmark,
         "speed": speed,
+        "bf16_weights": lambda path: bf16_table(json.loads((ROOT / path / "bf16_weights.json").read_text("utf-8"))),
     }
 
     def block(match: re.Match[str]) -> str:

@@ -1,0 +1,162 @@
+"""Measure how many bf16 weights a small learning rate moves, and whether they go where float32 goes; draw it.
+
+    python scripts/bf16_weights.py --output_dir model_cards/bf16_weights
+
+Rounding to the nearest loses steps that are smaller than half of the distance to the next number. Stochastic rounding
+(torchao) takes them with the right probability, and Kahan sums (torch-optimi) keep what was lost beside the weight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from hf_radam.derived import installed
+from hf_radam.experiments.environment import cpu_name
+from hf_radam.experiments.report.figures import style
+from hf_radam.experiments.report.palette import Theme
+from hf_radam.files import write_whole
+from hf_radam.registry import get_optimizer
+
+SHAPE, RATE, BETAS, STEPS = (64, 64), 1e-4, (0.9, 0.999), 2000
+SIGNAL = 0.1  # how much the means of the gradients differ between weights; their standard deviation is 1
+
+
+class Contender(NamedTuple):
+    """A RAdam for bf16 weights."""
+
+    optimizer: str
+    options: Mapping[str, Any]
+    package: str
+    rounding: str
+
+    @property
+    def name(self) -> str:
+        """Name in table and figure."""
+        return f"{self.optimizer} ({self.rounding})"
+
+
+CONTENDERS = (
+    Contender("radam", {}, "torch", "to the nearest"),
+    Contender("radam_torch_8bit", {}, "torchao", "to the nearest"),
+    Contender("radam_kahan", {}, "optimi", "Kahan sums"),
+    Contender("radam_torch_8bit", {"bf16_stochastic_round": True}, "torchao", "stochastic"),
+)
+PACKAGES = {"optimi": "torch-optimi"}  # that are installed by another name
+# What the figure shows of them: in 8 bits rounding to the nearest is the same line.
+_SHOWN = {
+    CONTENDERS[0].name: ("to the nearest", "adam"),
+    CONTENDERS[2].name: ("Kahan sums", "radam"),
+    CONTENDERS[3].name: ("stochastic", "untuned"),
+}
+
+
+def follow(contender: Contender, steps: list[int]) -> dict[str, list[float]]:
+    """Train 4,096 normal weights on noisy gradients, in bf16 and, by class RAdam, in float32.
+
+    Args:
+        contender: what steps the bf16 weights.
+        steps: when to look, ascending.
+
+    Returns:
+        For each of the steps `moved`, the share of weights that differ from their start, and `distance` of the weights
+        from float32's, relative to the way that those have gone.
+    """
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)  # of the stochastic rounding
+    start = torch.randn(SHAPE, generator=generator).bfloat16()
+    means = SIGNAL * torch.randn(SHAPE, generator=generator)
+    params = [torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.float())]
+    optimizers: list[Any] = [
+        get_optimizer(contender.optimizer)(params[:1], lr=RATE, betas=BETAS, **contender.options),
+        get_optimizer("radam")(params[1:], lr=RATE, betas=BETAS),
+    ]
+    found: dict[str, list[float]] = {"moved": [], "distance": []}
+    for step in range(1, steps[-1] + 1):
+        gradient = (means + torch.randn(SHAPE, generator=generator)).bfloat16()
+        for p, optimizer in zip(params, optimizers, strict=True):
+            p.grad = gradient.to(p.dtype, copy=True)  # which torch-optimi overwrites
+            optimizer.step()
+        if step in steps:
+            ours, exact = (p.detach().float() - start.float() for p in params)
+            found["moved"].append((ours != 0).float().mean().item())
+            found["distance"].append(((ours - exact).norm() / exact.norm()).item())
+    return found
+
+
+def measure() -> dict[str, Any]:
+    """What `bf16_weights.json` holds: of each contender that is installed."""
+    steps = sorted({round(step) for step in np.geomspace(10, STEPS, 40)})
+    present = [contender for contender in CONTENDERS if installed(contender.package)]
+    if missing := dict.fromkeys(c.package for c in CONTENDERS if c not in present):
+        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
+    packages = dict.fromkeys(PACKAGES.get(c.package, c.package) for c in present)
+    return {
+        "environment": {"hardware": cpu_name(), "versions": {name: metadata.version(name) for name in packages}},
+        "learning_rate": RATE,
+        "signal": SIGNAL,
+        "weights": SHAPE[0] * SHAPE[1],
+        "step": steps,
+        "rows": [{"optimizer": contender.name, **follow(contender, steps)} for contender in present],
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The last step, as Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in found["environment"]["versions"].items())
+    lines = [
+        f"{found['weights']:,} normal weights after {found['step'][-1]:,} steps at lr {found['learning_rate']:g}; "
+        f"gradients N(m, 1), where m differs between weights, N(0, {found['signal']:g}²); {versions}:",
+        "",
+        "| optimizer (rounding) | weights that moved | distance from float32's way |",
+        "|---|--:|--:|",
+    ]
+    lines += [f"| {row['optimizer']} | {row['moved'][-1]:.1%} | {row['distance'][-1]:.2f} |" for row in found["rows"]]
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: Mapping[str, Any], theme: Theme) -> Figure:
+    """Both numbers over the steps."""
+    shown = [row for row in found["rows"] if row["optimizer"] in _SHOWN]
+    stays = 1 - next(row["moved"][-1] for row in shown)
+    figure, panels = style.panels(
+        ["Weights that have moved, %", "Distance from float32's way"],
+        f"At lr {found['learning_rate']:g}, rounding to the nearest leaves {stays:.0%} of bf16 weights as they were",
+        columns=2, height=3.4,
+    )  # fmt: skip
+    for axes, key, factor in zip(panels, ("moved", "distance"), (100, 1), strict=True):
+        ends = {}
+        for row in shown:
+            name, hue = _SHOWN[row["optimizer"]]
+            values = factor * np.array(row[key])
+            axes.plot(found["step"], values, color=theme.hues[hue], linewidth=1.8)
+            ends[name] = (found["step"][-1], values[-1], theme.hues[hue])
+        axes.set(xlabel="step", xscale="log", ylim=(0, None))
+        style.name_ends([axes], [ends])
+    return figure
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/bf16_weights"))
+    options = parser.parse_args(argv)
+    found = measure()
+    write_whole(options.output_dir / "bf16_weights.json", json.dumps(found) + "\n")
+    style.save(partial(draw, found), options.output_dir / "figures", "bf16_weights")
+    print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
