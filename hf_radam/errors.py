@@ -1,5 +1,8 @@
 """Errors that are no bugs: commands print them in one line and exit."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Bad input: the message says the rule, the value and the remedy; commands exit with 2."""
@@ -7,3 +10,14 @@ class UserError(Exception):
 
 class NetworkError(Exception):
     """The network's or the Hub's fault; the message says what to do, and commands exit with 1."""
+
+
+def closest(given: str, valid: Iterable[str]) -> str:
+    """A suggestion to put behind a name that does not exist, or nothing.
+
+    Example:
+        >>> closest("radm", ["radam", "adafactor"])
+        " (did you mean 'radam'?)"
+    """
+    near = difflib.get_close_matches(given, list(valid), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -76,15 +76,10 @@ def _chunk(
     """Mean and variance of psi over some paths, each of shape (means, steps)."""
     shift = np.array(means, dtype=np.float32)[:, None]
     v = np.zeros((len(means), _CHUNK), dtype=np.float32)
-    draw, gradient = np.empty(_CHUNK, dtype=np.float32), np.empty_like(v)
     mean, variance = np.empty((2, len(means), len(steps)))
     for step in range(1, max(steps) + 1):
-        rng.standard_normal(out=draw, dtype=np.float32)
-        np.add(draw, shift, out=gradient)
-        np.square(gradient, out=gradient)
-        gradient *= np.float32(1 - beta2)
-        v *= np.float32(beta2)
-        v += gradient
+        gradient = rng.standard_normal(_CHUNK, dtype=np.float32) + shift
+        v = np.float32(beta2) * v + np.float32(1 - beta2) * gradient**2
         if step in steps:
             psi = np.sqrt((1 - beta2**step) / v.astype(np.float64))
             mean[:, steps.index(step)], variance[:, steps.index(step)] = psi.mean(1), psi.var(1)
@@ -100,22 +95,19 @@ def study(last: int = 6_000, beta2: float = 0.999, paths: int = 100_000, seed: i
     """
     steps = recorded_steps(last)
     simulated = simulate(steps, MEANS, beta2, paths, seed)
-    lengths = [rho(step, beta2) for step in steps]
-    exact, first = [variance_exact(length) for length in lengths], [variance_first_order(length) for length in lengths]
+    formulas = {"exact": variance_exact, "first_order": variance_first_order}
+    found = {name: [formula(rho(step, beta2)) for step in steps] for name, formula in formulas.items()}
+    ratio = float(np.median(simulated[MEANS.index(1.0)] / simulated[0]))
+    near = {name: agreement(steps, values, simulated[0]) for name, values in found.items()}
     return {
         "beta2": beta2,
         "paths": paths,
         "seed": seed,
         "mean": list(MEANS),
         "step": steps,
-        "exact": exact,
-        "first_order": first,
+        **found,
         "simulated": simulated.tolist(),
-        "agreement": {
-            "exact": agreement(steps, exact, simulated[0]),
-            "first_order": agreement(steps, first, simulated[0]),
-            "variance_of_mean_1": float(np.median(simulated[MEANS.index(1.0)] / simulated[0])),
-        },
+        "agreement": {**near, "variance_of_mean_1": ratio},
     }
 
 
@@ -194,41 +186,31 @@ def draw_rectification(betas: Sequence[float], last: int, theme: Theme) -> Figur
     return figure
 
 
-def draw(found: dict[str, Any], folder: Path) -> None:
-    """Both figures."""
-    style.save(partial(draw_variance, found), folder / "figures", "variance")
-    style.save(partial(draw_rectification, BETAS, 100_000), folder / "figures", "rectification")
-
-
 def statement(found: dict[str, Any]) -> str:
     """What was found, in Markdown."""
-    lines = [
-        "| formula | largest error | at step | within 5 % | within 12 % | within 20 % |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
+    rows = []
     for label, name in (("exact", "exact"), ("first order", "first_order")):
-        of_formula = found["agreement"][name]
-        ranges = ["never" if run is None else "{} to {}".format(*run) for run in of_formula["within"].values()]
-        lines.append(f"| {label} | {of_formula['largest']:.0%} | {of_formula['at']} | {' | '.join(ranges)} |")
+        near = found["agreement"][name]
+        ranges = " | ".join("never" if run is None else "{} to {}".format(*run) for run in near["within"].values())
+        rows.append(f"| {label} | {near['largest']:.0%} | {near['at']} | {ranges} |")
     less = 1 - found["agreement"]["variance_of_mean_1"]
-    return "\n".join(
-        [
-            "# Variance of the adaptive learning rate",
-            "",
-            *lines,
-            "",
-            f"- Error: formula / simulation - 1, gradients from N(0, 1), beta2 = {found['beta2']:g}, "
-            f"{found['paths']:,} trajectories, steps {found['step'][0]} to {found['step'][-1]}. "
-            "A range is the longest without exception.",
-            "- Where the mean of the gradients is as large as their standard deviation, the variance is "
-            f"{less:.0%} lower (median over the steps).",
-            f"- {found['seconds']} s on {found['environment']['hardware']}, numpy {found['environment']['numpy']}.",
-            "",
-            "![variance](figures/variance.png)",
-            "![rectification](figures/rectification.png)",
-            "",
-        ]
-    )
+    return f"""\
+# Variance of the adaptive learning rate
+
+| formula | largest error | at step | within 5 % | within 12 % | within 20 % |
+|---|--:|--:|--:|--:|--:|
+{rows[0]}
+{rows[1]}
+
+- Error: formula / simulation - 1, gradients from N(0, 1), beta2 = {found["beta2"]:g}, {found["paths"]:,} \
+trajectories, steps {found["step"][0]} to {found["step"][-1]}. A range is the longest without exception.
+- Where the mean of the gradients is as large as their standard deviation, the variance is {less:.0%} lower (median \
+over the steps).
+- {found["seconds"]} s on {found["environment"]["hardware"]}, numpy {found["environment"]["numpy"]}.
+
+![variance](figures/variance.png)
+![rectification](figures/rectification.png)
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -245,15 +227,12 @@ def main(argv: list[str] | None = None) -> int:
     found = study(last=options.steps, paths=options.paths)
     found["seconds"] = round(time.perf_counter() - started, 1)
     found["environment"] = {"numpy": np.__version__, "hardware": cpu_name()}
-    try:
-        write_whole(options.output_dir / "variance.json", json.dumps(found) + "\n")
-        draw(found, options.output_dir)
-        path = options.output_dir / "table.md"
-        write_whole(path, statement(found))
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(path)
+    folder = options.output_dir
+    write_whole(folder / "variance.json", json.dumps(found) + "\n")
+    style.save(partial(draw_variance, found), folder / "figures", "variance")
+    style.save(partial(draw_rectification, BETAS, 100_000), folder / "figures", "rectification")
+    write_whole(folder / "table.md", statement(found))
+    print(folder / "table.md")
     return 0
 
 

@@ -13,6 +13,7 @@ import pytest
 from comparisons import ROOT, TINY, run, write_config
 
 from hf_radam import cli
+from hf_radam.experiments import command
 from hf_radam.experiments.tasks import TASKS, task_class
 
 # A module may import what stands in its own room or in a room before it; the longest name decides the room.
@@ -33,6 +34,7 @@ ORDER = (
     ("experiments.runs",),
     ("experiments.report",),
     ("publishing",),
+    ("experiments.command",),
     ("cli", "__main__", ""),
 )
 # Rooms further down that must not look into these, although they stand before them.
@@ -206,32 +208,32 @@ def test_mistakes_are_one_line_and_code_2(case: str, capsys: pytest.CaptureFixtu
     assert message in lines[0]
 
 
-@pytest.mark.parametrize(
-    "command", [[], *([name] for name in ("compare", "publish", "report", "optimizers", "configs"))]
-)
+@pytest.mark.parametrize("words", [[], *([name] for name in ("compare", "publish", "report", "optimizers", "configs"))])
 def test_help_fits_a_screen(
-    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     said = {}
-    for flag in ("--help", *(["--help_all"] if command in (["compare"], ["publish"]) else [])):
+    for flag in ("--help", *(["--help_all"] if words in (["compare"], ["publish"]) else [])):
         with pytest.raises(SystemExit):
-            cli.main([*command, flag])
+            cli.main([*words, flag])
         said[flag] = capsys.readouterr().out
     assert len(said["--help"].splitlines()) <= 31
     assert not [text for text in said.values() if "None" in text or "(default" in text]
     for text in said.values():
         options = [line for line in text.splitlines() if line.startswith("  --")]
         assert all("  " in line.strip() for line in options), "an option and what it does, on one line"
-    if command == ["compare"]:
-        assert all(f"--{flag}" in said["--help_all"] and f"--{flag} " not in said["--help"] for flag in cli.DATA_FLAGS)
+    if words == ["compare"]:
+        assert all(
+            f"--{flag}" in said["--help_all"] and f"--{flag} " not in said["--help"] for flag in command.DATA_FLAGS
+        )
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(options: object) -> int:
         raise KeyError("ours")
 
-    monkeypatch.setattr(cli, "_configs", broken)
+    monkeypatch.setattr(command, "configs", broken)
     with pytest.raises(KeyError, match="ours"):
         cli.main(["configs"])
 
@@ -239,13 +241,13 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_configurations_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["configs"]) == 0
     listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    assert [name for name, _ in listed] == sorted(path.stem for path in cli.CONFIGS.glob("*.yaml"))
+    assert [name for name, _ in listed] == sorted(path.stem for path in command.CONFIGS.glob("*.yaml"))
     assert cli.main(["configs", "grammar"]) == 0
-    assert capsys.readouterr().out == (cli.CONFIGS / "grammar.yaml").read_text()
+    assert capsys.readouterr().out == (command.CONFIGS / "grammar.yaml").read_text()
 
 
 def test_data_flags_are_fields_of_tasks() -> None:
-    assert set(cli.DATA_FLAGS) <= {field.name for task in TASKS for field in fields(task_class(task).Data)}
+    assert set(command.DATA_FLAGS) <= {field.name for task in TASKS for field in fields(task_class(task).Data)}
 
 
 def test_the_wheel_is_the_whole_package(tmp_path: Path) -> None:
@@ -281,6 +283,6 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     def interrupted(options: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_configs", interrupted)
+    monkeypatch.setattr(command, "configs", interrupted)
     assert cli.main(["configs"]) == 130
     assert capsys.readouterr().err.startswith("interrupted")
