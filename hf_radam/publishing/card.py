@@ -94,6 +94,7 @@ def render(results: Results, page: Page, template: str) -> str:
         ),
         commits=reproduce.commits(results),
         local_text=bool(reproduce.local_files(results)),
+        script=reproduce.script(results),
         local_checkpoint=reproduce.local_checkpoint(results, base_model),
         base_model=base_model,
         limitations=_limitations(results),
@@ -170,10 +171,11 @@ def _eval_results(results: Results, weights: Record | None) -> list[EvalResult]:
     data, (task, _) = results.comparison["shared"]["data"], _pipeline(results)
     dataset = data.get("dataset_name")
     local = reproduce.local_files(results).values()
+    script = reproduce.script(results)
     about = {
         "task_type": task,
-        "dataset_type": dataset or ("local-files" if local else "hf_radam-grammar"),
-        "dataset_name": dataset or one_line(", ".join(local)) or "the built-in grammar of hf_radam",
+        "dataset_type": dataset or ("local-files" if local or script else "hf_radam-grammar"),
+        "dataset_name": dataset or one_line(", ".join(local) or script) or "the built-in grammar of hf_radam",
         "dataset_config": data.get("dataset_config_name"),
         "dataset_revision": data.get("dataset_revision"),
     }
@@ -211,7 +213,7 @@ def _settings(results: Results) -> tuple[list[tuple[str, Any]], str]:
     shared = results.comparison["shared"]
     described = {"task", "data", "model", "training", "max_steps"}
     chosen = {
-        "updates": shared["max_steps"],
+        "updates": results.max_steps,
         **{key.replace("_", " "): value for key, value in shared.items() if key not in described},
         "learning rate": ", ".join(f"{rate:g}" for rate in results.learning_rates),
         "seeds": ", ".join(map(str, results.seeds)),
@@ -243,6 +245,10 @@ def _about(results: Results, page: Page, base_model: str | None) -> str:
         recipe = code(page.weights.recipe)
         return f"A model for {task}, trained{start} on {text} with {recipe}: the best run of {question}."
     kind = "The records of" if page.repo_type == "dataset" else "The report of"
+    if script := reproduce.script(results):
+        versions = {str(record.environment["versions"].get(script)) for record in results.records}
+        version = " and ".join(map(literal, sorted(versions)))
+        return f"{kind} {question}. It runs the training script {code(script)} ({version}), which is not ours."
     return f"{kind} {question}. It trains models for {task}{start} on {text}."
 
 
@@ -294,11 +300,11 @@ def _usage(results: Results, page: Page) -> str:
 
 
 def _limitations(results: Results) -> list[str]:
-    shared, rates = results.comparison["shared"], results.learning_rates
+    rates = results.learning_rates
     recipes = results.recipes.values()
     scope = "One task" if any(recipe.model for recipe in recipes) else "One task and one model"
     limits = [
-        f"{scope}, {shared['max_steps']:,} updates. RAdam and warmup spend less of a schedule's area "
+        f"{scope}, {results.max_steps:,} updates. RAdam and warmup spend less of a schedule's area "
         "than Adam, the more so the shorter the run: short runs compare learning rates as much as optimizers.",
     ]
     if len(rates) == 1:

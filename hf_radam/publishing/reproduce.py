@@ -72,6 +72,13 @@ def local_files(results: Results) -> dict[str, str]:
     return {key: str(value) for key, value in data.items() if value and key.endswith(("_prefix", "_file"))}
 
 
+def script(results: Results) -> str:
+    """The name of the training script, module or command that was run; empty for tasks of ours."""
+    data = results.comparison["shared"]["data"]
+    named = data.get("script") or data.get("module") if results.comparison["shared"]["task"] == "script" else None
+    return str(named or "")
+
+
 def base_model(results: Results) -> str | None:
     """The name on the Hub of the checkpoint that was fine-tuned, as far as the records tell.
 

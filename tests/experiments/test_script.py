@@ -22,6 +22,8 @@ from hf_radam.experiments.runs.launching import RECORDING, REQUEST, Job, Request
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import ScriptData, ScriptTask, portable
+from hf_radam.publishing.card import Page, render
+from hf_radam.publishing.reproduce import comparison_file
 from hf_radam.rectification import untuned_linear
 
 SCRIPT = ROOT / "tests" / "workers" / "compared_script.py"
@@ -84,7 +86,14 @@ def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.Monk
         assert record.config["data"]["script"] == "compared_script.py"
         assert record.config["data"]["arguments"].endswith("--train_file rows.csv")
     assert (radam.optimizer["class"], radam.optimizer["betas"]) == ("hf_radam.optimizer.RAdam", [0.9, 0.9])
-    assert "largest error" in make_report(Results.load(folder)).verdict.text
+    results = Results.load(folder)
+    report = make_report(results)
+    assert "largest error" in report.verdict.text
+    card = render(results, Page(title="x", report=report), (ROOT / "hf_radam/publishing/template.md").read_text())
+    assert f"`compared_script.py` ({radam.environment['versions']['compared_script.py']}), which is not ours" in card
+    assert "Run it where `compared_script.py` and the files lie that its arguments name" in card
+    Path("again.yaml").write_text(comparison_file(results))
+    assert {run.id for run in load_comparison(Path("again.yaml")).runs()} == {untuned.id, radam.id}
     assert {path.name for path in (folder / "runs" / radam.id / "model").iterdir()} == {"model.safetensors"}
 
     monkeypatch.setenv("DIES", "7")

@@ -6,10 +6,13 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from hf_radam import rectification
+from hf_radam.experiments.report.figures.advice import draw_advice
 from hf_radam.training.advice import SCHEDULES, advise, advise_command, share_of_adam
 
 
@@ -59,8 +62,13 @@ def test_bad_arguments(arguments: tuple, message: str) -> None:
         advise(*arguments)
 
 
-def test_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert advise_command(["--max_steps", "250", "--beta2", "0.999", "--scheduler", "cosine"]) == 0
+def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    figure = tmp_path / "advice.png"
+    asked = ["--max_steps", "250", "--beta2", "0.999", "--scheduler", "cosine", "--png", str(figure)]
+    assert advise_command(asked, draw_advice) == 0
+    with Image.open(figure) as image:
+        assert image.width == 2 * 800
+        assert len(image.convert("L").getcolors() or []) > 10
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("RAdam with beta2=0.999 uses 17% of the learning rate")
     assert len(lines) == 3 + 9
