@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
@@ -37,6 +38,8 @@ _OF_RADAM = {
     "decoupled_weight_decay": True,
 }
 T = TypeVar("T", bound=Optimizer)
+_NOTHING: tuple[list[Tensor], list[int], list[int]] = ([], [], [])
+_dtype, _version = attrgetter("dtype"), attrgetter("_version")
 
 
 def rectified(
@@ -107,7 +110,8 @@ class RectifiedMixin(_Optimizer):
     degenerated_to_sgd: bool = True
     optimized_update: bool = True
     kernel: Kernel = Kernel()
-    _left: Sequence[tuple[Tensor, int, int]] = ()
+    _known: tuple[list[Tensor], list[int], list[int]] = _NOTHING
+    """Step counts that are tensors, with the versions and numbers that our last step left."""
 
     def __init__(
         self,
@@ -159,49 +163,37 @@ class RectifiedMixin(_Optimizer):
                 loss = closure()
         # Where an instance has been made of the parent, its step runs the hooks too; ours has run them.
         parent_step = inspect.unwrap(super().step.__func__, stop=lambda f: not getattr(f, "hooked", False))  # pyright: ignore
-        buckets = self._buckets()
+        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        counts = self._counts(params)
+        buckets = _buckets(params, counts)
         if not buckets:
             parent_step(self)
         for bucket in buckets:
             others = [p for other in buckets if other is not bucket for p in other.params]
             with _without_gradients(others), self._numbers_of_radam(bucket):
                 parent_step(self)
-        self._leave(buckets)
+        self._remember(params, counts)
         return loss
 
-    def _buckets(self) -> list[Bucket]:
-        """Parameters that have a gradient, by their step count: the scalars belong to a count."""
-        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        counts = self._counts(params)
-        buckets: dict[tuple[int, bool], list[Tensor]] = {}
-        for p, count in zip(params, counts, strict=True):
-            buckets.setdefault((int(count) + 1, p.dtype == torch.float64), []).append(p)
-        return [Bucket(*key, params) for key, params in buckets.items()]
+    def _steps(self, params: list[Tensor]) -> tuple[list[Any], bool]:
+        """What the state holds as step counts, and whether all are tensors."""
+        steps = [state.get("step", 0) if state else 0 for state in map(self.state.get, params)]
+        return steps, set(map(type, steps)) == {Tensor}
 
     def _counts(self, params: list[Tensor]) -> list[int]:
-        """Steps that each parameter has taken.
+        """Steps that each parameter has taken. On an accelerator, to read them is to wait: not if nothing but our last
+        step has written there."""
+        steps, tensors = self._steps(params)
+        known, versions, counts = self._known
+        if tensors and len(known) == len(steps) and all(map(is_, steps, known)) and versions == [*map(_version, steps)]:
+            return counts
+        return list(map(int, steps))
 
-        A count on an accelerator is read, which waits for it, where anything but our own last step has changed it.
-        """
-        steps: list[Any] = [self.state[p].get("step", 0) if p in self.state else 0 for p in params]
-        far = [step for step in steps if isinstance(step, Tensor) and not step.is_cpu]
-        known = {id(step): count for step, version, count in self._left if step._version == version}
-        unread = [step for step in far if id(step) not in known]
-        if unread:  # waits once, not for each
-            read = torch.stack([step.reshape(()).float() for step in unread]).tolist()
-            known.update(zip(map(id, unread), map(int, read), strict=True))
-        return [known[id(step)] if id(step) in known else int(step) for step in steps]
-
-    def _leave(self, buckets: list[Bucket]) -> None:
-        """Keep what the counts on an accelerator are after a step, and by their version whether that is still so."""
-        self._left = []
-        if (
-            getattr(self, "found_inf", None) is not None
-        ):  # of a GradScaler, by which a fused kernel may not have stepped
-            return
-        for bucket in buckets:
-            steps = [self.state[p].get("step") for p in bucket.params]
-            self._left += [(s, s._version, bucket.step) for s in steps if isinstance(s, Tensor) and not s.is_cpu]
+    def _remember(self, params: list[Tensor], counts: list[int]) -> None:
+        steps, tensors = self._steps(params)
+        # A GradScaler leaves it to a fused kernel whether it steps, and only the accelerator knows.
+        sure = tensors and getattr(self, "found_inf", None) is None
+        self._known = (steps, [*map(_version, steps)], [count + 1 for count in counts]) if sure else _NOTHING
 
     @contextmanager
     def _numbers_of_radam(self, bucket: Bucket) -> Iterator[None]:
@@ -281,6 +273,16 @@ class Bucket(NamedTuple):
     step: int
     double: bool
     params: list[Tensor]
+
+
+def _buckets(params: list[Tensor], counts: list[int]) -> list[Bucket]:
+    """Parameters by their step count: the scalars belong to a count."""
+    if len(set(counts)) == len(set(map(_dtype, params))) == 1:
+        return [Bucket(counts[0] + 1, params[0].dtype == torch.float64, params)]
+    buckets: dict[tuple[int, bool], list[Tensor]] = {}
+    for p, count in zip(params, counts, strict=True):
+        buckets.setdefault((count + 1, p.dtype == torch.float64), []).append(p)
+    return [Bucket(*key, of_key) for key, of_key in buckets.items()]
 
 
 def _new(parent: type[Optimizer], attributes: dict[str, Any]) -> Any:

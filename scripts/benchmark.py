@@ -29,120 +29,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from importlib import import_module, metadata
+from importlib import metadata
 from importlib.util import find_spec
 from itertools import accumulate
-from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
-from unittest.mock import patch
 
 import torch
+from contenders import CONTENDERS, KERNELS, SHAPES, UNCHECKED, WARM_UP, Contender
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.profiler import ProfilerActivity, profile
 
 from hf_radam.experiments.environment import cpu_name, environment
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
-from hf_radam.rectified import rectified
 from hf_radam.state import state_bytes_per_parameter
 
-Shape = tuple[int, ...]
-
-OPTIONS: Mapping[str, Any] = {"lr": 1e-6, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
-WARM_UP = 6  # with this beta2 the first rectified step is the sixth
 SMALLEST_COPY = 256_000_000  # bytes; less might stay in a cache
-
-
-@dataclass(frozen=True)
-class Contender:
-    """An optimizer and how it is built."""
-
-    package: str  # name under which it is installed
-    module: str
-    cls: str
-    variant: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)  # beside `OPTIONS`
-    rectified: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name in the table."""
-        name = f"{self.module}.{self.cls}" + f" ({self.variant})" * bool(self.variant)
-        return f"rectified {name}" if self.rectified else name
-
-    def build(self, params: list[Tensor]) -> Optimizer:
-        """The optimizer, ready for `step()`."""
-        cls = getattr(import_module(self.module), self.cls)
-        optimizer = (rectified(cls) if self.rectified else cls)(params, **OPTIONS, **self.options)
-        if self.package == "schedulefree":
-            optimizer.train()  # it refuses to step otherwise
-        return optimizer
-
-
-class Trusting(Contender):
-    """RAdam that does not ask whether gradients and state fit: what is left of its time is the price of that check."""
-
-    def build(self, params: list[Tensor]) -> Optimizer:
-        """The optimizer, ready for `step()`."""
-        optimizer = super().build(params)
-        trust = patch("hf_radam.optimizer.fits", lambda *columns: True)
-        optimizer.step = trust(optimizer.step)  # pyright: ignore[reportAttributeAccessIssue]
-        return optimizer
-
-
-UNCHECKED = Trusting("hf_radam", "hf_radam", "RAdam", "fused, unchecked", {"fused": True})
-CONTENDERS = (
-    Contender("torch", "torch.optim", "AdamW", "fused", {"fused": True}),  # the baseline
-    Contender("hf_radam", "hf_radam", "RAdam", "fused", {"fused": True}),
-    UNCHECKED,
-    Contender("hf_radam", "hf_radam", "RAdam", "foreach", {"foreach": True}),
-    Contender("hf_radam", "hf_radam", "RAdam", "for-loop", {"foreach": False}),
-    Contender("torch", "torch.optim", "AdamW", "foreach", {"foreach": True}),
-    Contender("torch", "torch.optim", "RAdam", "foreach", {"foreach": True}),
-    Contender("torch", "torch.optim", "RAdam", "for-loop", {"foreach": False}),
-    Contender("pytorch_optimizer", "pytorch_optimizer", "RAdam"),
-    Contender("torch-optimi", "optimi", "RAdam"),
-    Contender("timm", "timm.optim", "RAdamLegacy"),
-    Contender("schedulefree", "schedulefree", "RAdamScheduleFree"),
-)
-# Each plain class, and the RAdam of it.
-KERNELS = tuple(
-    replace(contender, rectified=ours)
-    for contender in (
-        Contender("torch", "torch.optim", "AdamW", "fused", {"fused": True}),
-        Contender("bitsandbytes", "bitsandbytes.optim", "AdamW8bit"),
-        Contender("torchao", "torchao.optim", "AdamW8bit"),
-        Contender("torchao", "torchao.optim", "AdamW4bit"),
-        Contender("deepspeed", "deepspeed.ops.adam", "DeepSpeedCPUAdam"),
-    )
-    for ours in (False, True)
-)
-
-
-def bert_base() -> list[Shape]:
-    """BERT-base (uncased) with its pooler."""
-    hidden, ffn = 768, 3072
-    norm: list[Shape] = [(hidden,), (hidden,)]
-    square: list[Shape] = [(hidden, hidden), (hidden,)]
-    embeddings = [(30522, hidden), (512, hidden), (2, hidden), *norm]
-    layer = [*4 * square, *norm, (ffn, hidden), (ffn,), (hidden, ffn), (hidden,), *norm]
-    return [*embeddings, *12 * layer, *square]
-
-
-def decoder_1b() -> list[Shape]:
-    """TinyLlama 1.1B."""
-    hidden, kv, ffn, vocabulary = 2048, 256, 5632, 32000
-    attention = [(hidden, hidden), (kv, hidden), (kv, hidden), (hidden, hidden)]
-    layer = [*attention, (ffn, hidden), (ffn, hidden), (hidden, ffn), (hidden,), (hidden,)]
-    return [(vocabulary, hidden), *22 * layer, (hidden,), (vocabulary, hidden)]
-
-
-SHAPES = {"bert-base": bert_base(), "lora": 250 * [(8, 768), (768, 8)], "decoder-1b": decoder_1b()}
-assert sum(map(prod, SHAPES["bert-base"])) == 109_482_240
-assert sum(map(prod, SHAPES["decoder-1b"])) == 1_100_048_384
 
 
 def measure(
@@ -185,6 +88,7 @@ def measure(
             "seconds": seconds[name],
             "seconds_of_rounds": times[name],
             "ratio": seconds[name] / seconds[contenders[0].name],
+            **of_plain(name, times),
             "extra_bytes": extra[name],
             "extra_ratio": extra[name] / size,
             "state_bytes": state_bytes_per_parameter(optimizer),
@@ -203,6 +107,15 @@ def measure(
         "copy_bytes_per_second": copy_speed,
         "rows": rows,
     }
+
+
+def of_plain(name: str, times: Mapping[str, list[float]]) -> dict[str, float]:
+    """Of a rectified class its time by that of the plain one, round by round, the median."""
+    plain = name.removeprefix("rectified ")
+    if plain == name or plain not in times:
+        return {}
+    ratios = [ours / theirs for ours, theirs in zip(times[name], times[plain], strict=True)]
+    return {"of_plain": statistics.median(ratios)}
 
 
 def seconds_per_call(call: Callable[[], object], times: int, device: torch.device) -> float:
@@ -248,19 +161,28 @@ def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         f"{benchmark['copy_bytes_per_second'] / 1e9:.3g} GB/s; {versions}; median (least to most) of "
         f"rounds x steps: {benchmark['rounds']} x {benchmark['steps']}",
         "",
-        "| optimizer | ms a step | of the baseline | extra peak memory | of the parameters "
-        "| state, bytes a parameter | of a copy's speed |",
-        "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in benchmark["rows"]:
-        times = (row["seconds"], min(row["seconds_of_rounds"]), max(row["seconds_of_rounds"]))
-        middle, least, most = (f"{1e3 * s:.0f}" if s > 0.1 else f"{1e3 * s:.3g}" for s in times)
-        lines.append(
-            f"| {row['optimizer']} | {middle} ({least} to {most}) | {row['ratio']:.2f}x "
-            f"| {row['extra_bytes'] / 1e6:.1f} MB | {row['extra_ratio']:.2f}x "
-            f"| {row['state_bytes']:.2f} | {row['share_of_copy']:.0%} |"
-        )
+    rows = benchmark["rows"]
+    columns = {
+        "optimizer": [row["optimizer"] for row in rows],
+        "ms a step": [_milliseconds(row) for row in rows],
+        "of the baseline": [f"{row['ratio']:.2f}x" for row in rows],
+        "of the plain class": [f"{row['of_plain']:.2f}x" if "of_plain" in row else "" for row in rows],
+        "extra peak memory": [f"{row['extra_bytes'] / 1e6:.1f} MB" for row in rows],
+        "of the parameters": [f"{row['extra_ratio']:.2f}x" for row in rows],
+        "state, bytes a parameter": [f"{row['state_bytes']:.2f}" for row in rows],
+        "of a copy's speed": [f"{row['share_of_copy']:.0%}" for row in rows],
+    }
+    columns = {head: cells for head, cells in columns.items() if any(cells)}
+    lines += [f"| {' | '.join(columns)} |", "|---" + (len(columns) - 1) * "|--:" + "|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in zip(*columns.values(), strict=True)]
     return "\n".join(lines) + "\n"
+
+
+def _milliseconds(row: Mapping[str, Any]) -> str:
+    times = (row["seconds"], min(row["seconds_of_rounds"]), max(row["seconds_of_rounds"]))
+    middle, least, most = (f"{1e3 * s:.0f}" if s > 0.1 else f"{1e3 * s:.3g}" for s in times)
+    return f"{middle} ({least} to {most})"
 
 
 def step(options: argparse.Namespace) -> None:
@@ -275,6 +197,8 @@ def step(options: argparse.Namespace) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler reports its stages
 
     asked = KERNELS if options.kernels else CONTENDERS
+    if device.type != "cpu":
+        asked = [contender for contender in asked if not contender.on_host]
     contenders = [contender for contender in asked if find_spec(contender.module.split(".")[0])]
     if missing := dict.fromkeys(contender.package for contender in asked if contender not in contenders):
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)

@@ -60,6 +60,11 @@ def test_step_compares_all_optimizers_with_the_baseline(
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == list(rows)
 
 
+def test_a_rectified_class_is_measured_by_its_plain_one(script: ModuleType) -> None:
+    times = {"AdamW": [1.0, 2.0, 3.0], "rectified AdamW": [1.5, 2.0, 9.0], "RAdam": [4.0, 4.0, 4.0]}
+    assert [script.of_plain(name, times) for name in times] == [{}, {"of_plain": 1.5}, {}]
+
+
 def test_a_decoder_is_refused_on_a_cpu(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["step", "--shapes", "decoder-1b", "--device", "cpu"]) == 2
     out, err = capsys.readouterr()
