@@ -25,9 +25,9 @@ def _in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sketched() -> Iterator[None]:
-    """Nothing is drawn."""
+    """Nothing is drawn during the test."""
     with sketches():
         yield
 

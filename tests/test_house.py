@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
+import re
 import sys
 import zipfile
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comparisons import ROOT, TINY, run, write_config
@@ -146,6 +149,44 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
     (tmp_path / "update.py").write_text("from hf_radam.state import x")
     (tmp_path / "state.py").write_text("import hf_radam.update")
     assert circles(tmp_path) == ["state", "update"]
+
+
+# What a package is called where its distribution is called otherwise.
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+def project() -> dict[str, Any]:
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")  # pytest brings tomli
+    return toml.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_what_is_imported_is_required() -> None:
+    extras = project()["optional-dependencies"]
+    required = {re.split(r"\W*[>=]", name)[0] for name in project()["dependencies"]}
+    further = {re.split(r"\W*[>=]", name)[0] for extra in ("compare", "publish") for name in extras[extra]}
+    own = {"hf_radam", *sys.stdlib_module_names}
+    imported = {
+        name.split(".")[0]
+        for path in (ROOT / "hf_radam").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert {DISTRIBUTIONS.get(name, name) for name in imported - own} == required | further - {"hf_radam[compare]"}
+
+
+def test_the_lowest_versions_are_those_of_the_project() -> None:
+    """`make test-lowest` reads them from the file: none is lost on the way."""
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (script,) = re.findall(r"sed -n '(.*)' pyproject\.toml", recipe)
+    found = run(["sed", "-n", script.replace("$$", "$"), ROOT / "pyproject.toml"]).stdout.split()
+    assert {name.replace(">=", "==") for name in project()["dependencies"]} <= set(found)
+    assert f"python{project()['requires-python'].removeprefix('>=')}" in recipe
 
 
 ABSENT = {

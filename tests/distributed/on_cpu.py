@@ -14,13 +14,13 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 
 
-def patch(tensor_parallel: bool = False) -> None:
+def patch() -> None:
     """Have whatever engine the environment asks for run on gloo; to be called before there is an Accelerator."""
     original = PartialState.__init__
 
     def init(self: Any, cpu: bool = False, **kwargs: Any) -> None:
         original(self, cpu, **kwargs)
-        sharded = tensor_parallel or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+        sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
         if sharded and self.distributed_type == DistributedType.MULTI_CPU:
             self.distributed_type = DistributedType.MULTI_XPU
 

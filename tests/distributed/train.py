@@ -139,7 +139,7 @@ def loop(case: dict[str, Any], processes: int) -> dict[str, Any]:
 def main() -> None:
     """Run the cases."""
     cases, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
-    on_cpu.patch(tensor_parallel=any(case["model"] == "llama_tensor_parallel" for case in cases.values()))
+    on_cpu.patch()
     results = {}
     for name, case in cases.items():
         state = PartialState(cpu=not torch.accelerator.is_available())

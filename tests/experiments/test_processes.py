@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from comparisons import ROOT, TINY, compare, write_config
 from launching import run, torchrun
+from sketches import sketches
 from task_files import SMOOTHED, SPLIT, write, write_files
 
 from hf_radam.experiments.records import load_records
-
-pytestmark = pytest.mark.usefixtures("sketched")
 
 # Two processes sum gradients in another order than one: float32 rounding, 6e-8 relative, grows over 12 steps.
 TOLERANCE = 1e-5
@@ -44,7 +43,7 @@ CASES: dict[str, Callable[[Path], list[Any]]] = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All comparisons by one process, and by two in one launch."""
     folder = tmp_path_factory.mktemp("processes")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, sketches():
         patch.chdir(folder)
         write_files()
         arguments = {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import COMPARE, compare, run
+from comparisons import ROOT, compare, run
 from task_files import (
     CLASSIFICATION,
     COLUMNS,
@@ -50,9 +52,9 @@ def test_a_full_disk_costs_checkpoints_and_no_results(files: Path) -> None:
     """A limit on the size of files stands for the disk: weights do not fit, records do."""
     model = {**ENCODER, "config": {**ENCODER["config"], "intermediate_size": 40_000}}  # 5 MB
     config = write(files, CLASSIFICATION, model=model, recipes=["adam", "radam"])
-    command = [*COMPARE, config, *local("csv"), *COLUMNS, "--output_dir", "r"]
-    line = " ".join(f"'{part}'" for part in command)
-    run(["bash", "-c", f"ulimit -f 2000; exec {line}"])  # blocks of 1024 bytes
+    arguments = [str(config), *local("csv"), *COLUMNS, "--output_dir", "r"]
+    command = [sys.executable, str(ROOT / "tests" / "workers" / "compare_all.py"), json.dumps([arguments])]
+    run(["bash", "-c", f"ulimit -f 2000; exec {shlex.join(command)}"])  # blocks of 1024 bytes
     records = load_records(files / "r")
     assert [record.notes for record in records] == 2 * [
         ["no checkpoint at update 4: the disk was full", "the trained model was not kept: the disk was full"]

@@ -17,6 +17,7 @@ from hub_server import HubServer
 from huggingface_hub import HfApi, RepoCard, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 from made_up import write_results
+from sketches import sketches
 
 from hf_radam.cli import main
 from hf_radam.errors import NetworkError
@@ -47,7 +48,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(results, tmp_path_factory.mktemp("built") / "hub", Choice(repo_id=REPO), TEMPLATE).parent
+    with sketches():
+        return build(results, tmp_path_factory.mktemp("built") / "hub", Choice(repo_id=REPO), TEMPLATE).parent
 
 
 @pytest.fixture

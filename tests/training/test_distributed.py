@@ -102,6 +102,14 @@ def straight_and_resumed(engine: Engine) -> dict[str, Any]:
     return cases
 
 
+def tensor_parallel() -> dict[str, Any]:
+    """Without FSDP, whatever the launch was for."""
+    case = {"model": "llama_tensor_parallel", "output_dir": "out", "environment": {"ACCELERATE_USE_FSDP": "false"}}
+    whole = {"per_device_train_batch_size": 8}
+    halves = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    return {"tp/whole": {**case, "arguments": whole}, "tp/halves": {**case, "arguments": halves}}
+
+
 def plain() -> dict[str, Any]:
     return {f"{model}/plain": {"model": model, "output_dir": "out", **PLAIN} for model in MODELS}
 
@@ -112,7 +120,8 @@ def together(launched: Launched) -> Callable[[str], dict[str, Any]]:
 
     def results(name: str) -> dict[str, Any]:
         engine = ENGINES[name]
-        cases = {**every_training(engine), **plain(), **straight_and_resumed(engine)}
+        further = tensor_parallel() if name == "fsdp2" else plain() if name == "ddp" else {}
+        cases = {**every_training(engine), **further, **straight_and_resumed(engine)}
         bf16 = {"bf16": cases.pop("bf16")}
         return launched("together", engine.launcher, {**cases, **bf16}, name)
 
@@ -149,18 +158,11 @@ def test_the_trap_is_there_without_our_trainer(model: str, alone: dict[str, Any]
     assert (largest > TRAP) == (model != "llama")
 
 
-def test_tensor_parallel_follows_the_reference(reference: dict[str, Tensor], tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", tensor_parallel())
+def test_tensor_parallel_follows_the_reference(case: str, reference: dict[str, Tensor], together: Together) -> None:
     """A model split by `from_pretrained(tp_plan="auto")`: both processes see the same examples."""
-    engine = Engine(torchrun(2), 2, "MULTI_XPU")  # as Accelerate is made to believe; see distributed/on_cpu.py
-    whole = {"per_device_train_batch_size": 8}
-    halves = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
-    cases = {
-        name: {"model": "llama_tensor_parallel", "output_dir": "out", "arguments": arguments}
-        for name, arguments in (("whole", whole), ("halves", halves))
-    }
-    results = train(engine.launcher, cases, tmp_path)
-    for name in cases:
-        assert_follows(results[name], reference["llama_even"], engine, "engine")
+    engine = Engine([], 2, "MULTI_XPU")  # as Accelerate is made to believe; see distributed/on_cpu.py
+    assert_follows(together("fsdp2")[case], reference["llama_even"], engine, "engine")
 
 
 def test_several_machines(reference: dict[str, Tensor], tmp_path: Path) -> None:
