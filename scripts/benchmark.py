@@ -266,6 +266,7 @@ def main(argv: list[str] | None = None) -> int:
     command.set_defaults(run=sharded)
     add = command.add_argument
     add("--processes", type=positive, default=2)
+    add("--tensors", type=positive, default=200, help="parameters")
     add("--steps", type=positive, default=10, help="timed steps of an optimizer in a round")
     add("--rounds", type=positive, default=7, help="times that each optimizer has its turn")
     add("--json", type=Path, help="file for the same numbers")

@@ -28,7 +28,7 @@ from hf_radam.experiments.environment import cpu_name, environment
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
 
-TENSORS, ROWS, COLUMNS = 200, 64, 64
+ROWS, COLUMNS = 64, 64
 PACKAGES = ("torch", "hf_radam")  # the others know nothing of sharded parameters
 
 
@@ -55,7 +55,8 @@ def measure(options: argparse.Namespace) -> None:
     optimizers = {}
     for contender in contenders:
         params = [
-            torch.nn.Parameter(distribute_tensor(torch.randn(ROWS, COLUMNS), mesh, [Shard(0)])) for _ in range(TENSORS)
+            torch.nn.Parameter(distribute_tensor(torch.randn(ROWS, COLUMNS), mesh, [Shard(0)]))
+            for _ in range(options.tensors)
         ]
         for p in params:
             p.grad = distribute_tensor(torch.randn(ROWS, COLUMNS), mesh, [Shard(0)])
@@ -81,7 +82,7 @@ def measure(options: argparse.Namespace) -> None:
     rows = [
         {"optimizer": n, "seconds": s, "seconds_of_rounds": times[n], "ratio": s / baseline} for n, s in seconds.items()
     ]
-    benchmark = {"processes": dist.get_world_size(), "device": device, "rows": rows}
+    benchmark = {"processes": dist.get_world_size(), "device": device, "tensors": options.tensors, "rows": rows}
     benchmark |= {"steps": options.steps, "rounds": options.rounds}
     facts = environment(processes=dist.get_world_size())
     facts["hardware"] = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
@@ -99,7 +100,8 @@ def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """What `measure` found, as Markdown."""
     versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     lines = [
-        f"{TENSORS} DTensor parameters of {ROWS} x {COLUMNS}, float32, on {benchmark['processes']} processes; "
+        f"{benchmark['tensors']} DTensor parameters of {ROWS} x {COLUMNS}, float32, on {benchmark['processes']} "
+        "processes; "
         f"{benchmark['device']}: {facts['hardware']}; {versions}; median (least to most) of rounds x steps: "
         f"{benchmark['rounds']} x {benchmark['steps']}",
         "",

@@ -40,10 +40,16 @@ def launched(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callab
 
     def results(name: str, launcher: list[str], cases: dict[str, Any], folder: str) -> dict[str, Any]:
         (base / folder).mkdir(exist_ok=True)
+        failed = base / folder / f"{name}.failed"
         with FileLock(base / folder / f"{name}.lock"):
-            if not (base / folder / f"{name}.done").is_file():
-                train(launcher, cases, base / folder, name)
-                (base / folder / f"{name}.done").touch()
+            if not (base / folder / f"{name}.pt").is_file() and not failed.is_file():
+                try:
+                    train(launcher, cases, base / folder, name)
+                except AssertionError as error:
+                    failed.write_text(str(error))
+                    raise
+        if failed.is_file():
+            raise AssertionError(failed.read_text())
         found = torch.load(base / folder / f"{name}.pt", weights_only=False)
         return {**found, "folder": base / folder}
 

@@ -77,7 +77,7 @@ def test_sharded_compares_the_optimizers_that_take_sharded_parameters(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "sharded.json"
-    arguments = ["sharded", "--processes", "2", "--steps", "1", "--rounds", "1", "--json", str(path)]
+    arguments = ["sharded", "--processes", "2", "--tensors", "4", "--steps", "1", "--rounds", "1", "--json", str(path)]
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])  # what each process is started with
     assert script.main(arguments) == 0
     [benchmark] = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]

@@ -20,8 +20,8 @@ def patch() -> None:
 
     def init(self: Any, cpu: bool = False, **kwargs: Any) -> None:
         original(self, cpu, **kwargs)
-        sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-        if sharded and self.distributed_type == DistributedType.MULTI_CPU:
+        asked = (os.environ.get(name, "false").lower() == "true" for name in ("ACCELERATE_USE_FSDP", "TENSOR_PARALLEL"))
+        if any(asked) and self.distributed_type == DistributedType.MULTI_CPU:
             self.distributed_type = DistributedType.MULTI_XPU
 
     PartialState.__init__ = init

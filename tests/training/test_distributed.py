@@ -104,7 +104,8 @@ def straight_and_resumed(engine: Engine) -> dict[str, Any]:
 
 def tensor_parallel() -> dict[str, Any]:
     """Without FSDP, whatever the launch was for."""
-    case = {"model": "llama_tensor_parallel", "output_dir": "out", "environment": {"ACCELERATE_USE_FSDP": "false"}}
+    environment = {"ACCELERATE_USE_FSDP": "false", "TENSOR_PARALLEL": "true"}
+    case = {"model": "llama_tensor_parallel", "output_dir": "out", "environment": environment}
     whole = {"per_device_train_batch_size": 8}
     halves = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
     return {"tp/whole": {**case, "arguments": whole}, "tp/halves": {**case, "arguments": halves}}
