@@ -76,10 +76,8 @@ def test_registered_names(name: str, found: dict[str, Any]) -> None:
     assert one["class"].rpartition(".")[2] == expected
     assert one["pickles"]
     assert one["tracer"] == "ran"
-    assert (one["child"] is not None) == (name == "seq2seq")
-    assert "hf_radam.training.launch" in (one["child"] or ["hf_radam.training.launch"]), (
-        "what adapts Transformers there"
-    )
+    if name == "seq2seq":
+        assert "hf_radam.training.launch" in one["child"], "what adapts Transformers there"
     assert [entry["rectification"] > 0 for entry in one["log"]] == [step > 5 for step in range(1, 9)]
     lr = "lr=0.01 and 0.0099 and 0.009801 and " if name == "layerwise" else "lr=0.01, betas=(0.9, 0.98), "
     assert f"- optimizer: {one['optimizer']} with {lr}" in one["card"]
