@@ -118,6 +118,16 @@ def told(text: str) -> tuple[str, float, int, int, float]:
     return found[1], float(found[2]), int(found[3]), int(found[4]), float(found[5])
 
 
+def test_all_recipes_or_none(opened: Any) -> None:
+    boxes, lines = opened.locator("#recipes input"), opened.locator("#chart path")
+    before = lines.count()
+    for checked, count in ((0, 0), (boxes.count(), before)):
+        opened.get_by_role("button", name="all or none").click()
+        assert [boxes.nth(i).is_checked() for i in range(boxes.count())].count(True) == checked
+        assert lines.count() == count
+    assert before > 0
+
+
 def test_values_under_the_pointer_are_those_of_the_records(opened: Any) -> None:
     """At the ends of all lines, of each rate."""
     box = opened.locator("#chart").bounding_box()

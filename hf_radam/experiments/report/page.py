@@ -145,10 +145,12 @@ def _short(value: float) -> float | int | None:
 
 
 def _table(table: Table) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    def row(cells: Sequence[str], tag: str, *best: int) -> str:
+        shown = [f"<b>{html.escape(cell)}</b>" if i in best else html.escape(cell) for i, cell in enumerate(cells)]
+        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in shown) + "</tr>"
 
-    body = "\n".join(row(cells, "td") for cells in table.rows)
+    best = [[column for row, column in table.best if row == i] for i in range(len(table.rows))]
+    body = "\n".join(row(cells, "td", *best[i]) for i, cells in enumerate(table.rows))
     head = f"<thead>{row(table.columns, 'th')}</thead>"
     title = f"<h2>{html.escape(table.title)}</h2>"
     return f'{title}\n<div class="scroll" tabindex="0"><table>{head}<tbody>\n{body}\n</tbody></table></div>'

@@ -129,7 +129,7 @@ def _name_levels(axes: Axes, records: Sequence[Record], theme: Theme, target_los
     levels = {"constant prediction": records[0].facts.get("unigram_entropy"), "target": target_loss}
     for name, level in levels.items():
         if level is not None and low < level < high:
-            name_line(axes, name, level, theme)
+            name_line(axes, name, level, theme, early=name == "target")
 
 
 def _height(groups: dict[str, list[Record]]) -> float:

@@ -171,11 +171,12 @@ def spread(heights: Sequence[float], pitch: float) -> list[float]:
     return found
 
 
-def name_line(axes: Axes, name: str, height: float, theme: Theme) -> None:
-    """A dotted level line, and its name above its right end, where runs that learn are below."""
+def name_line(axes: Axes, name: str, height: float, theme: Theme, *, early: bool = False) -> None:
+    """A dotted level line. Its name is above the right end, where runs that learn are below; or `early`, the reverse."""
     axes.axhline(height, color=theme.muted, linestyle=":", linewidth=1.1)
-    axes.annotate(name, (1, height), (-3, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                  ha="right", va="bottom", color=theme.muted, fontsize=LABEL_SIZE)  # fmt: skip
+    x, shift, ha, va = (0, (3, -3), "left", "top") if early else (1, (-3, 3), "right", "bottom")
+    axes.annotate(name, (x, height), shift, xycoords=("axes fraction", "data"), textcoords="offset points",
+                  ha=ha, va=va, color=theme.muted, fontsize=LABEL_SIZE)  # fmt: skip
 
 
 def scale(axes: Axes, name: str, values: Sequence[float], along: str = "y") -> None:
