@@ -30,7 +30,7 @@ ORDER = (
     ("derived",),
     ("checkpoints",),
     ("training",),
-    ("experiments.schema", "experiments.metrics", "experiments.recipes"),
+    ("experiments.schema", "experiments.metrics", "experiments.recipes", "experiments.yaml_text"),
     ("experiments.comparison", "experiments.tasks"),
     ("experiments.records", "experiments.environment"),
     ("experiments.results", "experiments.report.statistics"),

@@ -121,7 +121,7 @@ def comparison_file(given: str) -> Path:
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     """What replaces fields of the comparison: flags, and what --set says."""
-    from hf_radam.experiments.comparison import read_value
+    from hf_radam.experiments.yaml_text import read_yaml
 
     found: dict[str, Any] = {"data": {}, "model": {}, "training": {}}
     for text in options.set:
@@ -130,7 +130,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
         if not equals or (dot and part not in found):
             near = closest(part, found) if dot else ""
             raise UserError(f"--set takes KEY=VALUE, KEY a field, data.X, model.X or training.X; got {text!r}{near}")
-        (found[part] if dot else found)[name] = read_value(value)
+        (found[part] if dot else found)[name] = read_yaml(value, f"--set {text}")
     given = {name: value for name, value in vars(options).items() if value is not None}
     for name in ("recipes", "learning_rates", "seeds", "max_steps", "threads"):
         if name in given:

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hf_radam.experiments.recipes import RECIPES, Recipe
-from hf_radam.experiments.schema import UserError, build, shown, typed, unknown
+from hf_radam.experiments.schema import UserError, build, check_least, shown, typed, unknown
 from hf_radam.experiments.tasks import TASKS
 from hf_radam.experiments.tasks.script import ScriptData, portable
-from hf_radam.files import one_line
+from hf_radam.experiments.yaml_text import read_yaml
 
 # Set by the comparison itself, the same for every recipe.
 _RESERVED = frozenset({
@@ -85,23 +83,15 @@ class Comparison:
 
         if self.task not in TASKS:
             raise unknown("value", self.task, TASKS, "task")
-        is_script = self.task == "script"
-        if is_script:
+        if self.task == "script":
             self._check_script()
         elif (self.batch_size is None) == (self.tokens_per_batch is None):
             raise UserError("give either batch_size or tokens_per_batch, the size of the batch of one update")
-        for key in ("max_steps", "batch_size", "tokens_per_batch", "eval_steps", "gradient_accumulation_steps",
-                    "record_every"):  # fmt: skip
-            value, least = getattr(self, key), 0 if is_script and key in ("max_steps", "eval_steps") else 1
-            if value is not None and value < least:
-                raise UserError(f"{key} must be >= {least}, got {value}")
-        for key, zero in (("save_steps", "a quarter of max_steps"), ("average_checkpoints", "no averaging")):
-            if getattr(self, key) < 0:
-                raise UserError(f"{key} must be >= 0, got {getattr(self, key)}; 0 is {zero}")
+        check_least(self, 0 if self.task == "script" else 1, "max_steps", "eval_steps")
+        check_least(self, 1, "batch_size", "tokens_per_batch", "gradient_accumulation_steps", "record_every", "threads")
+        check_least(self, 0, "save_steps", "average_checkpoints")
         if self.target_loss is not None and not math.isfinite(self.target_loss):
             raise UserError(f"target_loss must be a finite number, got {self.target_loss}; leave it out for none")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads must be >= 1, got {self.threads}; leave it out for PyTorch's default")
         for key in ("recipes", "learning_rates", "seeds"):
             values = [value.name if isinstance(value, Recipe) else value for value in getattr(self, key)]
             if not values or len(set(values)) < len(values):
@@ -182,10 +172,8 @@ class Comparison:
             "gradient_accumulation_steps",
         }  # fmt: skip
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in differs}
-        # Fields that older results lack are there only where they are set.
-        for key in ("batch_size", "tokens_per_batch", "average_checkpoints"):
-            if not shared[key]:
-                del shared[key]
+        optional = ("batch_size", "tokens_per_batch", "average_checkpoints")  # older results lack them
+        shared = {key: value for key, value in shared.items() if value or key not in optional}
         if self.average_checkpoints:
             shared["save_steps"] = self.save_steps
         shared["training"] = {key: value for key, value in self.training.items() if key not in _TRACKING}
@@ -196,11 +184,9 @@ def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
     """Of paths only the last part: results travel, and are told apart by a fingerprint of the text itself."""
     found = dict(options)
     for key, value in options.items():
-        if not isinstance(value, str):
-            continue
-        if key == "arguments":
+        if isinstance(value, str) and key == "arguments":
             found[key] = portable(value)
-        elif value and (key.endswith(("_prefix", "_file")) or os.path.isdir(value) or key == "script"):
+        elif isinstance(value, str) and (key.endswith(("_prefix", "_file", "script")) or os.path.isdir(value)):
             found[key] = Path(value).name
     return found
 
@@ -235,54 +221,6 @@ class Run:
         return f"{self.recipe.name}-lr{self.learning_rate:g}-seed{self.seed}-{digest}"
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads 3e-3 as the number that people mean, which YAML 1.1 takes for text, and nothing that explodes."""
-
-    def get_single_data(self) -> Any:
-        """The content, unless its aliases make it huge or endless."""
-        node = self.get_single_node()
-        if node is None:
-            return None
-        values, depth = _extent(node, {})
-        if values > _MOST_VALUES or depth > _DEEPEST:
-            raise yaml.YAMLError(f"more than {_MOST_VALUES:,} values, or nested more than {_DEEPEST} deep")
-        return self.construct_document(node)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-_MOST_VALUES, _DEEPEST = 10_000, 20
-
-
-def _extent(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """How many values a node has with all aliases written out, and how deep they are nested."""
-    if id(node) not in known:
-        known[id(node)] = (_MOST_VALUES + 1, 0)  # met again below: it contains itself
-        children = node.value if isinstance(node, yaml.SequenceNode) else []
-        if isinstance(node, yaml.MappingNode):
-            children = [child for pair in node.value for child in pair]
-        extents = [_extent(child, known) for child in children]
-        known[id(node)] = (1 + sum(e[0] for e in extents), 1 + max((e[1] for e in extents), default=0))
-    return known[id(node)]
-
-
-def read_value(text: str) -> Any:
-    """The value that a comparison's file would hold.
-
-    Raises:
-        UserError: it is not YAML.
-
-    Example:
-        >>> read_value("3e-3"), read_value("[1, 2]"), read_value("de")
-        (0.003, [1, 2], 'de')
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{text!r} is not YAML: {' '.join(str(error).split())}") from error
-
-
 def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> Comparison:
     """Read a comparison.
 
@@ -297,16 +235,13 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
     """
     if not path.is_file():
         raise UserError(f"no such comparison file: {path}")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of dates and numbers that do not exist
-        raise UserError(f"{path} is not YAML of a comparison: {one_line(error)}") from error
-    except RecursionError as error:
-        raise UserError(f"{path} is not YAML of a comparison: nested too deep") from error
+    content = read_yaml(path.read_bytes(), str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold a mapping with the keys of a comparison, got {type(content).__name__}")
     overrides = dict(overrides or {})
-    recipes = [read_recipe(entry) for entry in _list(content, "recipes", path)]
+    if not isinstance(content.get("recipes"), list):
+        raise UserError(f"{path}: recipes must be a list, got {shown(content.get('recipes'))}")
+    recipes = [read_recipe(entry) for entry in content["recipes"]]
     chosen = overrides.pop("recipes", None)
     if chosen:
         by_name = {recipe.name: recipe for recipe in recipes}
@@ -319,14 +254,7 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
         if not isinstance(of_file, dict) or not all(isinstance(name, str) for name in of_file):
             raise UserError(f"{path}: {key} must be a mapping, got {shown(of_file)}")
         content = {**content, key: {**of_file, **overrides.pop(key, {})}}
-    content = {**content, **overrides, "recipes": recipes}
-    return build(Comparison, content, where=str(path))
-
-
-def _list(content: Mapping[str, Any], key: str, path: Path) -> list[Any]:
-    if not isinstance(content.get(key), list):
-        raise UserError(f"{path}: {key} must be a list, got {shown(content.get(key))}")
-    return content[key]
+    return build(Comparison, {**content, **overrides, "recipes": recipes}, where=str(path))
 
 
 def read_recipe(entry: Any) -> Recipe:

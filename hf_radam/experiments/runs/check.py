@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from huggingface_hub.errors import StrictDataclassError
 
 from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.runs.history import built_optimizer
@@ -17,11 +18,8 @@ from hf_radam.experiments.runs.run import build_trainer
 from hf_radam.experiments.runs.trainer import ComparisonTrainer
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
+from hf_radam.files import one_line
 from hf_radam.registry import list_optimizers
-
-# Libraries explain what they refuse in the first kind; the second is what happens to options nobody has checked.
-_EXPLAINED = (ValueError, ImportError)
-_UNCHECKED = (TypeError, LookupError, RuntimeError, ArithmeticError, AttributeError, StrictDataclassError)
 
 
 def check(run: Run, task: Task, folder: Path) -> None:
@@ -31,21 +29,26 @@ def check(run: Run, task: Task, folder: Path) -> None:
         UserError: options of the model, the optimizer or the schedule that do not work, or that would be ignored; a
             model that does not take the data.
     """
-    name = run.recipe.name
-    try:
-        trainer = build_trainer(run, task, folder, PartialState().num_processes)
+    trainer = build_trainer(run, task, folder, PartialState().num_processes)
+    trainer.get_train_dataloader()
+    trainer.get_eval_dataloader()
+    with _blamed(run, ValueError, TypeError, ImportError):  # how optimizers and schedules refuse their options
         trainer.create_optimizer_and_scheduler(run.max_steps)
-        trainer.get_train_dataloader()
-        trainer.get_eval_dataloader()
+    with _blamed(run, ValueError, RuntimeError, IndexError):  # how a model refuses what it is given
         _show_the_longest(trainer, task)
-    except _EXPLAINED as error:
-        raise UserError(f"recipe {name!r}: {_on_one_line(error)}") from error
-    except _UNCHECKED as error:
-        raise UserError(
-            f"recipe {name!r} cannot be trained: {type(error).__name__}: {_on_one_line(error)}; mend the options of "
-            "the model, the data or training"
-        ) from error
     _refuse_ignored_options(run, trainer)
+
+
+@contextmanager
+def _blamed(run: Run, *errors: type[Exception]) -> Iterator[None]:
+    """Say which recipe cannot be trained."""
+    try:
+        yield
+    except errors as error:
+        raise UserError(
+            f"recipe {run.recipe.name!r}: {type(error).__name__}: {one_line(error)}; mend its options, or those of the "
+            "model, the data or training"
+        ) from error
 
 
 def _show_the_longest(trainer: ComparisonTrainer, task: Task) -> None:
@@ -75,7 +78,3 @@ def _refuse_ignored_options(run: Run, trainer: ComparisonTrainer) -> None:
                 f"recipe {run.recipe.name!r}: Transformers ignores the option {key!r} of {run.recipe.optimizer!r}; "
                 f"leave it out, or take a registered optimizer: {', '.join(list_optimizers())}"
             )
-
-
-def _on_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from hf_radam.experiments.schema import UserError, unknown
 from hf_radam.experiments.tasks.text import SPECIAL_TOKENS
 from hf_radam.files import one_line
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,7 @@ class ModelChoice:
                 f"no {purpose} for; choose another checkpoint or model_type"
             )
         if self.name_or_path is None:
-            return auto_class.from_config(config)
+            return new(auto_class.from_config, config)
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()  # of a new head it says so at length
         try:
@@ -115,8 +118,22 @@ class ModelChoice:
                 "eos_token_id": eos if tokenizer.eos_token_id is None else tokenizer.eos_token_id,
                 "bos_token_id": tokenizer.bos_token_id,
             }
-            return AutoConfig.for_model(self.model_type, **{**of_text, **settings})
+            return new(AutoConfig.for_model, self.model_type, **{**of_text, **settings})
         try:
             return AutoConfig.from_pretrained(str(self.name_or_path), revision=self.revision, **settings)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"model: no checkpoint {self.name_or_path!r}: {one_line(error)}") from error
+
+
+def new(make: Callable[..., T], *args: Any, **settings: Any) -> T:
+    """A configuration or a model of Transformers, which checks few of its settings before it uses them.
+
+    Raises:
+        UserError: the settings do not work.
+    """
+    try:
+        return make(*args, **settings)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError,
+            StrictDataclassError) as error:  # fmt: skip
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"model: Transformers cannot make it ({why}); mend its options") from error

@@ -25,6 +25,7 @@ from hf_radam.experiments.comparison import Comparison
 from hf_radam.experiments.schema import UserError, build
 from hf_radam.experiments.tasks import Task
 from hf_radam.experiments.tasks.parallel_text import Pair, TranslationData, load_pairs
+from hf_radam.experiments.tasks.pretrained import new
 from hf_radam.experiments.tasks.text import SPECIAL_TOKENS, digest, own_tokenizer, whole_batches
 from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
 
@@ -114,8 +115,8 @@ class TranslationTask(Task):
             "max_position_embeddings": max(512, self.data.max_length + 1),
         }
         if pre_ln:
-            return PegasusForConditionalGeneration(PegasusConfig(**settings))
-        return MarianMTModel(MarianConfig(**settings))
+            return new(PegasusForConditionalGeneration, new(PegasusConfig, **settings))
+        return new(MarianMTModel, new(MarianConfig, **settings))
 
     def collator(self, model: Any) -> DataCollatorForSeq2Seq:
         """Pads a batch to its longest sentence."""
