@@ -172,7 +172,7 @@ def spread(heights: Sequence[float], pitch: float) -> list[float]:
 
 
 def name_line(axes: Axes, name: str, height: float, theme: Theme, *, early: bool = False) -> None:
-    """A dotted level line. Its name is above the right end, where runs that learn are below; or `early`, the reverse."""
+    """A dotted level line. Its name is above the right end, where runs that learn are below; `early`, the reverse."""
     axes.axhline(height, color=theme.muted, linestyle=":", linewidth=1.1)
     x, shift, ha, va = (0, (3, -3), "left", "top") if early else (1, (-3, 3), "right", "bottom")
     axes.annotate(name, (x, height), shift, xycoords=("axes fraction", "data"), textcoords="offset points",
