@@ -46,10 +46,7 @@ DARK = Theme(
     },
 )  # fmt: skip
 
-_FAMILIES = {
-    "radam": "radam", "radam_no_sgd": "radam", "adam_2k": "adam_2k", "adam_eps": "adam_eps",
-    "radam_early_adam": "early_adam",
-}  # fmt: skip
+_FAMILIES = {"adam_2k": "adam_2k", "adam_eps": "adam_eps", "radam_early_adam": "early_adam"}
 _WARMUPS = {"none": "adam", "linear": "warmup", "untuned_linear": "untuned", "untuned_exponential": "untuned"}
 LABELS = {
     "adam": "Adam", "radam": "RAdam", "warmup": "tuned warmup", "untuned": "untuned warmup", "adam_2k": "Adam-2k",
@@ -66,11 +63,15 @@ def family(recipe: Mapping[str, Any]) -> str:
     Example:
         >>> family({"name": "mine", "optimizer": "adam", "warmup": "linear"})
         'warmup'
+        >>> family({"name": "mine", "optimizer": "radam_8bit", "warmup": "none"})
+        'radam'
     """
     optimizer = recipe["optimizer"]
     if optimizer == "adam" or optimizer.startswith("adamw"):
         return _WARMUPS[recipe["warmup"]]
-    return _FAMILIES[optimizer] if optimizer in _FAMILIES else str(optimizer)
+    if optimizer in _FAMILIES:
+        return _FAMILIES[optimizer]
+    return "radam" if optimizer.startswith(("radam", "paged_radam")) else str(optimizer)  # radam_8bit and its like
 
 
 def families(records: Sequence[Record]) -> dict[str, str]:
