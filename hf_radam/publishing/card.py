@@ -125,7 +125,7 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
     data = results.comparison["shared"]["data"]
     dataset = data.get("dataset_name") if reproduce.is_hub_id(data.get("dataset_name")) else None
     task, _ = _pipeline(results)
-    tags = [*TAGS, task]
+    tags = [*TAGS, *([] if reproduce.script(results) else [task])]
     if page.repo_type == "dataset":
         return DatasetCardData(
             language=_languages(results),
@@ -143,7 +143,7 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
         language=_languages(results),
         license=page.license,
         library_name="transformers" if page.weights else "hf_radam",
-        pipeline_tag=task if page.weights else None,
+        pipeline_tag=task if page.weights and task != "other" else None,
         tags=tags,
         datasets=[dataset] if dataset else None,
         base_model=base_model,
@@ -241,15 +241,15 @@ def _about(results: Results, page: Page, base_model: str | None) -> str:
         f"a comparison of {recipes} recipe{'s' * (recipes > 1)}, made with `hf_radam`, that asks whether "
         "[RAdam](https://arxiv.org/abs/1908.03265) needs no learning-rate warmup"
     )
-    if page.weights is not None:
-        recipe = code(page.weights.recipe)
-        return f"A model for {task}, trained{start} on {text} with {recipe}: the best run of {question}."
-    kind = "The records of" if page.repo_type == "dataset" else "The report of"
+    trained, trains = f"A model for {task}, trained{start} on {text}", f"It trains models for {task}{start} on {text}."
     if script := reproduce.script(results):
-        versions = {str(record.environment["versions"].get(script)) for record in results.records}
-        version = " and ".join(map(literal, sorted(versions)))
-        return f"{kind} {question}. It runs the training script {code(script)} ({version}), which is not ours."
-    return f"{kind} {question}. It trains models for {task}{start} on {text}."
+        versions = sorted({str(record.environment["versions"].get(script)) for record in results.records})
+        which = f"the training script {code(script)} ({' and '.join(map(literal, versions))}), which is not ours"
+        trained, trains = f"A model, trained by {which},", f"It runs {which}."
+    if page.weights is not None:
+        return f"{trained} with {code(page.weights.recipe)}: the best run of {question}."
+    kind = "The records of" if page.repo_type == "dataset" else "The report of"
+    return f"{kind} {question}. {trains}"
 
 
 def _linked(repo: str) -> str:

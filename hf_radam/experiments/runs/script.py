@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.launching import RECORDING, Job, Request
@@ -112,7 +114,7 @@ def _settings(run: Run, place: Path, data: ScriptData) -> dict[str, Any]:
             settings["optim_args"] = ",".join(f"{key}={value}" for key, value in options.items())
             if parse_optim_args(settings["optim_args"]) != options:
                 raise ValueError(f"optim_args cannot be given to a script: {options}")
-        RAdamTrainingArguments(**{"use_cpu": True, **settings})
+        RAdamTrainingArguments(**{"use_cpu": not torch.accelerator.is_available(), **settings})
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"recipe {recipe.name!r}: {error}") from error
     return {key: value for key, value in settings.items() if value is not None}
