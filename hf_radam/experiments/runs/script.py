@@ -33,21 +33,32 @@ _RESERVED = (
 _DEMANDED = ("optim", "seed", "max_steps")
 
 
-def jobs(runs: Iterable[Run], task: ScriptTask, folder: Path, accelerate_config: str | None = None) -> dict[str, Job]:
+def command(task: ScriptTask, accelerate_config: str | None = None) -> list[str]:
+    """What starts the script, without its arguments.
+
+    Args:
+        task: the script.
+        accelerate_config: of the processes of each run; None for one.
+
+    Raises:
+        FileNotFoundError: there is no such script, command or configuration.
+    """
+    first, *rest = task.data.command
+    return [*script_command(first, task.data.module is not None, accelerate_config), *rest]
+
+
+def jobs(runs: Iterable[Run], task: ScriptTask, folder: Path, started_by: Sequence[str]) -> dict[str, Job]:
     """What to start for each run, by its id; drops checkpoints that another version of the script has left.
 
     Args:
         runs: those to do.
         task: the script.
         folder: results folder.
-        accelerate_config: of the processes of each run; None for one.
+        started_by: see `command`.
 
     Raises:
         UserError: see `arguments`.
-        FileNotFoundError: there is no such script, command or configuration.
     """
-    command = script_command(task.data.command[0], task.data.module is not None, accelerate_config)
-    command += task.data.command[1:]
     found = {}
     for run in runs:
         place = (folder / "runs" / run.id).resolve()
@@ -58,7 +69,7 @@ def jobs(runs: Iterable[Run], task: ScriptTask, folder: Path, accelerate_config:
         environment = {**script_environment(os.environ)}
         if run.comparison.threads is not None:
             environment["OMP_NUM_THREADS"] = str(run.comparison.threads)
-        found[run.id] = Job(command=[*command, *arguments(run, place)], environment=environment, request=request)
+        found[run.id] = Job(command=[*started_by, *arguments(run, place)], environment=environment, request=request)
     return found
 
 

@@ -85,10 +85,11 @@ def sweep(
             training_arguments(run, folder / "runs" / run.id, state.num_processes)
     task = task_class(comparison.task)(comparison)
     check_folder(folder, comparison, task.fingerprint)
+    started_by = script.command(task, accelerate_config) if isinstance(task, ScriptTask) else []
     state.wait_for_everyone()  # all processes have looked before one writes
     with claim(folder, comparison, task.fingerprint, part) if state.is_main_process else nullcontext():
         if isinstance(task, ScriptTask):
-            jobs = script.jobs([run for run in runs if run.id not in finished], task, folder, accelerate_config)
+            jobs = script.jobs([run for run in runs if run.id not in finished], task, folder, started_by)
             _finish_scripts(runs, task, jobs, folder, parallel_runs or 1)
         else:
             _finish_all(runs, task, folder, parallel_runs)
