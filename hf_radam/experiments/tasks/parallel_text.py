@@ -79,7 +79,8 @@ def load_pairs(data: TranslationData, fresh: int) -> tuple[list[Pair], list[Pair
         train, validation, test = ([_pair(row, data) for row in data.rows(splits, part)] for part in PARTS)
     else:
         train, validation, test = (_from_files(data, part) for part in PARTS)
-    train, validation = hold_out(train, validation, limit)
+    option = "validation_prefix" if data.train_prefix else "validation_file"
+    train, validation = hold_out(train, validation, limit, option)
     test = (test or validation)[:limit]
     held_out = {*validation, *test}
     train = [pair for pair in train if pair not in held_out and all(pair)]

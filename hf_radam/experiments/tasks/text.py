@@ -120,8 +120,13 @@ def _json(text: str, where: Any) -> Any:
         raise UserError(f"{where} is not JSON: {error}; give one list of objects, or one object a line") from error
 
 
-def hold_out(train: list[T], validation: list[T], limit: int) -> tuple[list[T], list[T]]:
+def hold_out(
+    train: list[T], validation: list[T], limit: int, remedy: str = "validation_file"
+) -> tuple[list[T], list[T]]:
     """Training and validation examples; where there are none of the latter, the last `limit` of the former.
+
+    Args:
+        remedy: the option that an error tells to give.
 
     Raises:
         UserError: that would leave none for training.
@@ -131,7 +136,7 @@ def hold_out(train: list[T], validation: list[T], limit: int) -> tuple[list[T], 
     if len(train) <= limit:
         raise UserError(
             f"without validation text the last {limit} examples (max_eval_samples) are held out, but there are only "
-            f"{len(train)}; give validation_file"
+            f"{len(train)}; give {remedy}"
         )
     return train[:-limit], train[-limit:]
 
