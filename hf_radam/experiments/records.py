@@ -56,6 +56,8 @@ class Record:
     """What the evaluation loss is counted in."""
     notes: list[str] = field(default_factory=list)
     """What went wrong without ending the run, such as a checkpoint for which the disk had no room."""
+    example: Mapping[str, str] | None = None
+    """A text (`input`) and what the trained model makes of it (`output`); None where none was asked."""
     state_bytes_per_parameter: float | None = None
     """Bytes of optimizer state for each trained parameter, at the end, on the main process; None if not measured."""
     version: int = VERSION
@@ -137,7 +139,7 @@ def _checked(content: Any) -> dict[str, Any]:
     if content.get("version") != VERSION:
         raise ValueError(f"its version must be {VERSION}, the format that this hf_radam reads")
     known = {f.name for f in fields(Record)}
-    for name in known - {"state_bytes_per_parameter"}:
+    for name in known - {"example", "state_bytes_per_parameter"}:
         _demand(name in content, f"{name} is missing")
     _demand(content.keys() <= known, "it has fields that no record has")
     for name in ("id", "comparison", "loss_unit", "metric"):
@@ -169,6 +171,9 @@ def _checked(content: Any) -> dict[str, Any]:
     _demand(all(isinstance(text, (str, type(None))) for text in texts), "environment: commit, versions must be text")
     notes = content["notes"]
     _demand(isinstance(notes, list) and all(isinstance(note, str) for note in notes), "notes must be a list of text")
+    if (example := content.get("example")) is not None:
+        texts = [_mapping(example, "example").get(key) for key in ("input", "output")]
+        _demand(all(isinstance(text, str) for text in texts), "example: input, output must be text")
     state = content.get("state_bytes_per_parameter")
     _demand(state is None or _is_number(state), "state_bytes_per_parameter must be a number")
     return content

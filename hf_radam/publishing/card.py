@@ -31,6 +31,12 @@ PIPELINES = {
     "classification": ("text-classification", "AutoModelForSequenceClassification"),
     "language_modeling": ("text-generation", "AutoModelForCausalLM"),
 }
+# How a model of each is run, as `runs.example` did when it was trained.
+RUN = {
+    "translation": """tokens = model.generate(**batch, max_new_tokens=64, do_sample=False)
+print(tokenizer.decode(tokens[0], skip_special_tokens=True))""",
+    "classification": """print(model.config.id2label[int(model(**batch).logits.argmax())])""",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,14 +295,17 @@ def _usage(results: Results, page: Page) -> str:
             [*lines, *(f'{name} = load_dataset("{page.repo_id}", "{name}", split="train")' for name in page.data)]
         )
     _, model_class = _pipeline(results)
-    return "\n".join(
-        [
-            f"from transformers import {model_class}, AutoTokenizer",
-            "",
-            f'tokenizer = AutoTokenizer.from_pretrained("{page.repo_id}")',
-            f'model = {model_class}.from_pretrained("{page.repo_id}")',
-        ]
-    )
+    lines = [
+        f"from transformers import {model_class}, AutoTokenizer",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{page.repo_id}")',
+        f'model = {model_class}.from_pretrained("{page.repo_id}")',
+    ]
+    task, example = results.comparison["shared"]["task"], page.weights and page.weights.example
+    if example and task in RUN:
+        lines += [f'batch = tokenizer({json.dumps(example["input"])}, return_tensors="pt")', RUN[task]]
+        lines.append(f"# {one_line(example['output'])}")
+    return "\n".join(lines)
 
 
 def _limitations(results: Results) -> list[str]:

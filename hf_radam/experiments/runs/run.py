@@ -19,6 +19,7 @@ from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.environment import environment, peak_memory, reset_peak_memory
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.averaging import WeightAverage
+from hf_radam.experiments.runs.example import example
 from hf_radam.experiments.runs.gradients import GradientHistograms, collect
 from hf_radam.experiments.runs.history import (
     CURVES,
@@ -74,6 +75,7 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
     evaluations = columns(history, [n for n in dict.fromkeys(names) if n not in noise], "eval_nll", "eval_")
     evaluations["loss"] = evaluations.pop("nll")
     final = {key: values[-1] for key, values in evaluations.items() if key != "step"}
+    answer = None
     if broken:
         final = dict.fromkeys([*final, task.metric], math.nan)
     else:
@@ -81,6 +83,7 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         if trainer.average is not None:
             trainer.average.apply(model)
         final = {**final, **task.test(model, trainer.args.per_device_eval_batch_size)}
+        answer = example(run, task, model)
     with trainer.noting_a_full_disk("the trained model was not kept", folder, "model"):
         trainer.save_model(str(folder / "model"))
     if not trainer.is_world_process_zero():
@@ -103,6 +106,7 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         metric=task.metric,
         loss_unit=task.loss_unit,
         notes=trainer.notes,
+        example=answer,
         state_bytes_per_parameter=state_bytes_per_parameter(innermost(trainer.optimizer)),
     )
 
