@@ -1,4 +1,4 @@
-"""What `hf-radam compare sft` trains: sft_example.py TEXT.gz VALIDATION.gz makes ./model and ./text.
+"""What `hf-radam compare script_sft` trains: sft_example.py TEXT.gz VALIDATION.gz makes ./model and ./text.
 
 A GPT-2 of 1.3 million parameters with random weights, a BPE vocabulary of the text, and one sentence an example.
 """
