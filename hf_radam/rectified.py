@@ -31,12 +31,8 @@ else:
 NUMBERS = ("lr", "eps", "weight_decay")
 # Options of class RAdam that an AdamW may lack, for the check of those that both have.
 _OF_RADAM = {
-    "foreach": None,
-    "differentiable": False,
-    "capturable": False,
-    "maximize": False,
-    "decoupled_weight_decay": True,
-}
+    "foreach": None, "differentiable": False, "capturable": False, "maximize": False, "decoupled_weight_decay": True,
+}  # fmt: skip
 T = TypeVar("T", bound=Optimizer)
 _NOTHING: tuple[list[Tensor], list[int], list[int]] = ([], [], [])
 _dtype, _version = attrgetter("dtype"), attrgetter("_version")
