@@ -95,7 +95,7 @@ def sentences(found: Grid) -> list[str]:
     where = [f"{_capital(label(family))} works {_where(found, family)}." for family in found.families]
     return [
         f"Settings of beta2 and learning rate that work: {', '.join(counts)}.",
-        *where, meaning, _seeds(found), *duels(found), early(found),
+        *where, meaning, _seeds(found), *duels(found), *filter(None, [early(found)]),
     ]  # fmt: skip
 
 
