@@ -52,6 +52,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def last_line(log: Path) -> str:
+    """The last line of a log that says something, shortened; or that there is none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    return next((printable(one_line(line))[:300] for line in reversed(lines) if line.strip()), "it printed nothing")
+
+
 def is_full_disk(error: BaseException) -> bool:
     """Whether a file could not be written for want of room: no space, quota, or limit of its size."""
     if isinstance(error, OSError):

@@ -15,7 +15,10 @@ import torch
 from accelerate import PartialState
 from transformers import TrainerCallback
 
+from hf_radam.experiments.environment import environment, peak_memory
+from hf_radam.experiments.runs.gradients import collect
 from hf_radam.experiments.schema import UserError
+from hf_radam.state import state_bytes_per_parameter
 from hf_radam.training.callbacks import innermost
 from hf_radam.training.card import describe_optimizer
 
@@ -101,7 +104,7 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     return None
 
 
-def ended_above_its_start(training: list[float], evaluation: list[float]) -> bool:
+def _ended_above_its_start(training: list[float], evaluation: list[float]) -> bool:
     """Whether both losses rose; that of the evaluation alone also rises by overfitting."""
     last = statistics.fmean(training[-max(1, len(training) // 10) :])
     return not math.isfinite(evaluation[-1]) or (evaluation[-1] > evaluation[0] and last > training[0])
@@ -114,7 +117,35 @@ def columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str)
     return {"step": list(rows), **{name: [row.get(prefix + name) for row in rows.values()] for name in present}}
 
 
-def thinned(curves: dict[str, list[Any]], every: int) -> dict[str, list[Any]]:
+def measured(trainer: Any, evaluations: dict[str, list[Any]], every: int) -> dict[str, Any]:
+    """The fields of a record that a Trainer knows by itself, at the end of its training.
+
+    Args:
+        trainer: has trained.
+        evaluations: columns, `step` and `loss` among them.
+        every: as `Comparison.record_every`.
+    """
+    history = trainer.state.log_history
+    curves, losses = columns(history, CURVES, "loss", ""), evaluations["loss"]
+    return {
+        "diverged": not is_finite(curves) or (bool(losses) and _ended_above_its_start(curves["loss"], losses)),
+        "curves": _thinned(curves, every),
+        "gradients": collect(history) if every == 1 else None,
+        "evaluations": evaluations,
+        "optimizer": built_optimizer(trainer),
+        "seconds_per_step": statistics.median(curves["seconds"]),
+        "peak_memory": peak_memory(),
+        "environment": environment(trainer.args.world_size),
+        "state_bytes_per_parameter": state_bytes_per_parameter(innermost(trainer.optimizer)),
+    }
+
+
+def is_finite(curves: dict[str, list[Any]]) -> bool:
+    """Whether no loss became infinite or NaN."""
+    return all(map(math.isfinite, curves["loss"]))
+
+
+def _thinned(curves: dict[str, list[Any]], every: int) -> dict[str, list[Any]]:
     """The first updates, then every so-manieth, and the last."""
     steps = curves["step"]
     kept = [i for i, step in enumerate(steps) if step <= every or step % every == 0 or step == steps[-1]]

@@ -13,7 +13,7 @@ from typing import Any
 
 from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.schema import UserError
-from hf_radam.files import one_line, printable, write_whole
+from hf_radam.files import last_line, write_whole
 from hf_radam.training.launch import FOLLOWER
 
 # Environment variable: the file that says what to record.
@@ -84,7 +84,7 @@ def launch(jobs: Mapping[str, Job], run: Run, tell: Callable[[int, float], None]
         tell(message["step"], message["loss"])
     printed = f"what it printed is in {folder / LOG}"
     if process.returncode:
-        last = _last_line(folder / LOG)
+        last = last_line(folder / LOG)
         if "EOFError" in last:
             raise UserError(f"the script asks on standard input, where nobody answers; give it arguments; {printed}")
         raise UserError(f"the script failed (exit status {process.returncode}): {last}; {printed}")
@@ -109,8 +109,3 @@ def _told(process: subprocess.Popen[bytes], path: Path) -> Iterator[dict[str, An
                         yield json.loads(line)
         if not ended:
             time.sleep(0.1)
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    return next((printable(one_line(line))[:300] for line in reversed(lines) if line.strip()), "it printed nothing")

@@ -10,7 +10,6 @@ import functools
 import json
 import math
 import os
-import statistics
 import sys
 import threading
 import time
@@ -21,28 +20,25 @@ from typing import Any, NoReturn
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from hf_radam.experiments.environment import environment, peak_memory, reset_peak_memory
-from hf_radam.experiments.runs.gradients import GradientHistograms, collect
+from hf_radam.experiments.environment import reset_peak_memory
+from hf_radam.experiments.runs.gradients import GradientHistograms
 from hf_radam.experiments.runs.history import (
     CURVES,
     TRAINER_NOISE,
     ResumeGuard,
     StepRecorder,
     Telling,
-    built_optimizer,
     columns,
-    ended_above_its_start,
+    is_finite,
     last_whole_checkpoint,
-    thinned,
+    measured,
 )
 from hf_radam.experiments.runs.launching import MESSAGES, RECORDING, REQUEST, Request
 from hf_radam.experiments.runs.warmup import add_untuned_warmup
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import key_of
 from hf_radam.files import one_line, write_whole
-from hf_radam.state import state_bytes_per_parameter
 from hf_radam.training.arguments import name_of
-from hf_radam.training.callbacks import innermost
 
 # What each evaluation reports of itself.
 _NOISE = {"loss", "samples", *TRAINER_NOISE}
@@ -136,22 +132,10 @@ class _Recorder:
         curves = columns(history, CURVES, "loss", "")
         if not trainer.is_world_process_zero() or not curves["step"]:
             return
-        broken = not all(map(math.isfinite, curves["loss"]))
         evaluations = self._evaluations(history, curves["step"][-1])
         final = {key: values[-1] for key, values in evaluations.items() if key != "step" and values}
-        losses = evaluations["loss"]
-        content = {
-            "diverged": broken or (bool(losses) and ended_above_its_start(curves["loss"], losses)),
-            "curves": thinned(curves, self.request.record_every),
-            "gradients": collect(history) if self.request.record_every == 1 else None,
-            "evaluations": evaluations,
-            "final": dict.fromkeys([*final, "loss"], math.nan) if broken else final,
-            "optimizer": built_optimizer(trainer),
-            "seconds_per_step": statistics.median(curves["seconds"]),
-            "peak_memory": peak_memory(),
-            "environment": environment(trainer.args.world_size),
-            "state_bytes_per_parameter": state_bytes_per_parameter(innermost(trainer.optimizer)),
-        }
+        content = measured(trainer, evaluations, self.request.record_every)
+        content["final"] = final if is_finite(curves) else dict.fromkeys([*final, "loss"], math.nan)
         write_whole(self.folder / RECORDING, json.dumps(content))
 
     def _evaluations(self, history: list[dict[str, Any]], last: int) -> dict[str, list[Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,26 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 from transformers.trainer_utils import SchedulerType
 
 from hf_radam.experiments.comparison import Run
-from hf_radam.experiments.environment import environment, peak_memory, reset_peak_memory
+from hf_radam.experiments.environment import reset_peak_memory
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.example import example
-from hf_radam.experiments.runs.gradients import GradientHistograms, collect
+from hf_radam.experiments.runs.gradients import GradientHistograms
 from hf_radam.experiments.runs.history import (
     CURVES,
     TRAINER_NOISE,
     ResumeGuard,
     StepRecorder,
     Telling,
-    built_optimizer,
     columns,
-    ended_above_its_start,
+    is_finite,
     last_whole_checkpoint,
-    thinned,
+    measured,
 )
 from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
 from hf_radam.registry import get_optimizer, list_optimizers
-from hf_radam.state import state_bytes_per_parameter
-from hf_radam.training.callbacks import innermost
 from hf_radam.training.trainer import RAdamTrainingArguments
 
 
@@ -65,8 +61,7 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
 
     history = trainer.state.log_history
     curves = columns(history, CURVES, "loss", "")
-    broken = any(not math.isfinite(loss) for loss in curves["loss"])
-    if not broken and not any(e.get("step") == run.max_steps and "eval_nll" in e for e in history):
+    if is_finite(curves) and not any(e.get("step") == run.max_steps and "eval_nll" in e for e in history):
         trainer.evaluate()
     names = [key.removeprefix("eval_") for entry in history if "eval_nll" in entry for key in entry]
     noise = {"step", "epoch", "loss", *TRAINER_NOISE}
@@ -76,7 +71,7 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
     evaluations["loss"] = evaluations.pop("nll")
     final = {key: values[-1] for key, values in evaluations.items() if key != "step"}
     answer = None
-    if broken:
+    if not is_finite(curves):
         final = dict.fromkeys([*final, task.metric], math.nan)
     else:
         model = trainer.accelerator.unwrap_model(trainer.model)
@@ -93,21 +88,13 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         id=run.id,
         comparison=run.comparison.name,
         config=run.config(),
-        diverged=broken or ended_above_its_start(curves["loss"], evaluations["loss"]),
-        curves=thinned(curves, run.comparison.record_every),
-        gradients=collect(history) if run.comparison.record_every == 1 else None,
-        evaluations=evaluations,
         final=final,
         facts=task.facts,
-        optimizer=built_optimizer(trainer),
-        seconds_per_step=statistics.median(curves["seconds"]),
-        peak_memory=peak_memory(),
-        environment=environment(processes),
         metric=task.metric,
         loss_unit=task.loss_unit,
         notes=trainer.notes,
         example=answer,
-        state_bytes_per_parameter=state_bytes_per_parameter(innermost(trainer.optimizer)),
+        **measured(trainer, evaluations, run.comparison.record_every),
     )
 
 

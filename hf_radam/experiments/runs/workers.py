@@ -20,7 +20,7 @@ import torch
 
 from hf_radam.errors import UserError
 from hf_radam.experiments.runs.worker import work
-from hf_radam.files import one_line, printable
+from hf_radam.files import last_line
 
 T = TypeVar("T")
 Tell = Callable[[int, float], None]
@@ -168,11 +168,9 @@ def _end(channel: Connection, worker: _Worker[Any]) -> None:
 
 
 def _last_words(worker: _Worker[Any]) -> str:
-    lines = worker.log.read_text(encoding="utf-8", errors="replace").split("\n")
-    last = next((f": {printable(one_line(line))[:300]}" for line in reversed(lines) if line.strip()), "")
     return (
-        f"its process died (exit code {worker.process.exitcode}){last}; what it printed is in {worker.log}; the same "
-        "command goes on, and where memory was short, fewer parallel runs need less"
+        f"its process died (exit code {worker.process.exitcode}): {last_line(worker.log)}; what it printed is in "
+        f"{worker.log}; the same command goes on, and where memory was short, fewer parallel runs need less"
     )
 
 
