@@ -50,6 +50,12 @@ class Grid:
         """Those of all cells."""
         return [run for cell in self.cells.values() for run in cell]
 
+    def fast(self) -> list[Record]:
+        """Those at the best learning rate and above, where a run that fails is not just too slow."""
+        sign = -1 if METRICS[self.metric].higher_is_better else 1
+        rate = min(self.rates, key=lambda rate: sign * self.best[rate])
+        return [run for run in self.runs() if run.learning_rate >= rate]
+
     def works(self, family: str, rate: float) -> tuple[float, ...]:
         """At which beta2 no run of a family fails."""
         found = {beta2: self.cells[family, beta2, rate] for beta2 in self.betas if (family, beta2, rate) in self.cells}
@@ -95,7 +101,7 @@ def sentences(found: Grid) -> list[str]:
     where = [f"{_capital(label(family))} works {_where(found, family)}." for family in found.families]
     return [
         f"Settings of beta2 and learning rate that work: {', '.join(counts)}.",
-        *where, meaning, _seeds(found), *duels(found), *filter(None, [early(found)]),
+        *duels(found), *where, meaning, _seeds(found), early(found),
     ]  # fmt: skip
 
 
@@ -165,7 +171,7 @@ def _betas(works: tuple[float, ...], tried: tuple[float, ...]) -> str:
 
 def early(found: Grid) -> str:
     """How well the early learning rate and the peak tell runs that fail from those that work."""
-    runs = found.runs()
+    runs = found.fast()
     bad, good = ([run for run in runs if found.fails(run) is fails] for fails in (True, False))
     if not bad or not good:
         return ""
@@ -175,8 +181,9 @@ def early(found: Grid) -> str:
         pairs = list(product(map(rate, bad), map(rate, good)))
         shares.append(sum((a > b) + (a == b) / 2 for a, b in pairs) / len(pairs))
     return (
-        f"Of a run that fails and one that works, the failing one had the higher learning rate × rectification at "
-        f"update {update} in {shares[0]:.0%} of all pairs, and the higher peak in {shares[1]:.0%}."
+        f"From the best learning rate up, of a run that fails and one that works the failing one had the higher "
+        f"learning rate × rectification at update {update} in {shares[0]:.0%} of all pairs, and the higher peak in "
+        f"{shares[1]:.0%}."
     )
 
 

@@ -48,7 +48,7 @@ def beta2_map(grid: Grid, theme: Theme) -> Figure:
 
 def early_rates(grid: Grid, theme: Theme) -> Figure:
     """Each run's result against its early learning rate, and against its peak."""
-    runs = grid.runs()
+    runs = grid.fast()
     update = early_update(runs)
     figure, axes = panels([f"learning rate × rectification at update {update}", "its peak over the run"], early(grid),
                           columns=2, height=3.4, sharey=True)  # fmt: skip
@@ -65,10 +65,11 @@ def _hue(family: str, theme: Theme) -> str:
 
 
 def _scatter(axes: Axes, grid: Grid, rate: Callable[[Record], float], theme: Theme) -> None:
+    fast = {run.id for run in grid.fast()}
     for family in grid.families:
-        runs = [run for key, cell in grid.cells.items() if key[0] == family for run in cell]
+        runs = [run for key, cell in grid.cells.items() if key[0] == family for run in cell if run.id in fast]
         axes.plot([rate(run) for run in runs], [series.number(run.final[grid.metric]) for run in runs], "o",
                   color=_hue(family, theme), markersize=5, alpha=0.7, mew=0, label=label(family))  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
-    scale(axes, grid.metric, [series.number(run.final[grid.metric]) for run in grid.runs()])
+    scale(axes, grid.metric, [series.number(run.final[grid.metric]) for run in grid.fast()])
