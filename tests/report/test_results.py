@@ -26,7 +26,7 @@ import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from hf_radam.experiments.results import claim
-empty = SimpleNamespace(name="Other", target_loss=None, recipes=(), shared=lambda: {})
+empty = SimpleNamespace(name="Other", target_loss=None, recipes=(), shared=lambda: {}, runs=lambda: [])
 for line in sys.stdin:
     folder, part = eval(line)
     if not os.fork():
@@ -52,6 +52,7 @@ def job(jobs: subprocess.Popen[str], part: tuple[int, int] | None) -> Iterator[i
     assert jobs.stdout is not None
     print((str(Path("r").resolve()), part), file=jobs.stdin)
     process = int(jobs.stdout.readline())
+    assert process, "the job ended before it held the folder, and process 0 would be all of ours"
     try:
         yield process
     finally:
