@@ -1,6 +1,6 @@
 """Measure how many bf16 weights a small learning rate moves, and whether they go where float32 goes; draw it.
 
-    python scripts/bf16_weights.py --output_dir model_cards/bf16_weights
+    python scripts/bf16_weights.py --output_dir docs/bf16_weights
 
 Rounding to the nearest loses steps that are smaller than half of the distance to the next number. Stochastic rounding
 (torchao) takes them with the right probability, and Kahan sums (torch-optimi) keep what was lost beside the weight.

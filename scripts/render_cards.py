@@ -4,7 +4,7 @@
 
 On a page, what is rendered stands between one of these lines and `<!-- end -->`; paths are relative to the root:
 
-    <!-- headline: model_cards/NAME -->         what a comparison found, in two or three sentences
+    <!-- headline: model_cards/NAME -->         what a comparison found, in two or three sentences (or NAME/PART)
     <!-- verdict: model_cards/NAME -->          all that it found
     <!-- table: model_cards/NAME -->            its first table; `tables` gives all of them, with their titles
     <!-- figure: model_cards/NAME evaluation -->    a figure, by the name of its file
@@ -58,11 +58,10 @@ class Rendered:
 
 
 def load(folder: Path) -> Rendered:
-    """What is under `model_cards/NAME`; its report has been written."""
-    results = Results.load(folder)
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    images = [Image(**image) for image in summary["figures"]]
-    return Rendered(results=results, report=make_report(results), images=images)
+    """What is under `model_cards/NAME`, whose report has been written, or `model_cards/NAME/PART`, which has none."""
+    results, summary = Results.load(folder), folder / "summary.json"
+    images = json.loads(summary.read_text(encoding="utf-8"))["figures"] if summary.is_file() else []
+    return Rendered(results=results, report=make_report(results), images=[Image(**image) for image in images])
 
 
 def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
@@ -139,12 +138,13 @@ def render_card(folder: Path, output_dir: Path) -> Path:
 def main() -> None:
     """Write everything in its place."""
     cards: dict[str, Rendered] = {}
-    for description in sorted(ROOT.glob("model_cards/*/comparison.json")):
+    for description in sorted(ROOT.glob("model_cards/**/comparison.json")):
         folder = description.parent
-        for figure in folder.glob("figures/*.png"):
-            figure.unlink()
-        write_report(folder, most=FIGURES)
-        render_card(folder, folder)
+        if folder.parent.name == "model_cards":  # one within another is a search or a part of the same question
+            for figure in folder.glob("figures/*.png"):
+                figure.unlink()
+            write_report(folder, most=FIGURES)
+            render_card(folder, folder)
         cards[str(folder.relative_to(ROOT))] = load(folder)
     for page in PAGES:
         write_whole(page, render(page, page.read_text(encoding="utf-8"), cards))

@@ -1,6 +1,6 @@
 """Simulate the variance of Adam's adaptive learning rate and compare it with the formulas; draw it, and r_t.
 
-    python scripts/variance.py --output_dir model_cards/variance
+    python scripts/variance.py --output_dir docs/variance
 
 Figures 8 and 9 of arXiv 1908.03265, and r_t for the betas of the annotated implementation of labml.ai.
 """
@@ -90,7 +90,7 @@ def study(last: int = 6_000, beta2: float = 0.999, paths: int = 100_000, seed: i
     """Simulate, and set the formulas beside it.
 
     Returns:
-        What `model_cards/variance/variance.json` holds: the settings, `step`, `exact` and `first_order` (one number a
+        What `docs/variance/variance.json` holds: the settings, `step`, `exact` and `first_order` (one number a
         step), `simulated` (a list for each mean) and `agreement`.
     """
     steps = recorded_steps(last)

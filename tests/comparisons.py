@@ -15,6 +15,10 @@ from hf_radam.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "hf_radam" / "experiments" / "configs"
+COMMITTED = sorted(
+    path.parent.relative_to(ROOT / "model_cards").as_posix() for path in ROOT.glob("model_cards/**/comparison.json")
+)
+"""Folders of results under model_cards/; one within another has its parent's card."""
 COMPARE = [sys.executable, str(ROOT / "scripts" / "compare.py")]
 
 TINY: dict[str, Any] = {

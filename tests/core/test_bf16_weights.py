@@ -12,7 +12,7 @@ from bf16_weights import CONTENDERS, draw, follow, table
 
 from hf_radam.experiments.report.figures import style
 
-FOLDER = Path(__file__).parents[2] / "model_cards" / "bf16_weights"
+FOLDER = Path(__file__).parents[2] / "docs" / "bf16_weights"
 # Of the shares, which stochastic rounding draws anew where a version of PyTorch draws otherwise.
 TOLERANCE = 0.02
 

@@ -55,6 +55,6 @@ def test_too_few_steps_are_refused(script: ModuleType, capsys: pytest.CaptureFix
 
 
 def test_the_committed_table_is_that_of_the_committed_numbers(script: ModuleType) -> None:
-    committed = ROOT / "model_cards" / "variance"
+    committed = ROOT / "docs" / "variance"
     found = json.loads((committed / "variance.json").read_text())
     assert script.statement(found) == (committed / "table.md").read_text()
