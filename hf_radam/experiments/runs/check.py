@@ -29,9 +29,10 @@ def check(run: Run, task: Task, folder: Path) -> None:
         UserError: options of the model, the optimizer or the schedule that do not work, or that would be ignored; a
             model that does not take the data.
     """
-    trainer = build_trainer(run, task, folder, PartialState().num_processes)
-    trainer.get_train_dataloader()
-    trainer.get_eval_dataloader()
+    with _blamed(run, ValueError):  # trackers that are not there, batches of no example
+        trainer = build_trainer(run, task, folder, PartialState().num_processes)
+        trainer.get_train_dataloader()
+        trainer.get_eval_dataloader()
     with _blamed(run, ValueError, TypeError, ImportError):  # how optimizers and schedules refuse their options
         trainer.create_optimizer_and_scheduler(run.max_steps)
     with _blamed(run, ValueError, RuntimeError, IndexError):  # how a model refuses what it is given
@@ -41,13 +42,14 @@ def check(run: Run, task: Task, folder: Path) -> None:
 
 @contextmanager
 def _blamed(run: Run, *errors: type[Exception]) -> Iterator[None]:
-    """Say which recipe cannot be trained."""
+    """Say which recipe cannot be trained, and of an error that explains nothing also its kind."""
     try:
         yield
     except errors as error:
+        kind = "" if isinstance(error, (ValueError, ImportError)) else f"{type(error).__name__}: "
         raise UserError(
-            f"recipe {run.recipe.name!r}: {type(error).__name__}: {one_line(error)}; mend its options, or those of the "
-            "model, the data or training"
+            f"recipe {run.recipe.name!r}: {kind}{one_line(error)}; mend its options, or those of the model, the data "
+            "or training"
         ) from error
 
 

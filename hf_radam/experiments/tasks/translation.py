@@ -22,7 +22,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_radam.experiments.comparison import Comparison
-from hf_radam.experiments.schema import UserError, build
+from hf_radam.experiments.schema import UserError, build, check_least
 from hf_radam.experiments.tasks import Task
 from hf_radam.experiments.tasks.parallel_text import Pair, TranslationData, load_pairs
 from hf_radam.experiments.tasks.pretrained import new
@@ -56,6 +56,7 @@ class TranslationModel:
     """Standard deviation of the initial weights; by default d_model**-0.5, as for fairseq's embeddings."""
 
     def __post_init__(self) -> None:
+        check_least(self, 1, "d_model", where="model")
         for heads in (self.encoder_attention_heads, self.decoder_attention_heads):
             if heads < 1 or self.d_model % heads:
                 raise UserError(
