@@ -14,7 +14,7 @@ from comparisons import environment, run, write_config
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
 from hf_radam.experiments.results import claim
-from hf_radam.experiments.runs.run import ResumeGuard
+from hf_radam.experiments.runs.history import ResumeGuard
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import task_class

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 
 from hf_radam.experiments.environment import environment, peak_memory
-from hf_radam.experiments.runs.gradients import collect
+from hf_radam.experiments.runs.gradients import GradientHistograms, collect
 from hf_radam.experiments.schema import UserError
 from hf_radam.state import state_bytes_per_parameter
 from hf_radam.training.callbacks import innermost
@@ -91,7 +91,20 @@ class Telling(TrainerCallback):
             self.tell(state.global_step, logs["loss"])
 
 
-def last_whole_checkpoint(folder: Path) -> str | None:
+def observers(every: int) -> list[TrainerCallback]:
+    """What writes a training into Trainer's log; `every` as `Comparison.record_every`."""
+    return [StepRecorder(), *([GradientHistograms()] if every == 1 else [])]
+
+
+def resume_point(trainer: Any, folder: Path) -> str | None:
+    """The checkpoint under `folder` that a Trainer goes on from, with a guard that it does."""
+    checkpoint = _last_whole_checkpoint(folder)
+    if checkpoint is not None:
+        trainer.add_callback(ResumeGuard(checkpoint))
+    return checkpoint
+
+
+def _last_whole_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end; Trainer writes `trainer_state.json` last."""
     checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
     for checkpoint in checkpoints:

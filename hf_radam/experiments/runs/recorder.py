@@ -21,17 +21,15 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_radam.experiments.environment import reset_peak_memory
-from hf_radam.experiments.runs.gradients import GradientHistograms
 from hf_radam.experiments.runs.history import (
     CURVES,
     TRAINER_NOISE,
-    ResumeGuard,
-    StepRecorder,
     Telling,
     columns,
     is_finite,
-    last_whole_checkpoint,
     measured,
+    observers,
+    resume_point,
 )
 from hf_radam.experiments.runs.launching import MESSAGES, RECORDING, REQUEST, Request
 from hf_radam.experiments.runs.warmup import add_untuned_warmup
@@ -83,15 +81,11 @@ class _Recorder:
                 self.stop(trainer, "the script trains more than once; say which training is compared: --trainer 1 or 2")
             return train(checkpoint)
         trainer.args = self._arguments(trainer)
-        own = last_whole_checkpoint(Path(trainer.args.output_dir))
         ending = _Ending(self, trainer)
-        callbacks = [StepRecorder(), Telling(lambda step, loss: self._tell(trainer, step=step, loss=loss)), ending]
-        if self.request.record_every == 1:
-            callbacks.append(GradientHistograms())
-        if own is not None:
-            callbacks.append(ResumeGuard(own))
-        for callback in callbacks:
+        telling = Telling(lambda step, loss: self._tell(trainer, step=step, loss=loss))
+        for callback in (*observers(self.request.record_every), telling, ending):
             trainer.add_callback(callback)
+        own = resume_point(trainer, Path(trainer.args.output_dir))
         reset_peak_memory()
         try:
             done = train(checkpoint if own is None else own)

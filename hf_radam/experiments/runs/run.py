@@ -19,17 +19,15 @@ from hf_radam.experiments.environment import reset_peak_memory
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.example import example
-from hf_radam.experiments.runs.gradients import GradientHistograms
 from hf_radam.experiments.runs.history import (
     CURVES,
     TRAINER_NOISE,
-    ResumeGuard,
-    StepRecorder,
     Telling,
     columns,
     is_finite,
-    last_whole_checkpoint,
     measured,
+    observers,
+    resume_point,
 )
 from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded
 from hf_radam.experiments.schema import UserError
@@ -54,10 +52,7 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
     trainer = build_trainer(run, task, folder, processes)
     trainer.add_callback(Telling(tell))
     reset_peak_memory()
-    checkpoint = last_whole_checkpoint(folder)
-    if checkpoint is not None:
-        trainer.add_callback(ResumeGuard(checkpoint))
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=resume_point(trainer, folder))
 
     history = trainer.state.log_history
     curves = columns(history, CURVES, "loss", "")
@@ -122,7 +117,7 @@ def build_trainer(run: Run, task: Task, folder: Path, processes: int) -> Compari
         processing_class=task.tokenizer,
         preprocess_logits_for_metrics=task.preprocess_logits_for_metrics,
         compute_metrics=task.compute_metrics,
-        callbacks=[StepRecorder(), GradientHistograms()],
+        callbacks=observers(run.comparison.record_every),
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
