@@ -32,7 +32,7 @@ from hf_radam.experiments.report.writers import table_markdown, tables_markdown
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing.bundle import write_card
-from hf_radam.publishing.card import Page, picture
+from hf_radam.publishing.page import Page, picture
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

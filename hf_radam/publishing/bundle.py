@@ -20,8 +20,10 @@ from hf_radam.experiments.results import Results
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
-from hf_radam.publishing.card import TAGS, Page, render
+from hf_radam.publishing.card import render
 from hf_radam.publishing.folder import files_below, refuse_outside, replacing
+from hf_radam.publishing.metadata import TAGS
+from hf_radam.publishing.page import Page
 from hf_radam.publishing.privacy import is_pickle
 from hf_radam.publishing.tables import as_csv, as_parquet, tables
 

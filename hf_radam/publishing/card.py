@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import html
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jinja2
-from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData
 
-from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.escape import code, fenced, literal, one_line
-from hf_radam.experiments.report.report import Image, Report
-from hf_radam.experiments.report.statistics import BASELINE, Estimate, Row, at_best_rate
+from hf_radam.experiments.report.statistics import BASELINE, at_best_rate
 from hf_radam.experiments.report.writers import body
 from hf_radam.experiments.results import Results
 from hf_radam.publishing import reproduce
-from hf_radam.publishing.tables import Table, features
+from hf_radam.publishing.metadata import metadata, pipeline
+from hf_radam.publishing.page import Page, picture
 
-TAGS = ["radam", "warmup", "optimizer", "learning-rate-schedule", "hf_radam"]
-# Our tasks by the names that the Hub and Transformers have for them.
-PIPELINES = {
-    "translation": ("translation", "AutoModelForSeq2SeqLM"),
-    "classification": ("text-classification", "AutoModelForSequenceClassification"),
-    "language_modeling": ("text-generation", "AutoModelForCausalLM"),
-}
 # How a model of each is run, as `runs.example` did when it was trained.
 RUN = {
     "translation": """tokens = model.generate(**batch, max_new_tokens=64, do_sample=False)
 print(tokenizer.decode(tokens[0], skip_special_tokens=True))""",
     "classification": """print(model.config.id2label[int(model(**batch).logits.argmax())])""",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """What a card shows beside the numbers: where it stands, and what lies around it."""
-
-    title: str
-    """Name of the model or dataset in the metadata; the last part of the repo's id."""
-    repo_id: str | None = None
-    """The repo, where the card is that of one."""
-    repo_type: str = "model"
-    """model or dataset."""
-    license: str = "apache-2.0"
-    """Identifier of the license."""
-    base_model: str | None = None
-    """Name on the Hub of the checkpoint that was fine-tuned; by default what the records tell of it."""
-    report: Report
-    """Verdict, tables and notes."""
-    images: Sequence[Image] = ()
-    """The report's figures, with paths relative to the card, in the order in which they are shown."""
-    weights: Record | None = None
-    """The run whose weights lie beside the card."""
-    data: Mapping[str, Table] = dataclasses.field(default_factory=dict)
-    """Of a dataset: its tables by name."""
-    also: Sequence[str] = ()
-    """Repos that belong to this one: namespace/name of models, datasets/namespace/name, spaces/namespace/name."""
-    comparison_path: str = "comparison.yaml"
-    """Of the file to reproduce the comparison with, as a reader would type it."""
 
 
 def render(results: Results, page: Page, template: str) -> str:
@@ -84,7 +42,7 @@ def render(results: Results, page: Page, template: str) -> str:
     arms = results.recipes.values()
     base_model = page.base_model or reproduce.base_model(results)
     return environment.from_string(template).render(
-        metadata=_metadata(results, page, base_model).to_yaml(),
+        metadata=metadata(results, page, base_model).to_yaml(),
         name=results.comparison["name"],
         about=_about(results, page, base_model),
         links=[_linked(repo) for repo in page.also],
@@ -112,108 +70,6 @@ def render(results: Results, page: Page, template: str) -> str:
     )
 
 
-def picture(image: Image, folder: str = "") -> str:
-    """HTML that shows a figure, on GitHub in the colours of the page.
-
-    Args:
-        image: the figure.
-        folder: what to put before its paths; ends with a slash.
-    """
-    title = html.escape(one_line(image.title))
-    light = f'<img width="{image.width}" src="{html.escape(folder + image.path)}" alt="{title}">'
-    if image.dark is None:
-        return light
-    dark = html.escape(folder + image.dark)
-    return f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{light}</picture>'
-
-
-def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
-    data = results.comparison["shared"]["data"]
-    dataset = data.get("dataset_name") if reproduce.is_hub_id(data.get("dataset_name")) else None
-    task, _ = _pipeline(results)
-    tags = [*TAGS, *([] if reproduce.script(results) else [task])]
-    if page.repo_type == "dataset":
-        return DatasetCardData(
-            language=_languages(results),
-            license=page.license,
-            pretty_name=one_line(results.comparison["name"]),
-            tags=tags,
-            size_categories=_size(sum(len(table) for table in page.data.values())),
-            configs=[
-                {"config_name": name, "data_files": f"data/{name}.parquet", **({"default": True} if i == 0 else {})}
-                for i, name in enumerate(page.data)
-            ],
-            dataset_info=[{"config_name": name, "features": features(table)} for name, table in page.data.items()],
-        )
-    return ModelCardData(
-        language=_languages(results),
-        license=page.license,
-        library_name="transformers" if page.weights else "hf_radam",
-        pipeline_tag=task if page.weights and task != "other" else None,
-        tags=tags,
-        datasets=[dataset] if dataset else None,
-        base_model=base_model,
-        metrics=[results.metric] if results.metric != "loss" else None,
-        model_name=page.title,
-        eval_results=_eval_results(results, page.weights),
-    )
-
-
-def _languages(results: Results) -> list[str] | None:
-    """Codes of the languages that a translation reads and writes, where the data says them."""
-    data = results.comparison["shared"]["data"]
-    if not (data.get("dataset_name") or reproduce.local_files(results)):
-        return None
-    codes = [str(data.get(key)) for key in ("source_lang", "target_lang")]
-    return codes if all(re.fullmatch(r"[a-z]{2,3}", code) for code in codes) else None
-
-
-def _pipeline(results: Results) -> tuple[str, str]:
-    return PIPELINES.get(results.comparison["shared"]["task"], ("other", "AutoModel"))
-
-
-def _eval_results(results: Results, weights: Record | None) -> list[EvalResult]:
-    """One result for each recipe and metric, at the recipe's best learning rate; that of the weights comes first."""
-    data, (task, _) = results.comparison["shared"]["data"], _pipeline(results)
-    dataset = data.get("dataset_name")
-    local = reproduce.local_files(results).values()
-    script = reproduce.script(results)
-    about = {
-        "task_type": task,
-        "dataset_type": dataset or ("local-files" if local or script else "hf_radam-grammar"),
-        "dataset_name": dataset or one_line(", ".join(local) or script) or "the built-in grammar of hf_radam",
-        "dataset_config": data.get("dataset_config_name"),
-        "dataset_revision": data.get("dataset_revision"),
-    }
-    rows = sorted(results.best_rows(), key=lambda row: weights is None or row.recipe != weights.recipe)
-    found: list[EvalResult] = []
-    for name in dict.fromkeys(["loss", results.metric, *results.rows[0].metrics]):
-        for row in rows:
-            estimate = row.loss if name == "loss" else row.metrics[name]
-            if estimate.mean is not None:
-                found.append(
-                    EvalResult(
-                        **about,
-                        metric_type=name,
-                        metric_value=round(estimate.mean, 6),
-                        metric_name=_metric_name(name, row, estimate),
-                        metric_args={
-                            "recipe": row.recipe,
-                            "learning_rate": row.learning_rate,
-                            "seeds": list(row.seeds),
-                            "std": None if estimate.std is None else round(estimate.std, 6),
-                        },
-                    )
-                )
-    return found
-
-
-def _metric_name(name: str, row: Row, estimate: Estimate) -> str:
-    label, digits = (METRICS[name].label, METRICS[name].digits) if name in METRICS else (name.replace("_", " "), 3)
-    spread = "" if estimate.std is None else f", mean of {estimate.n} seeds ± {estimate.std:.{digits}f}"
-    return f"{label} ({row.recipe}, lr {row.learning_rate:g}{spread})"
-
-
 def _settings(results: Results) -> tuple[list[tuple[str, Any]], str]:
     """The settings that the comparison chose, and all that was used as JSON."""
     shared = results.comparison["shared"]
@@ -236,7 +92,7 @@ def _settings(results: Results) -> tuple[list[tuple[str, Any]], str]:
 def _about(results: Results, page: Page, base_model: str | None) -> str:
     """What the reader has before them, in a sentence with links."""
     data = results.comparison["shared"]["data"]
-    task = _pipeline(results)[0].replace("-", " ")
+    task = pipeline(results)[0].replace("-", " ")
     dataset = data.get("dataset_name") if reproduce.is_hub_id(data.get("dataset_name")) else None
     text = _linked(f"datasets/{dataset}") if dataset else "the built-in grammar of `hf_radam`"
     if local := reproduce.local_files(results).values():
@@ -294,7 +150,7 @@ def _usage(results: Results, page: Page) -> str:
         return "\n".join(
             [*lines, *(f'{name} = load_dataset("{page.repo_id}", "{name}", split="train")' for name in page.data)]
         )
-    _, model_class = _pipeline(results)
+    _, model_class = pipeline(results)
     lines = [
         f"from transformers import {model_class}, AutoTokenizer",
         "",
@@ -374,10 +230,3 @@ def _one_per_recipe(results: Results) -> dict[str, Record]:
 
 def _unique(values: Any) -> list[Any]:
     return [json.loads(text) for text in dict.fromkeys(json.dumps(value, sort_keys=True) for value in values)]
-
-
-def _size(rows: int) -> str:
-    for limit, name in ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")):
-        if rows < limit:
-            return name
-    return "1M<n<10M"

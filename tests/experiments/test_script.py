@@ -22,7 +22,8 @@ from hf_radam.experiments.runs.launching import RECORDING, REQUEST, Job, Request
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import ScriptData, ScriptTask, portable
-from hf_radam.publishing.card import Page, render
+from hf_radam.publishing.card import render
+from hf_radam.publishing.page import Page
 from hf_radam.publishing.reproduce import comparison_file
 from hf_radam.rectification import untuned_linear
 

@@ -28,7 +28,8 @@ from hf_radam.experiments.results import Results
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.bundle import Choice, build
-from hf_radam.publishing.card import Page, render
+from hf_radam.publishing.card import render
+from hf_radam.publishing.page import Page
 from hf_radam.publishing.privacy import refuse_leaks
 from hf_radam.publishing.tables import Table, as_parquet, features
 

@@ -110,7 +110,8 @@ def _seeds(found: Grid) -> str:
     sizes = Counter(map(len, found.cells.values()))
     many = [f"{count} settings have {size} seed{'s' * (size > 1)}" for size, count in sorted(sizes.items())]
     missing = len(found.families) * len(found.betas) * len(found.rates) - len(found.cells)
-    return f"Of the grid, {_listed(many)}" + f"; {missing} were not run." * bool(missing) + "." * (not missing)
+    rest = f"; {missing} were not run" if missing else ""
+    return f"Of the grid, {listed(many)}{rest}."
 
 
 def duels(found: Grid) -> list[str]:
@@ -155,8 +156,8 @@ def _where(found: Grid, family: str) -> str:
     if len(together) == 1:
         everywhere = " at every learning rate" if len(found.rates) > 1 else ""
         return f"{next(iter(together))}{everywhere}" if "" not in together else "nowhere"
-    never = f", not at lr {_listed(together.pop(''))}" if "" in together else ""
-    return ", ".join(f"at lr {_listed(rates)} {betas}" for betas, rates in together.items()) + never
+    never = f", not at lr {listed(together.pop(''))}" if "" in together else ""
+    return ", ".join(f"at lr {listed(rates)} {betas}" for betas, rates in together.items()) + never
 
 
 def _betas(works: tuple[float, ...], tried: tuple[float, ...]) -> str:
@@ -166,7 +167,7 @@ def _betas(works: tuple[float, ...], tried: tuple[float, ...]) -> str:
         return f"with a beta2 of {works[0]:g} and more"
     if len(works) > 1 and works == tried[: len(works)]:
         return f"with a beta2 of {works[-1]:g} and less"
-    return f"with beta2 {_listed([f'{beta2:g}' for beta2 in works])}"
+    return f"with beta2 {listed([f'{beta2:g}' for beta2 in works])}"
 
 
 def early(found: Grid) -> str:
@@ -192,7 +193,8 @@ def early_update(runs: Sequence[Record]) -> int:
     return max(1, round(EARLY * max(run.updates for run in runs)))
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Words as in a sentence: a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
