@@ -135,6 +135,16 @@ def run_name(run: Run) -> str:
     return f"{run.comparison.name}/{run.recipe.name}/seed-{run.seed}{rate}"
 
 
+def identity(run: Run) -> dict[str, Any]:
+    """The training arguments by which runs differ, whoever's Trainer takes them."""
+    return {
+        "seed": run.seed,
+        "data_seed": run.seed,
+        "optim": run.recipe.optimizer,
+        "learning_rate": run.learning_rate * run.recipe.learning_rate_scale,
+    }
+
+
 def training_arguments(run: Run, folder: Path, processes: int) -> RAdamTrainingArguments:
     """The arguments of one run on that many processes.
 
@@ -158,10 +168,7 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamTrainingA
         **recipe.training(),
         "output_dir": str(folder),
         "run_name": run_name(run),
-        "seed": run.seed,
-        "data_seed": run.seed,
-        "optim": recipe.optimizer,
-        "learning_rate": run.learning_rate * recipe.learning_rate_scale,
+        **identity(run),
         "warmup_steps": recipe.warmup_updates(run.max_steps),
         "max_steps": run.max_steps,
         "per_device_train_batch_size": per_device,

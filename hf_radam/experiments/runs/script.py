@@ -15,7 +15,7 @@ import torch
 from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.launching import RECORDING, Job, Request
-from hf_radam.experiments.runs.run import as_text, option_values, run_name
+from hf_radam.experiments.runs.run import as_text, identity, option_values, run_name
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import LOWER, ScriptData, ScriptTask, key_of
 from hf_radam.optim_args import parse_optim_args
@@ -106,10 +106,7 @@ def _settings(run: Run, place: Path, data: ScriptData) -> dict[str, Any]:
         **comparison.training,
         **recipe.training(),
         "output_dir": str(place / "model"),
-        "seed": run.seed,
-        "data_seed": run.seed,
-        "optim": recipe.optimizer,
-        "learning_rate": run.learning_rate * recipe.learning_rate_scale,
+        **identity(run),
         "warmup_steps": recipe.warmup_updates(run.max_steps) if run.max_steps else recipe.warmup_steps,
     }
     if "report_to" in comparison.training:
