@@ -11,7 +11,7 @@ from shlex import split
 from typing import Any
 
 import pytest
-from launching import ROOT, run, torchrun
+from launching import CONFIGS, ROOT, WORKERS, run, torchrun
 
 from hf_radam.training.launch import run_script
 
@@ -102,6 +102,24 @@ def test_two_processes_and_resume(found: dict[str, Any], tmp_path: Path) -> None
     both = trained([*RUN, str(launcher)], cases, tmp_path, "both")
     assert losses(both["straight"]) == pytest.approx(losses(found["torch"]), abs=2e-5)
     assert losses(both["resumed"])[-4:] == losses(both["straight"])[-4:]
+
+
+def test_under_fsdp2(found: dict[str, Any], tmp_path: Path) -> None:
+    """`hf-radam run --accelerate_config FILE ...`, where another `sitecustomize` lets Accelerate shard on a CPU."""
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys; sys.path.append({str(WORKERS)!r})\nimport on_cpu; on_cpu.patch()"
+    )
+    # Accelerate itself fails to shard a BERT whose layers it is to find: its embeddings hold another.
+    layers = "fsdp_version: 2\n  fsdp_transformer_layer_cls_to_wrap: BertLayer"
+    config = (CONFIGS / "fsdp2.yaml").read_text().replace("fsdp_version: 2", layers)
+    (tmp_path / "mine.yaml").write_text(config + "\nmain_process_port: 0\n")
+    cases = {"sharded": case("sharded", *RADAM, "--per_device_train_batch_size", "4")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+        sharded = trained([*RUN, "--accelerate_config", "mine.yaml"], cases, tmp_path, "sharded")["sharded"]
+    assert sharded["engine"] == ["FSDP", 2]
+    assert sharded["optimizer"] == "hf_radam.optimizer.RAdam"
+    assert losses(sharded) == pytest.approx(losses(found["torch"]), abs=2e-5)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def train(argv: list[str]) -> dict[str, Any]:
         "optimizer": f"{type(optimizer).__module__}.{type(optimizer).__qualname__}",
         "groups": len(optimizer.param_groups),
         "class": f"{type(trainer).__module__}.{type(trainer).__qualname__}",
+        "engine": [trainer.accelerator.distributed_type.value, args.world_size],
         "pickles": same,
         "child": found and found.stdout.split(),
         "tracer": getattr(sys, "tracer", None),

@@ -137,7 +137,8 @@ def _words(value: Any) -> list[str]:
 
 
 def _request(run: Run, task: ScriptTask, place: Path) -> Request:
-    settings, flags = _settings(run, place, task.data), task.data.flags
+    settings = {**identity(run), **({"max_steps": run.max_steps} if run.max_steps else {})}
+    flags = task.data.flags
     return Request(
         folder=str(place),
         recipe=run.recipe.name,
