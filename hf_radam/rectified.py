@@ -152,6 +152,9 @@ class RectifiedMixin(_Optimizer):
 
         Returns:
             What the closure returned, or None.
+
+        Raises:
+            ValueError: the parent keeps no `step` in its state.
         """
         loss = None
         if closure is not None:
@@ -171,24 +174,30 @@ class RectifiedMixin(_Optimizer):
         self._remember(params, counts)
         return loss
 
-    def _steps(self, params: list[Tensor]) -> tuple[list[Any], bool]:
-        """What the state holds as step counts, and whether all are tensors."""
-        steps = [state.get("step", 0) if state else 0 for state in map(self.state.get, params)]
-        return steps, set(map(type, steps)) == {Tensor}
+    def _steps(self, params: list[Tensor]) -> tuple[list[Any], set[type]]:
+        """What the state holds as step counts, None where it has none, and their types."""
+        steps = [state.get("step") if state else None for state in map(self.state.get, params)]
+        return steps, set(map(type, steps))
 
     def _counts(self, params: list[Tensor]) -> list[int]:
         """Steps that each parameter has taken. On an accelerator, to read them is to wait: not if nothing but our last
         step has written there."""
-        steps, tensors = self._steps(params)
+        steps, types = self._steps(params)
         known, versions, counts = self._known
-        if tensors and len(known) == len(steps) and all(map(is_, steps, known)) and versions == [*map(_version, steps)]:
+        same = types == {Tensor} and len(known) == len(steps) and all(map(is_, steps, known))
+        if same and versions == [*map(_version, steps)]:
             return counts
-        return list(map(int, steps))
+        return [0 if step is None else int(step) for step in steps]
 
     def _remember(self, params: list[Tensor], counts: list[int]) -> None:
-        steps, tensors = self._steps(params)
+        steps, types = self._steps(params)
+        if type(None) in types:  # every step would be taken for the first
+            raise ValueError(
+                f"RAdam goes by the steps that each parameter has taken, but the state of {_full_name(self._parent())} "
+                "has no 'step'; rectify a class that counts there"
+            )
         # A GradScaler leaves it to a fused kernel whether it steps, and only the accelerator knows.
-        sure = tensors and getattr(self, "found_inf", None) is None
+        sure = types == {Tensor} and getattr(self, "found_inf", None) is None
         self._known = (steps, [*map(_version, steps)], [count + 1 for count in counts]) if sure else _NOTHING
 
     @contextmanager
@@ -241,7 +250,7 @@ class RectifiedMixin(_Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         missing = [key for key in ("lr", "betas", "eps", "weight_decay") if key not in group]
-        parent = f"{self._parent().__module__}.{self._parent().__name__}"
+        parent = _full_name(self._parent())
         if missing:
             raise ValueError(
                 f"RAdam sets lr, eps and weight_decay for each step and reads betas, but groups of {parent} have no "
@@ -261,6 +270,10 @@ class RectifiedMixin(_Optimizer):
                 f"float16 parameters overflow the start-up of {parent} unless it is fused; pass fused=True, or use "
                 "hf_radam.RAdam"
             )
+
+
+def _full_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__name__}"
 
 
 class Bucket(NamedTuple):

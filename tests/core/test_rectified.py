@@ -242,10 +242,30 @@ def test_growth_limiter_forgets_start_up(name: str) -> None:
     assert torch.equal(run(disable_nl=False), run(disable_nl=True))
 
 
+def step_of(cls: type[torch.optim.Optimizer]) -> Callable[[], Any]:
+    def step() -> None:
+        Gradients().set(params := parameters())
+        rectified(cls)(params).step()
+
+    return step
+
+
+class CountsInTheGroup(torch.optim.Optimizer):
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "step": 0})
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            group["step"] += 1
+            for p in group["params"]:
+                self.state[p]["exp_avg"] = torch.zeros_like(p)
+
+
 BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no class": (lambda: rectified(torch.nn.Linear), TypeError, "takes a class of optimizers"),  # pyright: ignore
     "twice": (lambda: rectified(rectified(torch.optim.AdamW)), TypeError, "is rectified already"),
     "no betas": (lambda: rectified(torch.optim.SGD)(parameters()), ValueError, "have no betas and no eps"),
+    "no step count": (step_of(CountsInTheGroup), ValueError, "CountsInTheGroup has no 'step'; rectify a class that"),
     "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), warmup=3), TypeError, "warmup"),  # pyright: ignore
     "captured": (lambda: rectified(torch.optim.AdamW)(parameters(), capturable=True), ValueError, "use hf_radam.RAdam"),
     "half": (
