@@ -57,7 +57,7 @@ class OptimizerSpec:
         except ModuleNotFoundError as error:
             if not self.extra:
                 raise
-            raise ImportError(f"optimizer {self.name!r} needs {error.name!r}: pip install {self.extra}") from error
+            raise ImportError(f"optimizer {self.name!r} needs {error.name!r}: pip install '{self.extra}'") from error
 
     def options(self) -> dict[str, inspect.Parameter]:
         """The options that the class takes beside the parameters, with those that it passes on to its base class."""

@@ -65,7 +65,7 @@ def test_a_class_that_passes_options_on() -> None:
 
 def test_missing_dependency_names_what_to_install() -> None:
     spec = register_optimizer("far", "no_such_package:Optimizer", extra="no-such-package")
-    with pytest.raises(ImportError, match="pip install no-such-package"):
+    with pytest.raises(ImportError, match="pip install 'no-such-package'"):
         spec(parameters())
 
 
