@@ -41,6 +41,8 @@ def kernel_of(cls: type) -> Kernel:
     return next((KERNELS[package] for package in packages if package in KERNELS), Kernel())
 
 
+# What RAdam reads from the groups and sets there.
+_OF_RADAM = {"lr", "betas", "eps", "weight_decay"}
 # Names of state that only one library has; torch's and DeepSpeed's own look alike.
 _SIGNS = {
     "state1": "bitsandbytes",
@@ -54,9 +56,16 @@ def check_library(state_dict: Mapping[str, Any], cls: type) -> None:
     """Refuse the state of another library than that of an optimizer class.
 
     Raises:
-        ValueError: naming both.
+        ValueError: naming both; or it is that of no Adam.
     """
     found, own = library_of_state(state_dict), library_of_class(cls)
+    states = [state for state in state_dict.get("state", {}).values() if isinstance(state, Mapping)]
+    keys = sorted({str(key) for state in states for key in state})
+    if found is None and own is not None and keys:
+        raise ValueError(
+            f"this optimizer state has no moments of Adam, only {', '.join(keys)}, and {cls.__name__} continues that "
+            f"of {own}; build the optimizer that wrote it, or start without optimizer state"
+        )
     if found == "torch" and own == "torchao" and not _has_large_state(state_dict):
         return  # torchao keeps small parameters' state as torch does
     if found is not None and own is not None and found != own:
@@ -64,6 +73,30 @@ def check_library(state_dict: Mapping[str, Any], cls: type) -> None:
             f"this is optimizer state of {found}, and {cls.__name__} continues that of {own}; build the optimizer that "
             "wrote it, or start without optimizer state"
         )
+
+
+def check_overrides(optimizer: Any) -> None:
+    """Refuse numbers that bitsandbytes' GlobalOptimManager has for a parameter: they would replace those of RAdam.
+
+    Raises:
+        ValueError: naming them; other settings, such as `optim_bits`, are no matter.
+    """
+    manager = getattr(optimizer, "mng", None)
+    if manager is None:
+        return
+    if not optimizer.initialized:  # else known: the manager is asked for modules' settings before the first step
+        optimizer.check_overrides()
+    settings = (*manager.pid2config.values(), *manager.index2config.values())
+    if not any(_OF_RADAM & setting.keys() for setting in settings):
+        return
+    for index, group in enumerate(optimizer.param_groups):
+        for position, p in enumerate(group["params"]):
+            of_p = {**manager.index2config.get((index, position), {}), **manager.pid2config.get(id(p), {})}
+            if taken := sorted(_OF_RADAM & of_p.keys()):
+                raise ValueError(
+                    f"bitsandbytes' GlobalOptimManager overrides {' and '.join(taken)} of parameter {position} of "
+                    f"group {index}, which would undo what RAdam sets for each step; give it a group of its own"
+                )
 
 
 def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
@@ -85,10 +118,12 @@ def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
 
 def library_of_class(cls: type) -> str | None:
     """As `library_of_state` tells it, for an optimizer class of which it can be told."""
-    packages = {base.__module__.partition(".")[0] for base in cls.__mro__}
+    modules = {base.__module__ for base in cls.__mro__} - {"torch.optim.optimizer"}  # every optimizer's
+    packages = {module.partition(".")[0] for module in modules} & KERNELS.keys()
     if packages & {"galore_torch", "apollo_torch"}:  # what they keep depends on the group
         return None
-    return next((name for name in ("bitsandbytes", "torchao", "torch") if name in packages), None)
+    # The others keep what torch does.
+    return next((name for name in ("bitsandbytes", "torchao") if name in packages), "torch" if packages else None)
 
 
 def _has_large_state(state_dict: Mapping[str, Any], quantized_from: int = 4096) -> bool:

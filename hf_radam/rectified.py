@@ -7,20 +7,21 @@ low-rank, and keeps that optimizer's state and checkpoints.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from operator import attrgetter, is_
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hf_radam.arguments import check_options, warn_of_no_rectification
-from hf_radam.libraries import EpsOn, Kernel, check_library, kernel_of
+from hf_radam.arguments import check_flags, check_options, warn_of_no_rectification
+from hf_radam.libraries import EpsOn, Kernel, check_library, check_overrides, kernel_of
 from hf_radam.rectification import Hyperparameters, rectification, step_scalars
 
 if TYPE_CHECKING:  # the mixin goes on top of any AdamW
@@ -57,7 +58,8 @@ def rectified(
             library where it is in `libraries.KERNELS`, else sqrt(v_hat), as in PyTorch.
 
     Raises:
-        TypeError: `cls` is no optimizer class, or is rectified already.
+        TypeError: `cls` is no optimizer class, or is rectified already; a flag is no bool.
+        ValueError: `eps_on` is neither of the two.
 
     Example:
         >>> model = torch.nn.Linear(4, 1)
@@ -69,8 +71,11 @@ def rectified(
     """
     if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
         raise TypeError(f"rectified() takes a class of optimizers, got {cls!r}")
-    if issubclass(cls, RectifiedMixin):
+    if "RAdam" in cls.__name__ or issubclass(cls, RectifiedMixin):
         raise TypeError(f"{cls.__name__} is rectified already; a second time would rectify the rectified rate")
+    if eps_on not in (None, *get_args(EpsOn)):
+        raise ValueError(f"eps_on must be {' or '.join(map(repr, get_args(EpsOn)))}, got {eps_on!r}")
+    check_flags({"degenerated_to_sgd": degenerated_to_sgd, "optimized_update": optimized_update})
     return _rectified(cls, degenerated_to_sgd, optimized_update, eps_on or kernel_of(cls).eps_on)
 
 
@@ -86,6 +91,7 @@ def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool, eps_o
             "degenerated_to_sgd": degenerated_to_sgd,
             "optimized_update": optimized_update,
             "kernel": kernel_of(cls)._replace(eps_on=eps_on),
+            "_made_of": (cls, degenerated_to_sgd, optimized_update, eps_on),
         },
     )
 
@@ -121,15 +127,22 @@ class RectifiedMixin(_Optimizer):
             self.degenerated_to_sgd = degenerated_to_sgd
         if optimized_update is not None:
             self.optimized_update = optimized_update
+        check_flags({"degenerated_to_sgd": self.degenerated_to_sgd, "optimized_update": self.optimized_update})
         super().__init__(params, *args, **kwargs)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in the parent, after a check that the group can be rectified."""
         super().add_param_group(param_group)
-        self._check(self.param_groups[-1])
+        try:
+            self._check(self.param_groups[-1])
+        except Exception:
+            del self.param_groups[-1]
+            raise
 
-    def __reduce__(self) -> Any:  # the class has no name that pickle could import
-        return _new, (self._parent(), {"kernel": self.kernel}), self.__getstate__()
+    def __reduce__(self) -> Any:
+        made_of = vars(type(self)).get("_made_of")  # such a class has no name that pickle could import
+        new = (_new, made_of) if made_of else (copyreg.__newobj__, (type(self),))  # pyright: ignore
+        return *new, self.__getstate__()
 
     def __getstate__(self) -> dict[str, Any]:
         flags = {"degenerated_to_sgd": self.degenerated_to_sgd, "optimized_update": self.optimized_update}
@@ -154,13 +167,14 @@ class RectifiedMixin(_Optimizer):
             What the closure returned, or None.
 
         Raises:
-            ValueError: the parent keeps no `step` in its state.
+            ValueError: the parent keeps no `step` in its state, or bitsandbytes' manager sets numbers of its own.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         # Where an instance has been made of the parent, its step runs the hooks too; ours has run them.
+        check_overrides(self)
         parent_step = inspect.unwrap(super().step.__func__, stop=lambda f: not getattr(f, "hooked", False))  # pyright: ignore
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         counts = self._counts(params)
@@ -265,11 +279,11 @@ class RectifiedMixin(_Optimizer):
             if group.get(key):
                 raise ValueError(f"{key} does not work with {parent} under other numbers each step; use hf_radam.RAdam")
         halves = [p for p in group["params"] if p.dtype == torch.float16]
-        if halves and parent.startswith("torch.optim") and not group.get("fused"):
-            raise ValueError(
-                f"float16 parameters overflow the start-up of {parent} unless it is fused; pass fused=True, or use "
-                "hf_radam.RAdam"
-            )
+        # bitsandbytes, torchao and DeepSpeed step in float32.
+        in_half = parent.startswith(("torch.optim", "galore_torch.adamw.", "apollo_torch")) and not group.get("fused")
+        if halves and in_half:
+            remedy = "pass fused=True, or use" if "fused" in group else "use"
+            raise ValueError(f"float16 parameters overflow the start-up of {parent}; {remedy} hf_radam.RAdam")
 
 
 def _full_name(cls: type) -> str:
@@ -294,8 +308,8 @@ def _buckets(params: list[Tensor], counts: list[int]) -> list[Bucket]:
     return [Bucket(*key, of_key) for key, of_key in buckets.items()]
 
 
-def _new(parent: type[Optimizer], attributes: dict[str, Any]) -> Any:
-    cls = rectified(parent, eps_on=attributes["kernel"].eps_on)
+def _new(*made_of: Any) -> Any:
+    cls = _rectified(*made_of)
     return cls.__new__(cls)
 
 

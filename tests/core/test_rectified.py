@@ -177,6 +177,41 @@ def test_copies_step_alike(again: Callable[[Any], Any]) -> None:
     assert torch.equal(advance(optimizer, params, 5, Gradients()), advance(other, of_other, 5, Gradients()))
 
 
+class OnRoot(RectifiedMixin, torch.optim.AdamW):
+    kernel = Kernel(eps_on="sqrt(v)", forgets=("size",))
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+def test_copies_of_ones_own_class_are_of_that_class(again: Callable[[Any], Any]) -> None:
+    other = again(OnRoot(parameters(), optimized_update=False))
+    assert (type(other), other.kernel, other.optimized_update) == (OnRoot, OnRoot.kernel, False)
+
+
+def test_a_group_that_is_refused_is_not_added() -> None:
+    optimizer = rectified(torch.optim.AdamW)((params := parameters())[:1])
+    with pytest.raises(ValueError, match="lr must be a number >= 0, got nan"):
+        optimizer.add_param_group({"params": params[1:], "lr": float("nan")})
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("config", [{"weight_decay": 0.1}, {"lr": 1e-5, "betas": (0.9, 0.98)}, {"optim_bits": 32}])
+@pytest.mark.parametrize("name", kernels("bitsandbytes 8"))
+def test_numbers_of_one_parameter_are_refused(name: str, config: dict[str, Any]) -> None:
+    """bitsandbytes would put its manager's weight decay beside RAdam's rate: infinities in start-up."""
+    layer = torch.nn.Linear(64, 64)
+    optimizer = make(name)(layer.parameters())
+    optimizer.mng.register_module_override(layer, "weight", config)
+    Gradients().set(list(layer.parameters()))
+    try:
+        if "optim_bits" in config:
+            optimizer.step()
+            return
+        with pytest.raises(ValueError, match=f"{' and '.join(sorted(config))} of parameter 0 of group 0"):
+            optimizer.step()
+    finally:
+        optimizer.mng.initialize()  # it is one for all optimizers
+
+
 def test_plain_adamw_goes_on_as_radam_at_its_count() -> None:
     params, gradients = parameters(), Gradients()
     plain = torch.optim.AdamW(params, lr=1e-2)
@@ -264,6 +299,22 @@ class CountsInTheGroup(torch.optim.Optimizer):
 BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no class": (lambda: rectified(torch.nn.Linear), TypeError, "takes a class of optimizers"),  # pyright: ignore
     "twice": (lambda: rectified(rectified(torch.optim.AdamW)), TypeError, "is rectified already"),
+    "of class RAdam": (lambda: rectified(torch.optim.RAdam), TypeError, "RAdam is rectified already"),
+    "eps elsewhere": (
+        lambda: rectified(torch.optim.AdamW, eps_on="sqrt(vhat)"),  # pyright: ignore
+        ValueError,
+        r"eps_on must be 'sqrt\(v_hat\)' or 'sqrt\(v\)', got 'sqrt\(vhat\)'",
+    ),
+    "flag": (
+        lambda: rectified(torch.optim.AdamW, degenerated_to_sgd="no"),  # pyright: ignore
+        TypeError,
+        "degenerated_to_sgd must be True or False, got 'no'",
+    ),
+    "flag of the new class": (
+        lambda: rectified(torch.optim.AdamW)(parameters(), optimized_update="no"),  # pyright: ignore
+        TypeError,
+        "optimized_update must be True or False, got 'no'",
+    ),
     "no betas": (lambda: rectified(torch.optim.SGD)(parameters()), ValueError, "have no betas and no eps"),
     "no step count": (step_of(CountsInTheGroup), ValueError, "CountsInTheGroup has no 'step'; rectify a class that"),
     "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), warmup=3), TypeError, "warmup"),  # pyright: ignore
@@ -301,6 +352,20 @@ def test_state_of_another_library_is_refused(written_by: str, read_by: str) -> N
     names = [name.split()[0] for name in (written_by, read_by)]
     with pytest.raises(ValueError, match="state of {}, .* that of {}; ".format(*names)):
         reader.load_state_dict(writer.state_dict())
+
+
+@pytest.mark.parametrize("name", kernels("torch fused", "bitsandbytes 8", "torchao 8", "deepspeed"))
+def test_state_of_no_adam_is_refused(name: str) -> None:
+    writer = torch.optim.SGD(params := parameters(torch.float32), momentum=0.9)
+    advance(writer, params, 1, Gradients())
+    with pytest.raises(ValueError, match=r"no moments of Adam, only momentum_buffer, and .* continues that of"):
+        make(name)(params).load_state_dict(writer.state_dict())
+
+
+@pytest.mark.parametrize("name", kernels("galore", "apollo"))
+def test_float16_is_refused_where_it_overflows(name: str) -> None:
+    with pytest.raises(ValueError, match=r"float16 parameters overflow the start-up of .*; use hf_radam\.RAdam"):
+        make(name)(parameters(torch.float16))
 
 
 @pytest.mark.parametrize("name", kernels("bitsandbytes 8"))
