@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+import torch
+
+from hf_radam.arguments import check_options, warn_of_no_rectification
+
 EpsOn = Literal["sqrt(v_hat)", "sqrt(v)"]
 
 
@@ -42,7 +46,11 @@ def kernel_of(cls: type) -> Kernel:
 
 
 # What RAdam reads from the groups and sets there.
-_OF_RADAM = {"lr", "betas", "eps", "weight_decay"}
+_OF_RADAM = ("lr", "betas", "eps", "weight_decay")
+# Options of class RAdam that an AdamW may lack, for the check of those that both have.
+_DEFAULTS = {
+    "foreach": None, "differentiable": False, "capturable": False, "maximize": False, "decoupled_weight_decay": True,
+}  # fmt: skip
 # Names of state that only one library has; torch's and DeepSpeed's own look alike.
 _SIGNS = {
     "state1": "bitsandbytes",
@@ -75,6 +83,42 @@ def check_library(state_dict: Mapping[str, Any], cls: type) -> None:
         )
 
 
+def check_group(group: Mapping[str, Any], parent: type) -> None:
+    """Refuse a parameter group of an AdamW whose steps cannot be those of RAdam.
+
+    Args:
+        group: with its defaults filled in.
+        parent: the class that is rectified.
+
+    Raises:
+        ValueError: see `rectified.RectifiedMixin`.
+    """
+    name = full_name(parent)
+    if missing := [key for key in _OF_RADAM if key not in group]:
+        raise ValueError(
+            f"RAdam sets lr, eps and weight_decay for each step and reads betas, but groups of {name} have no "
+            f"{' and no '.join(missing)}; rectify a class that has, or add an option of that name to it"
+        )
+    check_options({**_DEFAULTS, **group}, None)
+    warn_of_no_rectification(group["betas"][1])
+    for key in ("correct_bias", "bias_correction"):
+        if not group.get(key, True):
+            raise ValueError(f"RAdam needs the bias correction that {key}=False takes out of {name}; leave it on")
+    for key in ("capturable", "differentiable"):
+        if group.get(key):
+            raise ValueError(f"{key} does not work with {name} under other numbers each step; use hf_radam.RAdam")
+    # bitsandbytes, torchao and DeepSpeed step in float32.
+    in_half = name.startswith(("torch.optim", "galore_torch.adamw.", "apollo_torch")) and not group.get("fused")
+    if in_half and any(p.dtype == torch.float16 for p in group["params"]):
+        remedy = "pass fused=True, or use" if "fused" in group else "use"
+        raise ValueError(f"float16 parameters overflow the start-up of {name}; {remedy} hf_radam.RAdam")
+
+
+def full_name(cls: type) -> str:
+    """A class by its module and name."""
+    return f"{cls.__module__}.{cls.__name__}"
+
+
 def check_overrides(optimizer: Any) -> None:
     """Refuse numbers that bitsandbytes' GlobalOptimManager has for a parameter: they would replace those of RAdam.
 
@@ -87,12 +131,12 @@ def check_overrides(optimizer: Any) -> None:
     if not optimizer.initialized:  # else known: the manager is asked for modules' settings before the first step
         optimizer.check_overrides()
     settings = (*manager.pid2config.values(), *manager.index2config.values())
-    if not any(_OF_RADAM & setting.keys() for setting in settings):
+    if not any(setting.keys() & _OF_RADAM for setting in settings):
         return
     for index, group in enumerate(optimizer.param_groups):
         for position, p in enumerate(group["params"]):
             of_p = {**manager.index2config.get((index, position), {}), **manager.pid2config.get(id(p), {})}
-            if taken := sorted(_OF_RADAM & of_p.keys()):
+            if taken := sorted(of_p.keys() & _OF_RADAM):
                 raise ValueError(
                     f"bitsandbytes' GlobalOptimManager overrides {' and '.join(taken)} of parameter {position} of "
                     f"group {index}, which would undo what RAdam sets for each step; give it a group of its own"

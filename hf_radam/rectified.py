@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hf_radam.arguments import check_flags, check_options, warn_of_no_rectification
-from hf_radam.libraries import EpsOn, Kernel, check_library, check_overrides, kernel_of
+from hf_radam.arguments import check_flags
+from hf_radam.libraries import EpsOn, Kernel, check_group, check_library, check_overrides, full_name, kernel_of
 from hf_radam.rectification import Hyperparameters, rectification, step_scalars
 
 if TYPE_CHECKING:  # the mixin goes on top of any AdamW
@@ -30,10 +30,6 @@ else:
     _Optimizer = object
 
 NUMBERS = ("lr", "eps", "weight_decay")
-# Options of class RAdam that an AdamW may lack, for the check of those that both have.
-_OF_RADAM = {
-    "foreach": None, "differentiable": False, "capturable": False, "maximize": False, "decoupled_weight_decay": True,
-}  # fmt: skip
 T = TypeVar("T", bound=Optimizer)
 _NOTHING: tuple[list[Tensor], list[int], list[int]] = ([], [], [])
 _dtype, _version = attrgetter("dtype"), attrgetter("_version")
@@ -134,7 +130,7 @@ class RectifiedMixin(_Optimizer):
         """As in the parent, after a check that the group can be rectified."""
         super().add_param_group(param_group)
         try:
-            self._check(self.param_groups[-1])
+            check_group(self.param_groups[-1], self._parent())
         except Exception:
             del self.param_groups[-1]
             raise
@@ -177,7 +173,8 @@ class RectifiedMixin(_Optimizer):
         check_overrides(self)
         parent_step = inspect.unwrap(super().step.__func__, stop=lambda f: not getattr(f, "hooked", False))  # pyright: ignore
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        counts = self._counts(params)
+        steps = self._steps(params)
+        counts = self._counts(steps)
         buckets = _buckets(params, counts)
         if not buckets:
             parent_step(self)
@@ -185,29 +182,28 @@ class RectifiedMixin(_Optimizer):
             others = [p for other in buckets if other is not bucket for p in other.params]
             with _without_gradients(others), self._numbers_of_radam(bucket):
                 parent_step(self)
-        self._remember(params, counts)
+        self._remember(params, steps, counts)
         return loss
 
-    def _steps(self, params: list[Tensor]) -> tuple[list[Any], set[type]]:
-        """What the state holds as step counts, None where it has none, and their types."""
-        steps = [state.get("step") if state else None for state in map(self.state.get, params)]
-        return steps, set(map(type, steps))
+    def _steps(self, params: list[Tensor]) -> list[Any]:
+        """What the state holds as step counts, None where it has none."""
+        return [state.get("step") if state else None for state in map(self.state.get, params)]
 
-    def _counts(self, params: list[Tensor]) -> list[int]:
+    def _counts(self, steps: list[Any]) -> list[int]:
         """Steps that each parameter has taken. On an accelerator, to read them is to wait: not if nothing but our last
         step has written there."""
-        steps, types = self._steps(params)
         known, versions, counts = self._known
-        same = types == {Tensor} and len(known) == len(steps) and all(map(is_, steps, known))
-        if same and versions == [*map(_version, steps)]:
+        if len(known) == len(steps) and all(map(is_, steps, known)) and versions == [*map(_version, steps)]:
             return counts
         return [0 if step is None else int(step) for step in steps]
 
-    def _remember(self, params: list[Tensor], counts: list[int]) -> None:
-        steps, types = self._steps(params)
+    def _remember(self, params: list[Tensor], steps: list[Any], counts: list[int]) -> None:
+        if type(None) in set(map(type, steps)):
+            steps = self._steps(params)
+        types = set(map(type, steps))
         if type(None) in types:  # every step would be taken for the first
             raise ValueError(
-                f"RAdam goes by the steps that each parameter has taken, but the state of {_full_name(self._parent())} "
+                f"RAdam goes by the steps that each parameter has taken, but the state of {full_name(self._parent())} "
                 "has no 'step'; rectify a class that counts there"
             )
         # A GradScaler leaves it to a fused kernel whether it steps, and only the accelerator knows.
@@ -261,33 +257,6 @@ class RectifiedMixin(_Optimizer):
     def _parent(self) -> type[Optimizer]:
         mro = type(self).__mro__
         return mro[mro.index(RectifiedMixin) + 1]
-
-    def _check(self, group: dict[str, Any]) -> None:
-        missing = [key for key in ("lr", "betas", "eps", "weight_decay") if key not in group]
-        parent = _full_name(self._parent())
-        if missing:
-            raise ValueError(
-                f"RAdam sets lr, eps and weight_decay for each step and reads betas, but groups of {parent} have no "
-                f"{' and no '.join(missing)}; rectify a class that has, or add an option of that name to it"
-            )
-        check_options({**_OF_RADAM, **group}, None)
-        warn_of_no_rectification(group["betas"][1])
-        for key in ("correct_bias", "bias_correction"):
-            if not group.get(key, True):
-                raise ValueError(f"RAdam needs the bias correction that {key}=False takes out of {parent}; leave it on")
-        for key in ("capturable", "differentiable"):
-            if group.get(key):
-                raise ValueError(f"{key} does not work with {parent} under other numbers each step; use hf_radam.RAdam")
-        halves = [p for p in group["params"] if p.dtype == torch.float16]
-        # bitsandbytes, torchao and DeepSpeed step in float32.
-        in_half = parent.startswith(("torch.optim", "galore_torch.adamw.", "apollo_torch")) and not group.get("fused")
-        if halves and in_half:
-            remedy = "pass fused=True, or use" if "fused" in group else "use"
-            raise ValueError(f"float16 parameters overflow the start-up of {parent}; {remedy} hf_radam.RAdam")
-
-
-def _full_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__name__}"
 
 
 class Bucket(NamedTuple):
