@@ -126,9 +126,10 @@ def _on_host(trainer: Any, cls: Any, options: dict[str, Any]) -> tuple[Any, dict
     if offload.get("device", "none") == "none" or set(options) - known - {"params", "optimizer_dict"}:
         return cls, options
     spec = get_optimizer("radam_deepspeed_cpu")
-    logger.info(
-        f"optimizer states are offloaded: {name_of(trainer.args.optim)} steps by the kernel of DeepSpeedCPUAdam"
-    )
+    if trainer.is_world_process_zero():  # as a warning, which is seen: another class steps than was named
+        logger.warning(
+            f"optimizer states are offloaded: {name_of(trainer.args.optim)} steps by the kernel of DeepSpeedCPUAdam"
+        )
     return spec.load(), options
 
 
