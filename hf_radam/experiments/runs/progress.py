@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from types import TracebackType
@@ -50,8 +51,8 @@ class Progress:
     def finish(self, run: Run, record: Record) -> None:
         """Print what a run ended with."""
         before, _ = self.present.pop(str(run), (0, 0.0))
-        metric = METRICS[record.metric]
-        result = f"{metric.label} {record.final[record.metric]:.{metric.digits}f}"
+        metric, value = METRICS[record.metric], record.final[record.metric]
+        result = f"{metric.label} {math.nan if value is None else value:.{metric.digits}f}"
         if record.diverged:
             result += " (diverged)"
         self.say(f"{run}: {result}, {record.seconds_per_step * record.updates:.0f} s")
