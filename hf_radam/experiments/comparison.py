@@ -184,7 +184,7 @@ def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
     """Of paths only the last part: results travel, and are told apart by a fingerprint of the text itself."""
     found = dict(options)
     for key, value in options.items():
-        if isinstance(value, str) and key == "arguments":
+        if isinstance(value, str) and (key == "arguments" or (key == "script" and not os.path.isfile(value))):
             found[key] = portable(value)
         elif isinstance(value, str) and (key.endswith(("_prefix", "_file", "script")) or os.path.isdir(value)):
             found[key] = Path(value).name

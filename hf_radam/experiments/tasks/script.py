@@ -20,8 +20,14 @@ from hf_radam.experiments.schema import UserError, build
 if TYPE_CHECKING:
     from hf_radam.experiments.comparison import Comparison
 
-_SECRET = re.compile(r"(token|secret|password|api_?key)$", re.IGNORECASE)
-_TOKEN = re.compile(r"(hf|gh[opsu]|sk|github_pat)[_-]\w{16,}")
+_SECRET = re.compile(
+    r"(?<!bos_)(?<!eos_)(?<!pad_)(?<!unk_)(?<!sep_)(?<!cls_)(?<!mask_)"  # these are words of a tokenizer
+    r"(token|secret|password|passwd|passphrase|(api|access|private|secret)[_-]?key)$",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"(hf|gh[opsu]|sk|github_pat)[_-]\w{16,}|://[^/\s]*@")
+# An argument with its value, also as Hydra has it: `+data.path=/x`.
+_NAMED = re.compile(r"-|[+~]*[A-Za-z_][\w.@]*=")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +76,9 @@ class ScriptData:
 
     @property
     def name(self) -> str:
-        """What is run, without folders."""
+        """What is run, without folders and secrets."""
         first, *rest = self.command
-        return " ".join([Path(first).name if self.module is None else first, *rest])
+        return " ".join([Path(first).name if self.module is None else first, *_words(portable(shlex.join(rest)), "")])
 
     @property
     def metric_key(self) -> str:
@@ -159,8 +165,9 @@ def portable(arguments: str) -> str:
     """
     found, before = [], ""
     for word in _words(arguments, "arguments"):
-        flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
-        key = (flag if equals else before).lstrip("-")
+        is_named = word.startswith("-") or (_NAMED.match(word) and not _SECRET.search(before))
+        flag, equals, value = word.partition("=") if is_named else ("", "", word)
+        key = flag if equals else before
         if value and (_SECRET.search(key) or _TOKEN.search(value)):
             value = "SECRET"
         elif value and _is_path(value):
@@ -173,7 +180,7 @@ def portable(arguments: str) -> str:
 def _paths(arguments: list[str]) -> Iterator[Path]:
     """The files and folders that arguments name."""
     for word in arguments:
-        value = word.partition("=")[2] if word.startswith("-") else word
+        value = word.partition("=")[2] if _NAMED.match(word) else word
         path = Path(value).expanduser()
         if value and os.path.exists(path):
             yield path
