@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from comparisons import ROOT
 from transformers import Trainer, TrainingArguments
@@ -19,6 +20,7 @@ from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.runs import recorder, script
 from hf_radam.experiments.runs.launching import RECORDING, REQUEST, Job, Request, launch
+from hf_radam.experiments.runs.progress import Progress
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import ScriptData, ScriptTask, portable
@@ -26,6 +28,8 @@ from hf_radam.publishing.card import render
 from hf_radam.publishing.page import Page
 from hf_radam.publishing.reproduce import comparison_file
 from hf_radam.rectification import untuned_linear
+from hf_radam.training.mixin import RegisteredOptimizers
+from hf_radam.training.trainer import RAdamTrainingArguments
 
 SCRIPT = ROOT / "tests" / "workers" / "compared_script.py"
 TINY: dict[str, Any] = {
@@ -160,7 +164,7 @@ def trainer_class(monkeypatch: pytest.MonkeyPatch) -> Any:
         Path("run/request.json").write_text(json.dumps(vars(asked)))
         monkeypatch.setenv(REQUEST, "run/request.json")
 
-        class Followed(Trainer):
+        class Followed(RegisteredOptimizers, Trainer):
             pass
 
         recorder.follow(Followed)
@@ -169,8 +173,8 @@ def trainer_class(monkeypatch: pytest.MonkeyPatch) -> Any:
     return follow
 
 
-def arguments(**changes: Any) -> TrainingArguments:
-    return TrainingArguments(
+def arguments(cls: Any = TrainingArguments, **changes: Any) -> TrainingArguments:
+    return cls(
         "out", max_steps=4, per_device_train_batch_size=8, use_cpu=True, report_to="none", disable_tqdm=True, **changes
     )
 
@@ -199,6 +203,29 @@ def test_trainings_that_are_stopped(case: str, trainer_class: Any, monkeypatch: 
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         trainer.train()
     assert told()[-1]["error"]
+
+
+def test_an_optimizer_other_than_the_name_says(trainer_class: Any) -> None:
+    trainer = compared_script.build(
+        arguments(RAdamTrainingArguments), trainer_class(request(demanded={"optim": "radam"}))
+    )
+    trainer.optimizer = torch.optim.AdamW(trainer.model.parameters())
+    message = "ignores --optim: it was given radam and trains with torch.optim.adamw.AdamW; have it build what"
+    with pytest.raises(SystemExit, match=message):
+        trainer.train()
+
+
+def test_several_data_sets(trainer_class: Any) -> None:
+    """The loss is that of the data set by whose metric runs are judged."""
+    trainer = compared_script.build(
+        arguments(eval_strategy="steps", eval_steps=2), trainer_class(request(metric="far_largest-error"))
+    )
+    trainer.eval_dataset = {"near": compared_script.examples(8), "far": compared_script.examples(4)}
+    trainer.train()
+    found = json.loads(Path("run", RECORDING).read_text())["evaluations"]
+    assert found["step"] == [2, 4]
+    assert found["loss"] == found["far_loss"] != found["near_loss"]
+    assert found.keys() >= {"near_largest_error", "far_largest_error"}
 
 
 def test_one_training_of_several(trainer_class: Any) -> None:
@@ -245,7 +272,7 @@ def test_two_runs_that_are_equal_to_the_last_digit_are_no_tie() -> None:
     assert len(load_records(Path("r"))) == 1
 
 
-def test_a_script_that_evaluates_nothing() -> None:
+def test_a_script_that_evaluates_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     asked = comparison(recipes=["radam"])
     (run,) = asked.runs()
     Path("r/runs", run.id).mkdir(parents=True)
@@ -255,7 +282,10 @@ def test_a_script_that_evaluates_nothing() -> None:
         script.keep(run, ScriptTask(asked), Path("r"), [])
     place.write_text(json.dumps(recording(evaluations={"step": [], "loss": []}, final={"loss": None}, diverged=True)))
     script.keep(run, ScriptTask(asked), Path("r"), [])
-    assert load_records(Path("r"))[0].final == {"loss": None, "largest_error_lower_is_better": None}
+    (record,) = load_records(Path("r"))
+    assert record.final == {"loss": None, "largest_error_lower_is_better": None}
+    Progress([]).finish(run, record)
+    assert "radam, lr 0.01, seed 0: largest error nan (diverged)" in capsys.readouterr().err
 
 
 def test_arguments_of_a_run() -> None:
@@ -305,6 +335,12 @@ def test_what_results_keep_of_a_script() -> None:
     typed = "--a mine/rows.csv --b=/x/y --hub_token abc --key hf_0123456789abcdefghij --name org/model --n -1"
     kept = "--a rows.csv --b=y --hub_token SECRET --key SECRET --name org/model --n -1"
     assert portable(typed) == kept
+    others = "--eos_token x --api-key abc --token YWJj= --url https://me:abc@x.org data.path=/x/y +hub.token=abc"
+    kept_of_others = "--eos_token x --api-key SECRET --token SECRET --url SECRET data.path=y +hub.token=SECRET"
+    assert portable(others) == kept_of_others
+    command = comparison(data=data(script="trl sft --config /x/y.yaml --hub_token abc", metric="loss"))
+    assert command.shared()["data"]["script"] == "trl sft --config y.yaml --hub_token SECRET"
+    assert ScriptTask(command).data.name == "trl sft --config y.yaml --hub_token SECRET"
     asked = comparison(data=data(arguments=typed))
     assert asked.shared()["data"]["arguments"] == kept
     before = ScriptTask(asked).fingerprint

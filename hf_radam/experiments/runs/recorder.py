@@ -36,7 +36,8 @@ from hf_radam.experiments.runs.warmup import add_untuned_warmup
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import key_of
 from hf_radam.files import one_line, write_whole
-from hf_radam.training.arguments import name_of
+from hf_radam.training.arguments import name_of, registered
+from hf_radam.training.callbacks import innermost
 
 # What each evaluation reports of itself.
 _NOISE = {"loss", "samples", *TRAINER_NOISE}
@@ -114,6 +115,12 @@ class _Recorder:
 
     def begin(self, trainer: Any, state: Any, scheduler: Any) -> None:
         """What is known when the training begins."""
+        if "optim" in self.request.demanded and registered(trainer.args.optim) and not trainer._is_ours():
+            built = innermost(trainer.optimizer)
+            raise UserError(
+                f"the script ignores --optim: it was given {name_of(trainer.args.optim)} and trains with "
+                f"{type(built).__module__}.{type(built).__qualname__}; have it build what --optim names"
+            )
         state.save_steps = self.request.save_steps or math.ceil(state.max_steps / 4)
         warmup = trainer.args.get_warmup_steps(state.max_steps)
         if warmup and warmup >= state.max_steps:
@@ -135,7 +142,12 @@ class _Recorder:
     def _evaluations(self, history: list[dict[str, Any]], last: int) -> dict[str, list[Any]]:
         """Loss and all else that was evaluated, by the names that records have."""
         every = self.request.eval_steps  # a resumed run has also evaluated where it went on
-        due = [e for e in history if "eval_loss" in e and (not every or e["step"] % every == 0 or e["step"] == last)]
+        # Several data sets are evaluated one after the other, at one step.
+        of_steps: dict[int, dict[str, Any]] = {}
+        for entry in history:
+            if not every or entry["step"] % every == 0 or entry["step"] == last:
+                of_steps.setdefault(entry["step"], {"step": entry["step"]}).update(self._with_loss(entry))
+        due = [entry for entry in of_steps.values() if "eval_loss" in entry]
         numbers = {
             key.removeprefix("eval_")
             for entry in due
@@ -145,6 +157,11 @@ class _Recorder:
         names = sorted(numbers - _NOISE)
         found = columns(due, ["loss", *names], "eval_loss", "eval_")
         return {"loss": [], **{key_of(name): column for name, column in found.items()}}
+
+    def _with_loss(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """An entry of the log; of several data sets the loss is that of the one that runs are judged by."""
+        losses = [value for key, value in entry.items() if key.startswith("eval_") and key.endswith("_loss")]
+        return {"eval_loss": losses[0], **entry} if f"eval_{self.request.metric}" in entry and losses else entry
 
     def _tell(self, trainer: Any, **message: Any) -> None:
         if trainer.is_world_process_zero():
@@ -169,7 +186,7 @@ class _Ending(TrainerCallback):
         state = self.trainer.state
         last = [entry for entry in state.log_history if entry["step"] == state.global_step]
         finite = all(math.isfinite(entry.get("loss", 0.0)) for entry in last)
-        return finite and not any("eval_loss" in entry for entry in last)
+        return finite and not any(key.startswith("eval_") for entry in last for key in entry)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, lr_scheduler: Any = None, **_: Any) -> None:
         """Once the schedule is there, and a checkpoint is loaded."""

@@ -164,7 +164,8 @@ def keep(run: Run, task: ScriptTask, folder: Path, others: Sequence[Run]) -> Non
         if not recorded["diverged"]:
             raise UserError(
                 f"{run}: the script evaluated no loss; set eval_steps, or give it what makes it evaluate (often "
-                "--do_eval or --eval_strategy)"
+                "--do_eval or --eval_strategy); where it evaluates several data sets, name a metric of one (--metric "
+                "NAME_loss)"
             )
         recorded["evaluations"] = {"step": recorded["curves"]["step"][-1:], "loss": [math.nan]}
     key = task.data.metric_key
