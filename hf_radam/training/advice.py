@@ -43,6 +43,8 @@ class Advice(NamedTuple):
             said += "; beta2={:g} would use {:.0%}".format(*self.better)
         if self.share >= HALF:
             return said
+        if self.beta2 <= 2 / 3:
+            return f"{said}, nor over any more: it never rectifies; take a beta2 above 2/3"
         remedies = ["a higher learning rate", "more updates", "or an Adam with warmup instead of RAdam"]
         return f"{said}. Consider {', '.join(['a smaller beta2'] * bool(self.better) + remedies)}"
 
