@@ -10,7 +10,7 @@ import jinja2
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.escape import code, fenced, literal, one_line
-from hf_radam.experiments.report.statistics import BASELINE, at_best_rate
+from hf_radam.experiments.report.statistics import BASELINE, at_best_rate, same_start
 from hf_radam.experiments.report.writers import body
 from hf_radam.experiments.results import Results
 from hf_radam.publishing import reproduce
@@ -52,6 +52,7 @@ def render(results: Results, page: Page, template: str) -> str:
         page=page,
         given=given,
         rest=rest,
+        alike=_alike(results),
         recipes=[_arm(results, name) for name in _one_per_recipe(results)],
         command=reproduce.command(
             results, page.comparison_path, base_model=base_model, repo_id=page.repo_id, repo_type=page.repo_type
@@ -164,6 +165,14 @@ def _usage(results: Results, page: Page) -> str:
     return "\n".join(lines)
 
 
+def _alike(results: Results) -> str:
+    """What all recipes had in common; of a script no more than was asked and seen."""
+    if results.comparison["shared"]["task"] != "script":
+        return "the same data order, the same initial weights for a seed, the same learning rates and updates"
+    seen = ", and for a seed the same loss at the first update: the same initial weights and first examples"
+    return f"the same arguments, learning rates and updates{seen if same_start(results.records) else ''}"
+
+
 def _limitations(results: Results) -> list[str]:
     rates = results.learning_rates
     recipes = results.recipes.values()
@@ -172,6 +181,11 @@ def _limitations(results: Results) -> list[str]:
         f"{scope}, {results.max_steps:,} updates. RAdam and warmup spend less of a schedule's area "
         "than Adam, the more so the shorter the run: short runs compare learning rates as much as optimizers.",
     ]
+    if results.comparison["shared"]["task"] == "script" and not same_start(results.records):
+        limits.append(
+            "Recipes differ at the first update already: the script's initial weights or its first examples depend on "
+            "more than the seed that it was given, and results may as well."
+        )
     if len(rates) == 1:
         limits.append(
             f"One learning rate, {rates[0]:g}, for all recipes: a rate that suits one may be too high or too low for "

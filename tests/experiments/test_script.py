@@ -299,6 +299,14 @@ def test_arguments_of_a_run() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("own", ["--report_to tensorboard", "--report-to=tensorboard"])
+def test_a_script_may_report_where_it_likes(own: str) -> None:
+    (run,) = comparison(data=data(arguments=own), recipes=["radam"]).runs()
+    words = script.arguments(run, Path("/place"))
+    assert words[: len(own.split())] == own.split()
+    assert "--report_to" not in words[len(own.split()) :]
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "nothing to run": ({"data": {"arguments": ""}}, "give either script .* or module"),
     "two to run": ({"data": data(module="own")}, "give either script .* or module"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,17 @@ from hf_radam.experiments.report import statistics
 from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.report.writers import to_json, to_markdown
 from hf_radam.experiments.results import Results
+
+
+def test_recipes_of_a_seed_start_alike_or_not() -> None:
+    same = [record(recipe, seed=seed) for recipe in ("adam", "radam") for seed in (0, 1)]
+    other = record("radam", seed=1)
+    other = replace(other, curves={**other.curves, "loss": [4.1, 3.0, 2.0, 1.0]})
+    broken = replace(other, curves={**other.curves, "loss": [None, None, None, None]})
+    assert statistics.same_start(same)
+    assert statistics.same_start([*same, broken]), "NaN is no other start"
+    assert not statistics.same_start([*same, other])
+    assert not statistics.same_start([broken])
 
 
 def test_estimate() -> None:

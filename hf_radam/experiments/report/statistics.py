@@ -161,6 +161,16 @@ def by_rate(records: Sequence[Record]) -> dict[tuple[str, float], list[Record]]:
     return groups
 
 
+def same_start(records: Sequence[Record]) -> bool:
+    """Whether all runs of a seed have the same loss at the first update, which is that of the initial weights."""
+    losses: dict[int, list[float]] = {}
+    for record in records:
+        if record.curves["step"][:1] == [1] and (loss := record.curves["loss"][0]) is not None:
+            losses.setdefault(record.seed, []).append(loss)
+    # On an accelerator sums may be rounded otherwise.
+    return bool(losses) and all(math.isclose(min(found), max(found), rel_tol=1e-4) for found in losses.values())
+
+
 def rates_differ(records: Sequence[Record]) -> bool:
     """Whether some recipe was run at several learning rates."""
     groups = by_rate(records)

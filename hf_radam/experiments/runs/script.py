@@ -101,8 +101,9 @@ def arguments(run: Run, place: Path) -> list[str]:
 def _settings(run: Run, place: Path, data: ScriptData) -> dict[str, Any]:
     comparison, recipe = run.comparison, run.recipe
     options = option_values(recipe.optim_args)
+    own = {word.partition("=")[0].replace("_", "-") for word in data.own_arguments}
     settings: dict[str, Any] = {
-        **({} if "--report_to" in data.own_arguments else {"report_to": "none"}),
+        **({} if "--report-to" in own else {"report_to": "none"}),
         **comparison.training,
         **recipe.training(),
         "output_dir": str(place / "model"),
@@ -164,8 +165,8 @@ def keep(run: Run, task: ScriptTask, folder: Path, others: Sequence[Run]) -> Non
         if not recorded["diverged"]:
             raise UserError(
                 f"{run}: the script evaluated no loss; set eval_steps, or give it what makes it evaluate (often "
-                "--do_eval or --eval_strategy); where it evaluates several data sets, name a metric of one (--metric "
-                "NAME_loss)"
+                "--do_eval or --eval_strategy) on data, not by an evaluator alone; where it evaluates several data "
+                "sets, name a metric of one (--metric NAME_loss)"
             )
         recorded["evaluations"] = {"step": recorded["curves"]["step"][-1:], "loss": [math.nan]}
     key = task.data.metric_key
