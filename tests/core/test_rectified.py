@@ -277,7 +277,7 @@ def test_growth_limiter_forgets_start_up(name: str) -> None:
     assert torch.equal(run(disable_nl=False), run(disable_nl=True))
 
 
-def step_of(cls: type[torch.optim.Optimizer]) -> Callable[[], Any]:
+def step_of(cls: Any) -> Callable[[], Any]:
     def step() -> None:
         Gradients().set(params := parameters())
         rectified(cls)(params).step()
