@@ -116,7 +116,7 @@ def check_group(group: Mapping[str, Any], parent: type) -> None:
 
 def full_name(cls: type) -> str:
     """A class by its module and name."""
-    return f"{cls.__module__}.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def check_overrides(optimizer: Any) -> None:

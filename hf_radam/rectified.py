@@ -83,7 +83,7 @@ def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool, eps_o
         (RectifiedMixin, cls),
         {
             "__module__": cls.__module__,
-            "__doc__": f"RAdam with the kernel and the state of {cls.__module__}.{cls.__qualname__}.",
+            "__doc__": f"RAdam with the kernel and the state of {full_name(cls)}.",
             "degenerated_to_sgd": degenerated_to_sgd,
             "optimized_update": optimized_update,
             "kernel": kernel_of(cls)._replace(eps_on=eps_on),
@@ -128,12 +128,10 @@ class RectifiedMixin(_Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in the parent, after a check that the group can be rectified."""
-        super().add_param_group(param_group)
-        try:
-            check_group(self.param_groups[-1], self._parent())
-        except Exception:
-            del self.param_groups[-1]
-            raise
+        super().add_param_group(param_group)  # which fills in the defaults
+        group = self.param_groups.pop()
+        check_group(group, self._parent())
+        self.param_groups.append(group)
 
     def __reduce__(self) -> Any:
         made_of = vars(type(self)).get("_made_of")  # such a class has no name that pickle could import
@@ -198,9 +196,10 @@ class RectifiedMixin(_Optimizer):
         return [0 if step is None else int(step) for step in steps]
 
     def _remember(self, params: list[Tensor], steps: list[Any], counts: list[int]) -> None:
-        if type(None) in set(map(type, steps)):
-            steps = self._steps(params)
         types = set(map(type, steps))
+        if type(None) in types:  # some have taken their first
+            steps = self._steps(params)
+            types = set(map(type, steps))
         if type(None) in types:  # every step would be taken for the first
             raise ValueError(
                 f"RAdam goes by the steps that each parameter has taken, but the state of {full_name(self._parent())} "

@@ -13,6 +13,7 @@ import torch
 from transformers import Trainer
 
 from hf_radam import rectification
+from hf_radam.libraries import full_name
 from hf_radam.training.callbacks import innermost, rectification_progress, rectifies
 
 if TYPE_CHECKING:  # the mixin goes on top of any subclass of Trainer
@@ -134,7 +135,7 @@ def describe_optimizer(optimizer: Any) -> tuple[str, dict[str, list[Any]]]:
         for key, of_groups in {**values, **flags}.items()
         if of_groups and (key in known or takes_any or key not in optimizer.defaults)
     }
-    return f"{type(optimizer).__module__}.{type(optimizer).__qualname__}", options
+    return full_name(type(optimizer)), options
 
 
 def _optimizer_in_words(optimizer: Any) -> str:

@@ -36,6 +36,7 @@ from hf_radam.experiments.runs.warmup import add_untuned_warmup
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import key_of
 from hf_radam.files import one_line, write_whole
+from hf_radam.libraries import full_name
 from hf_radam.training.arguments import name_of, registered
 from hf_radam.training.callbacks import innermost
 
@@ -116,10 +117,10 @@ class _Recorder:
     def begin(self, trainer: Any, state: Any, scheduler: Any) -> None:
         """What is known when the training begins."""
         if "optim" in self.request.demanded and registered(trainer.args.optim) and not trainer._is_ours():
-            built = innermost(trainer.optimizer)
+            built = full_name(type(innermost(trainer.optimizer)))
             raise UserError(
                 f"the script ignores --optim: it was given {name_of(trainer.args.optim)} and trains with "
-                f"{type(built).__module__}.{type(built).__qualname__}; have it build what --optim names"
+                f"{built}; have it build what --optim names"
             )
         state.save_steps = self.request.save_steps or math.ceil(state.max_steps / 4)
         warmup = trainer.args.get_warmup_steps(state.max_steps)
