@@ -46,6 +46,21 @@ CLOSED = {
     "publishing": ("experiments.runs", "training.trainer"),
 }
 
+# Imports that are not counted: within a function, where that saves a start; for types, where two modules are still one.
+UNCOUNTED = {
+    "registry": ("hf_radam.derived",),
+    "experiments.tasks": ("hf_radam.experiments.comparison",),
+    "experiments.tasks.script": ("hf_radam.experiments.comparison",),
+    "experiments.report.writers": ("hf_radam.experiments.report.report",),
+}
+# Python lines of hf_radam and scripts; a commit may lower it, and none raises it.
+MOST_LINES = 15_457
+
+
+def test_the_house_grows_no_further() -> None:
+    files = [path for folder in ("hf_radam", "scripts") for path in (ROOT / folder).rglob("*.py")]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= MOST_LINES
+
 
 def room(module: str) -> str:
     names = [name for row in ORDER for name in row]
@@ -54,27 +69,15 @@ def room(module: str) -> str:
 
 
 def imports(path: Path, module: str) -> set[str]:
-    """What a file imports when it is imported, types aside, by names below `hf_radam`; other packages by their own."""
+    """What a file imports, in functions and for types as well: names below `hf_radam`, other packages by their own."""
     found: set[str] = set()
-
-    def visit(nodes: list[ast.stmt]) -> None:
-        for node in nodes:
-            if isinstance(node, ast.Import):
-                found.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                assert not node.level, f"{path}: a relative import"
-                found.update({str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)})
-            elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-                visit(node.orelse)
-            else:
-                for name in ("body", "orelse", "finalbody"):
-                    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                        visit(getattr(node, name, []) or [])
-                for handler in getattr(node, "handlers", []):
-                    visit(handler.body)
-
-    visit(ast.parse(path.read_text(encoding="utf-8")).body)
-    return found - {f"hf_radam.{module}"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            found.update({str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)})
+    return found - {f"hf_radam.{module}", *UNCOUNTED.get(module, ())}
 
 
 def tree(package: Path) -> dict[str, set[str]]:
@@ -113,9 +116,15 @@ def circles(package: Path) -> list[str]:
     edges = {
         m: {t[9:] for t in found if t.startswith("hf_radam.") and t[9:] in modules} for m, found in modules.items()
     }
-    while leaves := {m for m, targets in edges.items() if not targets & (edges.keys() - {m})}:
-        edges = {m: targets for m, targets in edges.items() if m not in leaves}
-    return sorted(edges)
+    found = []
+    for module in modules:
+        seen, waiting = set(), [*edges[module]]
+        while waiting:
+            if (target := waiting.pop()) not in seen:
+                seen.add(target)
+                waiting += edges[target]
+        found += [module] * (module in seen)
+    return sorted(found)
 
 
 def test_imports_point_one_way() -> None:
