@@ -131,13 +131,8 @@ def _optimizers(options: argparse.Namespace) -> int:
 
 
 def _advise(argv: list[str]) -> int:
-    def draw(*asked: Any) -> None:
-        from hf_radam.experiments.report.figures.advice import draw_advice  # matplotlib is slow to import
-
-        draw_advice(*asked)
-
     try:
-        return advise_command(argv, draw)
+        return advise_command(argv)
     except ValueError as error:
         raise UserError(str(error)) from error
 

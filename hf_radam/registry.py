@@ -123,13 +123,6 @@ _REGISTRY: dict[str, OptimizerSpec] = {
             reference=PAPER,
         ),
         OptimizerSpec(
-            name="radam_early_adam",
-            target="hf_radam.experiments.baselines:EarlyAdam",
-            description="RAdam with plain Adam in some early steps (adam_steps): an ablation",
-            warmup_free=True,
-            reference=f"{PAPER}, Table 3",
-        ),
-        OptimizerSpec(
             name="radam_torch",
             target="torch.optim:RAdam",
             description="PyTorch's own RAdam with decoupled decay: the reference",

@@ -1,4 +1,4 @@
-"""What the comparison needs and torch lacks: the paper's Adam-2k and Adam-eps, and RAdam with a stretch of Adam."""
+"""What the comparison needs and torch lacks: the paper's Adam-2k and Adam-eps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch.optim import AdamW
 from torch.optim.adamw import adamw
 from torch.optim.optimizer import ParamsT
 
-from hf_radam.optimizer import RAdam
-from hf_radam.update import Bucket, Update
+from hf_radam.update import Bucket
 
 
 class Adam2k(AdamW):
@@ -87,58 +86,6 @@ class Adam2k(AdamW):
                 else:
                     _adam({**group, "eps": group["eps"] / (1 - beta2 ** (step + 1)) ** 0.5}, bucket)
         return loss
-
-
-class EarlyAdam(RAdam):
-    """RAdam that takes plain Adam steps for a while: the ablation of Table 3 (Liu et al., arXiv 1908.03265).
-
-    `adam_steps=(1, 4)` puts unrectified Adam in the place of RAdam's first steps of SGD; `(5, 8)` leaves those and has
-    Adam follow them before its variance is tractable. The moments go on through all phases. In Trainer's log
-    `rectification` stays that of RAdam, also where these steps are not rectified.
-
-    Args:
-        params: parameters or parameter groups.
-        lr: learning rate, >= 0.
-        betas: decays of the first and the second moment, each in [0, 1).
-        eps: added to the denominator, >= 0.
-        weight_decay: coefficient of the decoupled decay, >= 0.
-        adam_steps: first and last step (counted from 1) that are Adam's.
-
-    Raises:
-        ValueError: adam_steps that are not 1 <= first <= last, or what RAdam refuses.
-        TypeError: a sparse gradient, at `step()`.
-
-    Example:
-        >>> weight = torch.nn.Parameter(torch.zeros(1))
-        >>> weight.grad = torch.full((1,), 1e-3)
-        >>> EarlyAdam([weight], lr=0.1).step(); round(weight.item(), 4)  # SGD would have moved by 1e-4
-        -0.1
-    """
-
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        adam_steps: tuple[int, int] = (1, 4),
-    ) -> None:
-        whole = len(adam_steps) == 2 and all(isinstance(step, int) for step in adam_steps)
-        if not (whole and 1 <= adam_steps[0] <= adam_steps[1]):
-            raise ValueError(f"adam_steps must be the first and the last step, 1 <= first <= last, got {adam_steps}")
-        self.adam_steps = tuple(adam_steps)
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "adam_steps": self.adam_steps}
-
-    def _update_bucket(self, group: dict[str, Any], bucket: Bucket, update: Update) -> None:
-        first, last = self.adam_steps
-        if not first <= int(bucket.steps[0]) + 1 <= last:
-            return super()._update_bucket(group, bucket, update)
-        return _adam(group, bucket)
 
 
 def _adam(group: dict[str, Any], bucket: Bucket) -> None:

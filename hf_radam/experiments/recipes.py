@@ -79,8 +79,5 @@ RECIPES: dict[str, Recipe] = {
         Recipe(name="radam", optimizer="radam"),
         Recipe(name="radam_no_sgd", optimizer="radam_no_sgd"),
         Recipe(name="schedule_free_radam", optimizer="schedule_free_radam"),
-        # Table 3 of the paper: how much the first steps of SGD and the wait for rectification matter.
-        Recipe(name="adam_1_4", optimizer="radam_early_adam", optim_args={"adam_steps": [1, 4]}),
-        Recipe(name="sgd_1_4_adam_5_8", optimizer="radam_early_adam", optim_args={"adam_steps": [5, 8]}),
     )
 }

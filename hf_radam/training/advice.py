@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from hf_radam.rectification import rectification
@@ -115,12 +114,11 @@ def plot(max_steps: int, beta2: float, width: int = 60, height: int = 8) -> str:
     return "\n".join([*rows, " " * 5 + "1" + last.rjust(len(bars) - 1)])
 
 
-def advise_command(argv: Sequence[str], draw: Callable[[int, float, str, Path], None]) -> int:
+def advise_command(argv: Sequence[str]) -> int:
     """`hf-radam advise`: print the advice and the curve of r_t.
 
     Args:
         argv: what follows `hf-radam advise`.
-        draw: writes a figure, given the updates, beta2, the schedule and the file.
 
     Returns:
         The exit status.
@@ -137,10 +135,7 @@ def advise_command(argv: Sequence[str], draw: Callable[[int, float, str, Path], 
     parser.add_argument("--max_steps", type=int, required=True, help="updates of the training")
     parser.add_argument("--beta2", type=float, default=0.999, help="decay of the second moment; 0.999 if not given")
     parser.add_argument("--scheduler", choices=SCHEDULES, default="linear", help="linear if not given")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="write a figure of the learning rate to this file")
     asked = parser.parse_args(argv)
     print(advise(asked.max_steps, asked.beta2, asked.scheduler).text + ".")
     print(f"\nr_t, the part of the learning rate that update t uses:\n{plot(asked.max_steps, asked.beta2)}")
-    if asked.png is not None:
-        draw(asked.max_steps, asked.beta2, asked.scheduler, asked.png)
     return 0

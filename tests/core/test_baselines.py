@@ -10,8 +10,6 @@ import torch
 from cases import TOLERANCES, Gradients, advance, flat, largest_difference, parameters, train
 
 from hf_radam import Adam2k, get_optimizer
-from hf_radam.experiments.baselines import EarlyAdam
-from hf_radam.rectification import rectification
 
 FLOAT64 = TOLERANCES[torch.float64]
 
@@ -96,35 +94,3 @@ def test_tensor_lr_complex_and_sparse() -> None:
     p.grad = torch.eye(2, dtype=torch.float64).to_sparse()
     with pytest.raises(RuntimeError, match="does not support sparse gradients"):
         Adam2k([p]).step()
-
-
-@pytest.mark.parametrize("adam_steps", [(1, 4), (5, 8), (3, 3), (1, 30)])
-def test_early_adam_against_a_hand_written_loop(adam_steps: tuple[int, int]) -> None:
-    lr, (beta1, beta2), eps, decay = 1e-2, (0.9, 0.999), 1e-8, 0.1
-    params, gradients = parameters(), Gradients()
-    expected = [p.detach().clone() for p in params]
-    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in params]
-    optimizer = EarlyAdam(params, lr=lr, betas=(beta1, beta2), eps=eps, weight_decay=decay, adam_steps=adam_steps)
-    for step in range(1, 31):
-        gradients.set(params)
-        optimizer.step()
-        r, bc1, bc2 = rectification(step, beta2), 1 - beta1**step, 1 - beta2**step
-        for p, q, (m, v) in zip(params, expected, moments, strict=True):
-            assert p.grad is not None
-            m.mul_(beta1).add_((1 - beta1) * p.grad)
-            v.mul_(beta2).add_((1 - beta2) * p.grad.square())
-            q.mul_(1 - lr * decay)
-            if adam_steps[0] <= step <= adam_steps[1]:
-                q.sub_(lr * m / bc1 / ((v / bc2).sqrt() + eps))
-            elif r is None:
-                q.sub_(lr * m / bc1)
-            else:
-                q.sub_(lr * r * m / bc1 * bc2**0.5 / (v.sqrt() + eps))
-    assert largest_difference(flat(params), flat(expected)) < FLOAT64
-
-
-def test_bad_adam_steps_and_copies() -> None:
-    for adam_steps in ((0, 4), (5, 4), (1.0, 4), (1, 2, 3)):
-        with pytest.raises(ValueError, match="adam_steps must be the first and the last step"):
-            EarlyAdam(parameters(), adam_steps=adam_steps)  # pyright: ignore[reportArgumentType]
-    assert pickle.loads(pickle.dumps(EarlyAdam(parameters(), adam_steps=(5, 8)))).adam_steps == (5, 8)

@@ -6,13 +6,10 @@ import math
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from hf_radam import rectification
-from hf_radam.experiments.report.figures.advice import draw_advice
 from hf_radam.training.advice import SCHEDULES, advise, advise_command, share_of_adam
 
 
@@ -63,13 +60,9 @@ def test_bad_arguments(arguments: tuple, message: str) -> None:
         advise(*arguments)
 
 
-def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    figure = tmp_path / "advice.png"
-    asked = ["--max_steps", "250", "--beta2", "0.999", "--scheduler", "cosine", "--png", str(figure)]
-    assert advise_command(asked, draw_advice) == 0
-    with Image.open(figure) as image:
-        assert image.width == 2 * 800
-        assert len(image.convert("L").getcolors() or []) > 10
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--max_steps", "250", "--beta2", "0.999", "--scheduler", "cosine"]
+    assert advise_command(asked) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("RAdam with beta2=0.999 uses 17% of the learning rate")
     assert len(lines) == 3 + 9

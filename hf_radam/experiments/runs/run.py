@@ -18,7 +18,6 @@ from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.environment import reset_peak_memory
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.averaging import WeightAverage
-from hf_radam.experiments.runs.example import example
 from hf_radam.experiments.runs.history import (
     CURVES,
     TRAINER_NOISE,
@@ -65,7 +64,6 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
     evaluations = columns(history, [n for n in dict.fromkeys(names) if n not in noise], "eval_nll", "eval_")
     evaluations["loss"] = evaluations.pop("nll")
     final = {key: values[-1] for key, values in evaluations.items() if key != "step"}
-    answer = None
     if not is_finite(curves):
         final = dict.fromkeys([*final, task.metric], math.nan)
     else:
@@ -73,7 +71,6 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         if trainer.average is not None:
             trainer.average.apply(model)
         final = {**final, **task.test(model, trainer.args.per_device_eval_batch_size)}
-        answer = example(run, task, model)
     with trainer.noting_a_full_disk("the trained model was not kept", folder, "model"):
         trainer.save_model(str(folder / "model"))
     if not trainer.is_world_process_zero():
@@ -88,7 +85,6 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         metric=task.metric,
         loss_unit=task.loss_unit,
         notes=trainer.notes,
-        example=answer,
         **measured(trainer, evaluations, run.comparison.record_every),
     )
 
