@@ -127,14 +127,14 @@ def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monk
     figure = bundle / "figures" / "evaluation.png"
     figure.write_bytes(figure.read_bytes() + b"\0")
     (bundle / "records" / "extra.json").write_text("{}")
-    (bundle / "figures" / "training_loss_dark.png").unlink()
+    (bundle / "figures" / "evaluation_dark.png").unlink()
     assert publish(bundle, target, "one figure").changed
     after = {path: file.sha256 for path, file in hub.files(REPO).items()}
     assert {path for path in after if after[path] != before.get(path)} == {
         "figures/evaluation.png",
         "records/extra.json",
     }
-    assert set(before) - set(after) == {"figures/training_loss_dark.png"}, "what the bundle owns no longer"
+    assert set(before) - set(after) == {"figures/evaluation_dark.png"}, "what the bundle owns no longer"
     assert sum(request.startswith("PUT") for request in hub.log) == (0 if xet else 1)
     assert hub.history(REPO) == ["initial commit", "first", "one figure"]
 
@@ -246,10 +246,10 @@ def test_pull_request(bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPa
     assert not again.changed
     assert again.pull_request is not None
     assert again.pull_request.endswith("/discussions/1")
-    (bundle / "figures" / "training_loss_dark.png").unlink()
+    (bundle / "figures" / "evaluation_dark.png").unlink()
     assert publish(bundle, Target(repo_id=REPO, create_pr=True), "please").changed
     assert hub.history(REPO, revision="refs/pr/1") == ["initial commit", "please", "please"]
-    assert "figures/training_loss_dark.png" not in hub.files(REPO, revision="refs/pr/1")
+    assert "figures/evaluation_dark.png" not in hub.files(REPO, revision="refs/pr/1")
     other = publish(bundle, Target(repo_id=REPO, create_pr=True), "another")
     assert other.pull_request is not None
     assert other.pull_request.endswith("/discussions/2")

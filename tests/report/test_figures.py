@@ -19,12 +19,12 @@ from PIL import Image
 
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import palette, series
-from hf_radam.experiments.report.figures import curves, draw_all, gradients, save, specify, style, sweeps
+from hf_radam.experiments.report.figures import curves, draw_all, gradients, specify, style, sweeps
 from hf_radam.experiments.report.palette import DARK, LIGHT
 from hf_radam.experiments.runs.gradients import BINS, HIGH, LOW, SAMPLE, collect, histogram
 
-CURVES = ["evaluation", "effective_learning_rate", "training_loss", "gradient_histograms"]
-SEVERAL = ["evaluation", "over_seeds", "effective_learning_rate", "training_loss", "gradient_histograms"]
+CURVES = ["evaluation", "gradient_histograms"]
+SEVERAL = ["evaluation", "over_seeds", "gradient_histograms"]
 RATES = (1e-3, 2e-3)
 CASES: dict[str, tuple[list[Record], list[str]]] = {
     "one run": ([record("radam")], CURVES),
@@ -35,14 +35,6 @@ CASES: dict[str, tuple[list[Record], list[str]]] = {
         ["over_learning_rates", *CURVES],
     ),
     "each recipe its rate": ([record("adam", rate=1e-3), record("radam", rate=2e-3)], CURVES),
-    "warmup lengths": (
-        [
-            record("radam"),
-            *(record(f"w{n}", warmup="linear", warmup_steps=n, loss=n / 100) for n in (2, 3)),
-            record("adam"),
-        ],
-        ["over_warmup_lengths", *CURVES],
-    ),
     "betas": (
         [
             record(f"{recipe} b2={beta2}", rate=rate, loss=loss, optimizer=recipe, optim_args={"betas": [0.9, beta2]})
@@ -50,7 +42,7 @@ CASES: dict[str, tuple[list[Record], list[str]]] = {
             for beta2 in (0.99, 0.999)
             for rate in RATES
         ],
-        ["beta2_map", "early_rates"],
+        ["beta2_map"],
     ),
     "diverged": (
         [record("radam", loss=None, value=None, seed=seed) for seed in range(3)] + [record("adam")],
@@ -104,11 +96,6 @@ def test_files_have_palettes_and_a_twin_for_dark_pages(tmp_path: Path) -> None:
                 assert palette.contrast(corner, theme.page) < 1.05, "the page is of its theme"
 
 
-def test_vectors_are_written_on_demand(tmp_path: Path) -> None:
-    save(specify([record("radam")], None)[0], tmp_path, vector=True)
-    assert [path.name for path in tmp_path.glob("*.svg")] == ["evaluation.svg"]
-
-
 @pytest.mark.parametrize("case", ["seeds", "rates", "another task"])
 def test_each_run_is_a_line_of_its_evaluations(case: str) -> None:
     records, _ = CASES[case]
@@ -159,14 +146,6 @@ def test_names_at_the_ends_do_not_overlap() -> None:
     assert all(above[0] >= below[1] - 1 for below, above in pairwise(boxes))
 
 
-def test_relative_rates_are_drawn_once_for_all_rates() -> None:
-    records, _ = CASES["rates"]
-    (axes,) = drawn(curves.effective_learning_rate, records).axes
-    lines = axes.get_lines()
-    assert [np.asarray(line.get_ydata()).tolist() for line in lines] == [[1.0] * 4]
-    assert [text.get_text() for text in axes.texts] == ["adam and radam"]
-
-
 def test_curves_of_every_tenth_update_are_those_of_all_of_them() -> None:
     steps = range(1, 101)
     curves: dict[str, Any] = {
@@ -192,22 +171,6 @@ def test_failed_runs_are_counted_beside_the_recipe() -> None:
     figure = drawn(sweeps.over_seeds, CASES["another task"][0])
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["adam, failed 3 of 3", "radam, failed 3 of 3"]
-
-
-def test_warmup_lengths_are_those_of_one_optimizer() -> None:
-    (swept,) = sweeps.warmup_sweeps(CASES["warmup lengths"][0])
-    assert sorted(r.recipe for r in swept) == ["adam", "w2", "w3"]
-    assert sweeps.warmup_sweeps([record("radam"), record("adam"), record("adam_untuned_linear")]) == []
-
-
-def test_what_the_figure_over_warmup_lengths_says() -> None:
-    """Shares are lengths, and each other recipe is a level line with its rate in its name."""
-    swept = [record(f"w{steps}", warmup="linear" if steps else "none", warmup_steps=steps) for steps in (0, 0.25, 2)]
-    others = [record(recipe, rate=rate, optimizer=recipe) for recipe in ("radam", "adam_2k") for rate in RATES]
-    loss = drawn(sweeps.over_warmup_lengths, [*swept, *others]).axes[0]
-    assert [label.get_text() for label in loss.get_xticklabels()] == ["0", "1", "2"]
-    names = {text.get_text() for text in loss.texts}
-    assert {f"{recipe}, lr {rate:g}" for recipe in ("radam", "adam_2k") for rate in RATES} < names
 
 
 def test_histogram_counts_each_gradient_in_its_bin() -> None:

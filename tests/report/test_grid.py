@@ -1,4 +1,4 @@
-"""A grid of beta2 and learning rate: where each family works, what orders it, and its table and figures."""
+"""A grid of beta2 and learning rate: where each family works, and its table and figure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from made_up import record, results
 
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.figures import grids, style
-from hf_radam.experiments.report.grid import Grid, duels, early, grid, sentences
+from hf_radam.experiments.report.grid import Grid, duels, grid, sentences
 from hf_radam.experiments.report.palette import LIGHT
 from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.results import Results
@@ -82,17 +82,6 @@ def test_a_row_for_each_family_and_beta2(tmp_path: Path) -> None:
     assert report.verdict.text.startswith("Settings of beta2 and learning rate that work")
 
 
-def test_the_early_rate_orders_what_the_peak_does_not() -> None:
-    """Untuned and tuned warmup to one peak; the first four updates of Adam are all at the peak."""
-    slow = record("warm", rate=2e-3, loss=0.1, optimizer="adam", warmup="linear", warmup_steps=3)
-    slow.curves["learning_rate"][:] = [0.5e-3, 1e-3, 1.5e-3, 2e-3]
-    others = made(lambda recipe, beta2, rate, seed: 3.8 if rate > 1e-3 else 0.1, rates=(1e-3, 2e-3))
-    said = early(grid_of([slow, *others]))
-    assert "at update 1 in 100% of all pairs" in said
-    assert "the higher peak in 97%" in said  # one of 19 that work has the peak of those that fail
-    assert early(grid_of(made(lambda *_: 0.1))) == ""
-
-
 @pytest.mark.parametrize(
     ("rates", "axis", "lines"),
     [(RATES, "beta2", ["lr 0.001", "lr 0.002", "lr 0.005"]),
@@ -111,15 +100,6 @@ def test_the_map_has_a_dot_for_each_run_and_a_panel_for_each_family(
         assert sorted(np.concatenate(dots)) == sorted(x for x in wanted if x is not None)
         assert axes.get_xlabel() == axis
         assert sorted(text.get_text() for text in axes.texts if text.get_text() in lines) == lines
-
-
-def test_a_dot_for_each_run_against_both_rates() -> None:
-    runs = made(larger_beta2_bears_higher_rates)
-    with style.styled(LIGHT):
-        early_axes, peak_axes = grids.early_rates(grid_of(runs), LIGHT).axes
-    for axes in (early_axes, peak_axes):
-        dots = [point for line in axes.get_lines() for point in zip(line.get_xdata(), line.get_ydata(), strict=True)]  # pyright: ignore
-        assert sorted(dots) == sorted((run.learning_rate, run.final["loss"]) for run in runs)
 
 
 def test_one_beta2_or_few_settings_make_no_grid() -> None:

@@ -1,21 +1,19 @@
-"""Intervals, tests, the choice of a learning rate, and what the report says about them; on made-up records."""
+"""Means, tests, the choice of a learning rate, and what the report says about them; on made-up records."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from made_up import record, results
 
 from hf_radam.experiments.report import statistics
 from hf_radam.experiments.report.report import make_report
-from hf_radam.experiments.report.writers import to_json, to_markdown
+from hf_radam.experiments.report.writers import to_markdown
 from hf_radam.experiments.results import Results
 
 
@@ -32,23 +30,9 @@ def test_recipes_of_a_seed_start_alike_or_not() -> None:
 
 def test_estimate() -> None:
     one, two, three = (statistics.estimate([1.0, 3.0, 5.0][:n]) for n in (1, 2, 3))
-    assert (one.mean, one.std, one.interval) == (1.0, None, None)
-    assert (two.mean, two.interval) == (2.0, None)
-    # 1/27 of the resamples, more than 2.5 %, are three times the least.
-    assert three.interval == (1.0, 5.0)
+    assert (one.mean, one.std, two.mean, three.std) == (1.0, None, 2.0, 2.0)
     assert statistics.estimate([1.0, None]).mean is None
     assert statistics.estimate([1.0, math.inf]).mean is None
-    assert statistics.estimate([2.0, 2.0, 2.0]).interval == (2.0, 2.0)
-
-
-@pytest.mark.parametrize(("seeds", "least", "most"), [(3, 0.70, 0.80), (20, 0.90, 0.96)])
-def test_intervals_hold_the_mean_as_often_as_stated(seeds: int, least: float, most: float) -> None:
-    """Three quarters for 3 seeds, nearly 95 % for 20; of 400 samples, so that 3 standard errors are about 0.06."""
-    samples = np.random.default_rng(0).normal(size=(400, seeds))
-    intervals = [statistics.estimate(list(sample)).interval for sample in samples]
-    assert (
-        least <= np.mean([interval is not None and interval[0] <= 0 <= interval[1] for interval in intervals]) <= most
-    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +109,6 @@ def test_no_p_below_six_seeds(seeds: int, tmp_path: Path) -> None:
     assert ("no claim of significance" in text) == (seeds < 6)
     assert ("| p |" in text) == (seeds >= 6)
     assert ("sign-flip test" in text) == (seeds >= 6)
-    assert "percentile bootstrap" in text
 
 
 def test_unequal_effort_is_said(tmp_path: Path) -> None:
@@ -135,8 +118,5 @@ def test_unequal_effort_is_said(tmp_path: Path) -> None:
     assert "Unequal numbers of learning rates, which favours those with more: 2 for adam_warmup; 1 for radam." in text
     assert "Unequal numbers of seeds (the comparison is not finished): 2 for adam_warmup; 1 for radam." in text
     assert text.index("best learning rate") < text.index("All learning rates")
-    summary = json.loads(to_json(report))
-    assert [row["recipe"] for row in summary["best_rows"]] == ["adam_warmup", "radam"]
-    assert len(summary["rows"]) == 3
     even = results(tmp_path / "even", [record("adam_warmup"), record("radam")])
     assert "Unequal" not in to_markdown(make_report(Results.load(even)))

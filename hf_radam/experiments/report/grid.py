@@ -1,19 +1,16 @@
-"""A grid of beta2 and learning rate: where each family of recipes works, and what orders success and failure."""
+"""A grid of beta2 and learning rate: where each family of recipes works."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import series, statistics
 from hf_radam.experiments.report.palette import LABELS, families
 
-# Share of a run after which its learning rate is called early: update 50 of 800.
-EARLY = 1 / 16
 # Fewer settings of one family are a table of recipes.
 SETTINGS = 4
 
@@ -50,12 +47,6 @@ class Grid:
         """Those of all cells."""
         return [run for cell in self.cells.values() for run in cell]
 
-    def fast(self) -> list[Record]:
-        """Those at the best learning rate and above, where a run that fails is not just too slow."""
-        sign = -1 if METRICS[self.metric].higher_is_better else 1
-        rate = min(self.rates, key=lambda rate: sign * self.best[rate])
-        return [run for run in self.runs() if run.learning_rate >= rate]
-
     def works(self, family: str, rate: float) -> tuple[float, ...]:
         """At which beta2 no run of a family fails."""
         found = {beta2: self.cells[family, beta2, rate] for beta2 in self.betas if (family, beta2, rate) in self.cells}
@@ -88,7 +79,7 @@ def label(family: str) -> str:
 
 
 def sentences(found: Grid) -> list[str]:
-    """Where each family works; what that means; what orders it."""
+    """Where each family works, and what that means."""
     metric = METRICS[found.metric]
     counts = []
     for family in found.families:
@@ -101,7 +92,7 @@ def sentences(found: Grid) -> list[str]:
     where = [f"{_capital(label(family))} works {_where(found, family)}." for family in found.families]
     return [
         f"Settings of beta2 and learning rate that work: {', '.join(counts)}.",
-        *duels(found), *where, meaning, _seeds(found), early(found),
+        *duels(found), *where, meaning, _seeds(found),
     ]  # fmt: skip
 
 
@@ -168,29 +159,6 @@ def _betas(works: tuple[float, ...], tried: tuple[float, ...]) -> str:
     if len(works) > 1 and works == tried[: len(works)]:
         return f"with a beta2 of {works[-1]:g} and less"
     return f"with beta2 {listed([f'{beta2:g}' for beta2 in works])}"
-
-
-def early(found: Grid) -> str:
-    """How well the early learning rate and the peak tell runs that fail from those that work."""
-    runs = found.fast()
-    bad, good = ([run for run in runs if found.fails(run) is fails] for fails in (True, False))
-    if not bad or not good:
-        return ""
-    update = early_update(runs)
-    shares = []
-    for rate in (lambda run: series.rate_at(run, update), series.peak_rate):
-        pairs = list(product(map(rate, bad), map(rate, good)))
-        shares.append(sum((a > b) + (a == b) / 2 for a, b in pairs) / len(pairs))
-    return (
-        f"From the best learning rate up, of a run that fails and one that works the failing one had the higher "
-        f"learning rate × rectification at update {update} in {shares[0]:.0%} of all pairs, and the higher peak in "
-        f"{shares[1]:.0%}."
-    )
-
-
-def early_update(runs: Sequence[Record]) -> int:
-    """Where the early learning rate is read."""
-    return max(1, round(EARLY * max(run.updates for run in runs)))
 
 
 def listed(words: Sequence[str]) -> str:

@@ -55,23 +55,6 @@ def results(records: Sequence[Record]) -> str:
     return f"Final {METRICS[name].label} {place}. " + "; ".join(ends)
 
 
-def relative_rate(records: Sequence[Record]) -> str:
-    """When recipes that start slowly have half of their peak."""
-    halves = {}
-    for recipe, runs in by_recipe(records).items():
-        curve = series.relative_rate(runs[0])
-        reached = [int(step) for step, value in zip(curve.steps, curve.values, strict=True) if value >= 0.5]
-        if reached and reached[0] > 1:
-            halves.setdefault(family(runs[0].config["recipe"]), f"{recipe} at update {reached[0]}")
-    said = list(halves.values())[:4]
-    return "Half of the peak rate is reached by " + ", ".join(said) if said else "No recipe starts slowly"
-
-
-def training_loss(records: Sequence[Record]) -> str:
-    """At which rates the loss was trained."""
-    return f"Training loss as trained, the first updates drawn wide: {', '.join(_rates(records))}"
-
-
 def _range(runs: Sequence[Record], name: str) -> str:
     values = [run.final[name] for run in runs]
     finite = [value for value in values if value is not None]

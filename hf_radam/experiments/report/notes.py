@@ -9,7 +9,7 @@ from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import statistics
 from hf_radam.experiments.report.grid import grid
-from hf_radam.experiments.report.statistics import BASELINE, RESAMPLES, SEEDS_FOR_SIGNIFICANCE
+from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE
 from hf_radam.experiments.results import Results
 
 # More recipes than this with one number of seeds are counted.
@@ -55,10 +55,7 @@ def _about_statistics(records: Sequence[Record], seeds: int) -> list[str]:
             f"number of rows; given from {SEEDS_FOR_SIGNIFICANCE} pairs on."
         )
     if seeds > 1:
-        notes.append(
-            f"± is the sample standard deviation over seeds. summary.json holds the percentile bootstrap interval of "
-            f"each mean ({RESAMPLES:,} resamples), which is too narrow below about 10 seeds."
-        )
+        notes.append("± is the sample standard deviation over seeds.")
     return notes
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hf_radam.experiments.report import statistics
 from hf_radam.experiments.report.notes import notes
 from hf_radam.experiments.report.table import Table, tables
 from hf_radam.experiments.report.verdict import Verdict, judge
@@ -39,26 +37,16 @@ class Report:
     """The one that says most comes first."""
     notes: Sequence[str]
     """What the tables do not say by themselves, as plain text."""
-    facts: Mapping[str, Any]
-    """All numbers, for machines."""
 
 
 def make_report(results: Results) -> Report:
     """The report of all records of a results folder; reads and writes nothing."""
     found, sentences = tables(results)
-    best = statistics.summarise(statistics.at_best_rate(results.records), results.comparison["target_loss"])
     return Report(
         name=results.comparison["name"],
         verdict=judge(results),
         tables=found,
         notes=[*sentences, *notes(results)],
-        facts={
-            "name": results.comparison["name"],
-            "target_loss": results.comparison["target_loss"],
-            "facts": results.records[0].facts,
-            "rows": statistics.as_json(results.rows),
-            "best_rows": statistics.as_json(best),
-        },
     )
 
 

@@ -67,17 +67,6 @@ def relative_rate(record: Record) -> Curve:
     return Curve(steps=curve.steps, values=[value / peak for value in curve.values])
 
 
-def rate_at(record: Record, update: int) -> float:
-    """`effective_rate` at an update, or at the next one that was recorded."""
-    curve = effective_rate(record)
-    return next((value for step, value in zip(curve.steps, curve.values, strict=True) if step >= update), math.nan)
-
-
-def peak_rate(record: Record) -> float:
-    """The greatest `effective_rate` of a run."""
-    return max(effective_rate(record).values)
-
-
 def beta2(record: Record) -> float:
     """Of the optimizer itself, else of what was asked."""
     betas = record.optimizer.get("betas") or record.config["recipe"]["optim_args"].get("betas")

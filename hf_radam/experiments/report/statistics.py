@@ -1,4 +1,4 @@
-"""Records -> numbers: mean, interval, paired difference, best learning rate, steps to target, failed k of n."""
+"""Records -> numbers: mean, paired difference, best learning rate, steps to target, failed k of n."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,11 +14,8 @@ from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 
 BASELINE = "adam_warmup"
-# Fewer seeds than this get no interval.
-SEEDS_FOR_INTERVAL = 3
 # Two-sided sign-flip tests of fewer pairs cannot give p < 0.05, so that none is made.
 SEEDS_FOR_SIGNIFICANCE = 6
-RESAMPLES = 9_999
 # Of that many pairs all sign flips are enumerated, of more a sample of as many.
 EXACT_PAIRS = 16
 
@@ -32,8 +28,6 @@ class Estimate:
     """None where a seed has no finite value."""
     std: float | None = None
     """Sample standard deviation; None for one seed."""
-    interval: tuple[float, float] | None = None
-    """95 % interval of the mean by the percentile bootstrap; None below three seeds."""
     n: int = 0
     """Number of seeds."""
 
@@ -72,29 +66,17 @@ class Row:
 
 
 def estimate(values: Sequence[float | None]) -> Estimate:
-    """Mean, standard deviation and 95 % interval of one value a seed.
-
-    The interval is scipy's percentile bootstrap with a fixed random seed. Of three values it is their range, which
-    holds the mean of a symmetric distribution in 3 cases of 4; it comes near to 95 % from about ten on.
+    """Mean and standard deviation of one value a seed.
 
     Example:
         >>> estimate([1.0, 2.0, 3.0])
-        Estimate(mean=2.0, std=1.0, interval=(1.0, 3.0), n=3)
+        Estimate(mean=2.0, std=1.0, n=3)
     """
     finite = [value for value in values if value is not None and math.isfinite(value)]
     if not finite or len(finite) < len(values):
         return Estimate(mean=None, n=len(values))
-    interval = None
-    if len(finite) >= SEEDS_FOR_INTERVAL:
-        from scipy import stats  # slow to import
-
-        resampled = stats.bootstrap(
-            (finite,), np.mean, method="percentile", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
-        )
-        low, high = resampled.confidence_interval
-        interval = (float(low), float(high))
     std = statistics.stdev(finite) if len(finite) > 1 else None
-    return Estimate(mean=statistics.fmean(finite), std=std, interval=interval, n=len(finite))
+    return Estimate(mean=statistics.fmean(finite), std=std, n=len(finite))
 
 
 def modes(values: Sequence[float], apart: float = 0.1) -> list[list[float]]:
@@ -134,7 +116,7 @@ def sign_flip_p(differences: Sequence[float | None]) -> float | None:
     finite = [value for value in differences if value is not None and math.isfinite(value)]
     if len(finite) < max(SEEDS_FOR_SIGNIFICANCE, len(differences)):
         return None
-    from scipy import stats
+    from scipy import stats  # slow to import
 
     test = stats.permutation_test(
         (finite,),
@@ -252,8 +234,3 @@ def steps_to(record: Record, target_loss: float | None) -> float | None:
         if target_loss is not None and loss is not None and loss <= target_loss:
             return step
     return None
-
-
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows for machines."""
-    return [asdict(row) for row in rows]

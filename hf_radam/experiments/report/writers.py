@@ -52,9 +52,10 @@ def to_page(report: Report, records: Sequence[Record]) -> str:
 
 
 def to_json(report: Report, images: Sequence[Image] = ()) -> str:
-    """The facts, for machines."""
+    """Where each recipe ended, the verdict and the figures, for machines."""
     figures = [asdict(image) for image in images]
-    return json.dumps({**report.facts, "verdict": asdict(report.verdict), "figures": figures}, indent=2) + "\n"
+    content = {"name": report.name, "verdict": asdict(report.verdict), "figures": figures}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def to_terminal(report: Report, folder: Path) -> str:

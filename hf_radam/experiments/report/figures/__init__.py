@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import messages, statistics
 from hf_radam.experiments.report.figures import curves, gradients, grids, style, sweeps
-from hf_radam.experiments.report.grid import early, grid, sentences
+from hf_radam.experiments.report.grid import grid, sentences
 from hf_radam.experiments.report.palette import Theme
 
 
@@ -57,18 +57,13 @@ def specify(records: Sequence[Record], target_loss: float | None) -> list[Figure
 
     results = messages.results(records)
     if (over := grid(records)) is not None:
-        add("beta2_map", " ".join(sentences(over)[:-2]), partial(grids.beta2_map, over))
-        add("early_rates", early(over), partial(grids.early_rates, over))
+        add("beta2_map", sentences(over)[0], partial(grids.beta2_map, over))
         return found  # hundreds of curves are for report.html
     if rates:
         add("over_learning_rates", f"{results}; over learning rates", partial(sweeps.over_learning_rates, records))
-    if sweeps.warmup_sweeps(records):
-        add("over_warmup_lengths", f"{results}; over warmup lengths", partial(sweeps.over_warmup_lengths, records))
     add("evaluation", f"{results}; over updates", partial(curves.evaluation, records, target_loss=target_loss))
     if max(map(len, statistics.by_rate(records).values())) >= sweeps.SEEDS_OF_A_DISTRIBUTION:
         add("over_seeds", f"{results}; each run", partial(sweeps.over_seeds, records))
-    add("effective_learning_rate", messages.relative_rate(records), partial(curves.effective_learning_rate, records))
-    add("training_loss", messages.training_loss(records), partial(curves.training_loss, records))
     if all(record.gradients for record in records):
         add(
             "gradient_histograms",
@@ -80,9 +75,8 @@ def specify(records: Sequence[Record], target_loss: float | None) -> list[Figure
 
 
 def draw_all(
-    records: Sequence[Record], folder: Path, target_loss: float | None, *, most: int | None = None,
-    vector: bool = False,
-) -> list[Drawn]:  # fmt: skip
+    records: Sequence[Record], folder: Path, target_loss: float | None, *, most: int | None = None
+) -> list[Drawn]:
     """Draw what the records hold.
 
     Args:
@@ -90,12 +84,11 @@ def draw_all(
         folder: where `NAME.png` and `NAME_dark.png` are written.
         target_loss: drawn as a line where evaluation loss is shown.
         most: how many figures, those that say most; all by default.
-        vector: write `NAME.svg` as well.
     """
-    return [save(spec, folder, vector=vector) for spec in specify(records, target_loss)[:most]]
+    return [save(spec, folder) for spec in specify(records, target_loss)[:most]]
 
 
-def save(spec: FigureSpec, folder: Path, *, vector: bool = False) -> Drawn:
+def save(spec: FigureSpec, folder: Path) -> Drawn:
     """Draw a figure and write its files."""
-    light, dark, width = style.save(spec.draw, folder, spec.name, palette=spec.palette, vector=vector)
+    light, dark, width = style.save(spec.draw, folder, spec.name, palette=spec.palette)
     return Drawn(name=spec.name, title=spec.title, width=width, light=light, dark=dark)

@@ -1,10 +1,9 @@
-"""Curves over updates: evaluation, training loss (Figure 1 of the paper), learning rate x rectification."""
+"""Curves over updates: what evaluations hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -39,42 +38,6 @@ def evaluation(records: Sequence[Record], theme: Theme, target_loss: float | Non
     _finish(grid, [group for group, _ in pairs], records, theme, [
         lambda record, name=name: series.evaluation(record, name) for _, name in pairs
     ])  # fmt: skip
-    return figure
-
-
-def training_loss(records: Sequence[Record], theme: Theme) -> Figure:
-    """Training loss of each run, a panel for each learning rate; updates are logarithmic, to show the first ones."""
-    groups = messages.settings(records)
-    titles = [f"Training loss, {setting}" for setting in groups]
-    figure, grid = panels(titles, messages.training_loss(records), columns=COLUMNS, height=_height(groups))
-    for axes, group in zip(grid, groups.values(), strict=True):
-        _draw(axes, group, records, theme, series.training_loss)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        _fit(axes, "loss", records, series.training_loss)
-    _finish(grid, list(groups.values()), records, theme, [series.training_loss] * len(grid))
-    return figure
-
-
-def effective_learning_rate(records: Sequence[Record], theme: Theme) -> Figure:
-    """Learning rate x rectification by the peak learning rate, once for all rates; recipes on one line share a name."""
-    figure, (axes,) = panels(["Learning rate × rectification, by its peak"], messages.relative_rate(records),
-                             columns=1, height=max(3.4, 0.24 * len(by_recipe(records))))  # fmt: skip
-    look = looks(records, theme)
-    together: dict[tuple[float, ...], list[str]] = {}
-    curves: dict[str, Curve] = {}
-    for recipe, group in by_recipe(records).items():
-        curves[recipe] = series.relative_rate(group[0])
-        together.setdefault(tuple(round(value, 6) for value in curves[recipe].values), []).append(recipe)
-    ends = {}
-    for names in together.values():
-        curve, of_first = curves[names[0]], look[names[0]]
-        axes.plot(curve.steps, curve.values, color=of_first.color, linestyle=of_first.dashes, linewidth=1.7)
-        place = int(np.nanargmax(curve.values))  # all end at zero: the name stands where the line is highest
-        others = "" if len(names) == 1 else f" and {names[1]}" if len(names) == 2 else f" and {len(names) - 1} more"
-        ends[names[0] + others] = (curve.steps[place], curve.values[place], of_first.color)
-    axes.set(xlabel="update", ylim=(0, 1.05), xlim=(0, None))
-    name_ends([axes], [ends])
     return figure
 
 

@@ -1,17 +1,12 @@
-"""A grid of beta2 and learning rate: where each family works, and which learning rate orders it."""
+"""A grid of beta2 and learning rate: where each family works."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import series
-from hf_radam.experiments.report.figures.style import Look, name_ends, panels, scale
+from hf_radam.experiments.report.figures.style import Look, name_ends, panels
 from hf_radam.experiments.report.figures.sweeps import Line, draw_lines, ends, title
-from hf_radam.experiments.report.grid import Grid, early, early_update, label, sentences
+from hf_radam.experiments.report.grid import Grid, label, sentences
 from hf_radam.experiments.report.palette import Theme, luminance, shades
 
 COLUMNS = 2
@@ -46,30 +41,5 @@ def beta2_map(grid: Grid, theme: Theme) -> Figure:
     return figure
 
 
-def early_rates(grid: Grid, theme: Theme) -> Figure:
-    """Each run's result against its early learning rate, and against its peak."""
-    runs = grid.fast()
-    update = early_update(runs)
-    figure, axes = panels([f"learning rate × rectification at update {update}", "its peak over the run"], early(grid),
-                          columns=2, height=3.4, sharey=True)  # fmt: skip
-    rates: tuple[Callable[[Record], float], ...] = (lambda run: series.rate_at(run, update), series.peak_rate)
-    for panel, rate in zip(axes, rates, strict=True):
-        _scatter(panel, grid, rate, theme)
-    axes[0].set_ylabel(title(grid.metric, runs))
-    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0)
-    return figure
-
-
 def _hue(family: str, theme: Theme) -> str:
     return theme.hues.get(family, theme.hues["further"])
-
-
-def _scatter(axes: Axes, grid: Grid, rate: Callable[[Record], float], theme: Theme) -> None:
-    fast = {run.id for run in grid.fast()}
-    for family in grid.families:
-        runs = [run for key, cell in grid.cells.items() if key[0] == family for run in cell if run.id in fast]
-        axes.plot([rate(run) for run in runs], [series.number(run.final[grid.metric]) for run in runs], "o",
-                  color=_hue(family, theme), markersize=5, alpha=0.7, mew=0, label=label(family))  # fmt: skip
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    scale(axes, grid.metric, [series.number(run.final[grid.metric]) for run in grid.fast()])

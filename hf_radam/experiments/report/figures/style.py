@@ -66,7 +66,6 @@ def styled(theme: Theme) -> Iterator[None]:
         "text.color": theme.ink, "axes.labelcolor": theme.ink, "axes.edgecolor": theme.muted,
         "xtick.color": theme.muted, "ytick.color": theme.muted, "xtick.labelcolor": theme.ink,
         "ytick.labelcolor": theme.ink, "figure.dpi": PIXELS, "savefig.dpi": 2 * PIXELS, "figure.max_open_warning": 0,
-        "svg.hashsalt": "hf_radam", "svg.fonttype": "none",  # the same records give the same bytes
     }  # fmt: skip
     with plt.rc_context(settings):
         yield
@@ -196,17 +195,14 @@ def scale(axes: Axes, name: str, values: Sequence[float], along: str = "y") -> N
         axes.set(**{f"{along}lim": (low, high)})
 
 
-def save(
-    draw: Callable[[Theme], Figure], folder: Path, name: str, *, palette: int = 64, vector: bool = False
-) -> tuple[str, str, int]:
-    """Write `NAME.png` and its twin for dark pages, `NAME_dark.png`; `NAME.svg` too, if asked for.
+def save(draw: Callable[[Theme], Figure], folder: Path, name: str, *, palette: int = 64) -> tuple[str, str, int]:
+    """Write `NAME.png` and its twin for dark pages, `NAME_dark.png`.
 
     Args:
         draw: a figure in the colours of a theme.
         folder: made if it is missing.
         name: of the files, without ending.
         palette: colours of the files; antialiased lines need few.
-        vector: whether to write SVG.
 
     Returns:
         The names of both files, and their width in CSS pixels.
@@ -218,9 +214,6 @@ def save(
             width = round(figure.get_figwidth() * PIXELS)
             buffer = BytesIO()
             figure.savefig(buffer, format="png")
-            if vector and theme is LIGHT:
-                folder.mkdir(parents=True, exist_ok=True)
-                figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
             plt.close(figure)
         files.append(f"{name}{ending}.png")
         with Image.open(buffer) as image, whole(folder / files[-1]) as unfinished:

@@ -1,8 +1,7 @@
-"""Final numbers, one dot a run: over learning rates (the paper's Figure 6), warmup lengths (Figure 7), beta2, seeds."""
+"""Final numbers, one dot a run: over learning rates (the paper's Figure 6), beta2, seeds."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import messages, series, statistics
 from hf_radam.experiments.report.figures.style import (
-    DASHES,
     LABEL_SIZE,
     SEEDS_AS_LINES,
     Look,
@@ -25,11 +23,9 @@ from hf_radam.experiments.report.figures.style import (
     panels,
     scale,
 )  # fmt: skip
-from hf_radam.experiments.report.palette import Theme, families, shades
+from hf_radam.experiments.report.palette import Theme
 from hf_radam.experiments.report.series import by_recipe, number
 
-# One optimizer with at least so many lengths of warmup makes a sweep of them.
-LENGTHS_OF_A_SWEEP = 3
 SEEDS_OF_A_DISTRIBUTION = 2
 
 
@@ -58,66 +54,6 @@ def over_learning_rates(records: Sequence[Record], theme: Theme) -> Figure:
         draw_lines(axes, lines, name, [f"{rate:g}" for rate in rates], records, theme)
         axes.set_xlabel("peak learning rate")
     name_ends(grid, [ends(lines, name) for name in names])
-    return figure
-
-
-def warmup_sweeps(records: Sequence[Record]) -> list[list[Record]]:
-    """Runs of one optimizer under warmups of at least three lengths (0 is one), for each optimizer that has them."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        recipe = record.config["recipe"]
-        if recipe["warmup"] in ("none", "linear"):
-            groups.setdefault(json.dumps([recipe["optimizer"], recipe["optim_args"]]), []).append(record)
-    return [
-        group
-        for group in groups.values()
-        if len({series.warmup_updates(record) for record in group}) >= LENGTHS_OF_A_SWEEP
-    ]
-
-
-def over_warmup_lengths(records: Sequence[Record], theme: Theme) -> Figure:
-    """Final loss and metric against the length of the warmup; level lines are the best of each other family."""
-    sweeps, look, of_recipe = warmup_sweeps(records), looks(records, theme), families(records)
-    swept = {id(record) for sweep in sweeps for record in sweep}
-    lengths = sorted({series.warmup_updates(record) for sweep in sweeps for record in sweep})
-    several = statistics.rates_differ(records)
-    betas = messages.betas_differ(records)
-    swept_lines = []
-    for sweep in sweeps:
-        for rate in sorted({record.learning_rate for record in sweep}):
-            group = [record for record in sweep if record.learning_rate == rate]
-            name = f"{group[0].config['recipe']['optimizer']} + warmup" + (f", lr {rate:g}" if several else "")
-            name += f", beta2 {series.beta2(group[0]):g}" if betas else ""
-            placed = _placed(group, [series.warmup_updates(record) for record in group], lengths)
-            swept_lines.append((name, placed))
-    lines = [
-        Line(name=name, look=Look(color=color, dashes=DASHES[i % len(DASHES)]), runs=placed)
-        for i, ((name, placed), color) in enumerate(
-            zip(swept_lines, shades(theme.hues["warmup"], len(swept_lines), theme), strict=True)
-        )
-    ]
-    others: dict[tuple[str, float], list[Record]] = {}
-    for (recipe, rate), runs in statistics.by_rate([record for record in records if id(record) not in swept]).items():
-        key = (of_recipe[recipe], rate)
-        if key not in others or series.cost(runs, "loss") < series.cost(others[key], "loss"):
-            others[key] = runs
-    names = list(dict.fromkeys(["loss", records[0].metric]))
-    figure, grid = panels([title(name, records) for name in names], messages.results(records),
-                          columns=2, height=_height(len(lines) + len(others)))  # fmt: skip
-    all_ends = []
-    for axes, name in zip(grid, names, strict=True):
-        draw_lines(axes, lines, name, [f"{length:g}" for length in lengths], records, theme,
-              also=[run for runs in others.values() for run in runs])  # fmt: skip
-        levels = {}
-        for (_, rate), runs in others.items():
-            level, of_recipe_look = series.median([run.final[name] for run in runs]), look[runs[0].recipe]
-            if math.isfinite(level):
-                axes.axhline(level, color=of_recipe_look.color, linestyle=of_recipe_look.dashes, linewidth=1)
-            label = runs[0].recipe + (f", lr {rate:g}" if several else "")
-            levels[label] = (len(lengths) - 0.7, level, of_recipe_look.color)
-        axes.set_xlabel("updates of linear warmup")
-        all_ends.append({**ends(lines, name), **levels})
-    name_ends(grid, all_ends)
     return figure
 
 
