@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from hf_radam.arguments import check_flags
 from hf_radam.libraries import EpsOn, Kernel, check_group, check_library, check_overrides, full_name, kernel_of
+from hf_radam.low_bit import without_zero
 from hf_radam.rectification import Hyperparameters, rectification, step_scalars
 
 if TYPE_CHECKING:  # the mixin goes on top of any AdamW
@@ -80,7 +81,7 @@ def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool, eps_o
     # Named as if it stood beside its parent: Transformers recognises bitsandbytes' classes by their module.
     return type(
         re.sub("AdamW?", "RAdam", cls.__name__),
-        (RectifiedMixin, cls),
+        (*without_zero(cls), RectifiedMixin, cls),
         {
             "__module__": cls.__module__,
             "__doc__": f"RAdam with the kernel and the state of {full_name(cls)}.",
