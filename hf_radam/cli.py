@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 from hf_radam.errors import NetworkError, UserError, closest
 from hf_radam.experiments import command as compare
 from hf_radam.files import is_full_disk
-from hf_radam.publishing import command as publish
 from hf_radam.training.advice import advise_command
 from hf_radam.training.launch import run_script
 
@@ -102,7 +101,7 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
     report = command("report", compare.report, "write the report of a results folder again")
     report.add_argument("runs_dir", type=Path, help="results folder of a comparison")
     report.add_argument("--output_dir", type=Path, help="where to write; the results folder if not given")
-    publish.add_arguments(command("publish", publish.run, "put a comparison on the Hub"), rare)
+    _publish_arguments(command("publish", _publish, "put a comparison on the Hub"), rare)
     command("optimizers", _optimizers, "list the optimizers that --optim and a recipe may name")
     commands.add_parser("advise", help="say what RAdam's start-up costs a training of some length")
     commands.add_parser("run", help="run a training script in which every name is an --optim")
@@ -149,3 +148,71 @@ def _consolidate(options: argparse.Namespace) -> int:
 
     print(write(options.checkpoint, options.out))
     return 0
+
+
+def _publish_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -> None:
+    parser.usage = "%(prog)s RUNS_DIR --repo_id REPO [options]"
+    parser.epilog = (
+        "examples:\n"
+        "  hf-radam publish runs/grammar --repo_id me/radam-vs-adam --dry_run\n"
+        "  hf-radam publish runs/grammar --repo_id me/radam-vs-adam --recipe radam --private\n"
+        "  hf-radam publish runs/grammar --repo_id me/radam-records --repo_type dataset --yes\n\n"
+        "What is to be uploaded is first written to RUNS_DIR/hub/REPO_TYPE, searched for tokens, names and paths, and\n"
+        "listed. An earlier bundle there is replaced. If the upload breaks off, run the same command again."
+    )
+    add = parser.add_argument
+    add("runs_dir", type=Path, metavar="RUNS_DIR", help="results folder of a comparison")
+    add("--help_all", action="help", help="show the rarer options as well, and quit")
+    add("--repo_id", required=True, metavar="REPO", help="namespace/name on the Hub")
+    add("--repo_type", choices=("model", "dataset", "space"), default="model", metavar="TYPE",
+        help="model (weights; if not given), dataset (records) or space (the page)")  # fmt: skip
+    add("--recipe", metavar="R", help="whose best run gives the weights; the best recipe's if not given")
+    add("--no_weights", action="store_true", help="a model repo without weights")
+    add("--private", action="store_true", help="make the repo private")
+    add("--dry_run", action="store_true", help="write and list what would be uploaded, and ask the Hub nothing")
+    add("--yes", action="store_true", help="upload without asking; needed where there is no terminal")
+    add("--output_dir", type=Path, metavar="DIR", help="where to write it: new, empty, or an earlier bundle")
+    add = parser.add_argument_group("rarer options").add_argument
+    add("--license", default="apache-2.0", metavar="L", help=rare("in the card's metadata; apache-2.0 if not given"))
+    add("--base_model", metavar="M", help=rare("checkpoint that was fine-tuned, by its name on the Hub"))
+    add("--also", nargs="+", default=[], metavar="REPO", help=rare("link these: me/model, datasets/me/records"))
+    add("--revision", metavar="R", help=rare("branch to commit to, made if missing; main if not given"))
+    add("--create_pr", action="store_true", help=rare("open a pull request instead of committing"))
+    add("--allow", nargs="+", default=[], metavar="TEXT", help=rare("no leak, though it looks like a name or a path"))
+    add("--commit_message", default="Publish the comparison", metavar="TEXT", help=rare("of the commit"))
+    add("--template", type=Path, metavar="FILE", help=rare("of the card, in Jinja"))
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from hf_radam.publishing import bundle, privacy, upload
+
+    repo = {name: getattr(options, name) for name in ("repo_id", "repo_type")}
+    target = upload.Target(**repo, private=options.private, revision=options.revision, create_pr=options.create_pr)
+    choice = bundle.Choice(
+        **repo, recipe=options.recipe, with_weights=not options.no_weights, license=options.license,
+        base_model=options.base_model, also=options.also, template=options.template or bundle.TEMPLATE,
+    )  # fmt: skip
+    folder = options.output_dir or options.runs_dir / "hub" / options.repo_type
+    card = bundle.build(options.runs_dir, folder, choice)
+    privacy.refuse_leaks(folder, public=[options.repo_id, *options.also, *options.allow])
+    print(f"{bundle.describe(folder)}\n\ncard: {card}\nto:   {options.repo_type} {options.repo_id}")
+    if options.dry_run or not (options.yes or sys.stdin.isatty()):
+        print("nothing was uploaded" + ("" if options.dry_run else "; give --yes to upload"))
+        return 0
+    deleted = upload.look(folder, target)
+    if deleted:
+        print("\n".join(["to be deleted there:", *(f"  {path}" for path in deleted)]))
+    if not (options.yes or _agreed()):
+        print("nothing was uploaded")
+        return 0
+    address, changed = upload.publish(folder, target, options.commit_message, deleted)
+    print(f"{address} {'is up to date' if changed else 'held all of this already'}")
+    return 0
+
+
+def _agreed() -> bool:
+    try:
+        return input("upload? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        print()
+        return False

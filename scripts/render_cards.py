@@ -31,8 +31,7 @@ from hf_radam.experiments.report.report import Image, Report, make_report, write
 from hf_radam.experiments.report.writers import table_markdown, tables_markdown
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
-from hf_radam.publishing.bundle import write_card
-from hf_radam.publishing.page import Page, picture
+from hf_radam.publishing.card import Page, picture, write_card
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -131,8 +130,7 @@ def render_card(folder: Path, output_dir: Path) -> Path:
         images=card.images,
         comparison_path=f"model_cards/{name}/comparison.yaml",
     )
-    template = (ROOT / "hf_radam" / "publishing" / "template.md").read_text(encoding="utf-8")
-    return write_card(card.results, output_dir, page, template)
+    return write_card(card.results, output_dir, page)
 
 
 def main() -> None:

@@ -97,7 +97,6 @@ class HubServer:
         self.folder = folder
         self.repos: dict[tuple[str, str], Repo] = {}
         self.objects: dict[str, bytes] = {}
-        self.collections: dict[str, dict[str, Any]] = {}
         self.log: list[str] = []
         self.faults: list[Fault] = []
         self.reached = threading.Event()
@@ -190,14 +189,10 @@ class _Handler(BaseHTTPRequestHandler):
             rf"POST /api{REPO}/commit/(?P<revision>.+)": self._commit,
             rf"POST /api{REPO}/branch/(?P<revision>.+)": self._branch,
             rf"POST /api{REPO}/discussions": self._pull_request,
-            rf"GET /api{REPO}/discussions": self._discussions,
             rf"GET /api{REPO}/discussions/(?P<number>\d+)": self._discussion,
             rf"GET /api{REPO}/tree/(?P<revision>.+)": self._tree,
             rf"GET /api{REPO}/revision/(?P<revision>.+)": self._info,
             rf"GET /api{REPO}": self._info,
-            r"POST /api/collections": self._make_collection,
-            r"POST /api/collections/(?P<slug>.+)/items": self._collect,
-            r"GET /api/collections/(?P<slug>.+)": self._collection,
             rf"POST {FILES}\.git/info/lfs/objects/batch": self._lfs_batch,
             r"PUT /objects/(?P<oid>\w+)": self._lfs_put,
             r"POST /objects/(?P<oid>\w+)": self._lfs_verify,
@@ -287,10 +282,6 @@ class _Handler(BaseHTTPRequestHandler):
         repo.pull_requests[number] = json.loads(body)["title"]
         repo.branches[f"refs/pr/{number}"] = list(repo.branches["main"])
         self._send(200, {"num": number})
-
-    def _discussions(self, about: dict[str, str], *_: Any) -> None:
-        found = [self._described(about, number) for number in self._repo(about).pull_requests]
-        self._send(200, {"discussions": found, "count": len(found), "start": 0})
 
     def _discussion(self, about: dict[str, str], *_: Any) -> None:
         self._send(200, self._described(about, int(about["number"])))
@@ -391,36 +382,6 @@ class _Handler(BaseHTTPRequestHandler):
         if file.lfs:
             headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size)}
         self._send(200, file.content, headers)
-
-    # ------------------------------------------------------------------ collections
-
-    def _make_collection(self, _: Any, __: Any, body: bytes) -> None:
-        asked = json.loads(body)
-        self._may_write(asked["namespace"] + "/")
-        slug = f"{asked['namespace']}/{asked['title'].lower().replace(' ', '-')}-0123456789abcdef01234567"
-        if slug in self.hub.collections:
-            self._send(409, {"error": "exists", "slug": slug})
-            return
-        self.hub.collections[slug] = {
-            "slug": slug, "title": asked["title"], "owner": {"name": asked["namespace"]}, "items": [],
-            "lastUpdated": "2026-01-01T00:00:00.000Z", "position": 0, "private": asked["private"], "theme": "blue",
-            "upvotes": 0,
-        }  # fmt: skip
-        self._send(200, self.hub.collections[slug])
-
-    def _collection(self, about: dict[str, str], *_: Any) -> None:
-        if about["slug"] not in self.hub.collections:
-            raise Refused(404, "Collection not found")
-        self._send(200, self.hub.collections[about["slug"]])
-
-    def _collect(self, about: dict[str, str], _: Any, body: bytes) -> None:
-        if about["slug"] not in self.hub.collections:
-            raise Refused(404, "Collection not found")
-        collection, item = self.hub.collections[about["slug"]], json.loads(body)["item"]
-        if any(known["id"] == item["id"] for known in collection["items"]):
-            raise Refused(409, "Item already in collection")
-        collection["items"].append({"_id": "0", "position": 0, **item})
-        self._send(200, collection)
 
 
 def _file(content: bytes) -> File:

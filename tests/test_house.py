@@ -54,7 +54,7 @@ UNCOUNTED = {
     "experiments.report.writers": ("hf_radam.experiments.report.report",),
 }
 # Python lines of hf_radam and scripts; a commit may lower it, and none raises it.
-MOST_LINES = 15_120
+MOST_LINES = 14_543
 
 
 def test_the_house_grows_no_further() -> None:

@@ -6,28 +6,31 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import pandas as pd
 from huggingface_hub import SpaceCardData
 
+from hf_radam.errors import UserError
+from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import escape
-from hf_radam.experiments.report.report import Report, draw, make_report
+from hf_radam.experiments.report.report import draw, make_report
 from hf_radam.experiments.report.writers import to_json, to_page
 from hf_radam.experiments.results import Results
-from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
-from hf_radam.publishing import reproduce
-from hf_radam.publishing.card import render
-from hf_radam.publishing.folder import files_below, refuse_outside, replacing
-from hf_radam.publishing.metadata import TAGS
-from hf_radam.publishing.page import Page
-from hf_radam.publishing.privacy import is_pickle
-from hf_radam.publishing.tables import as_csv, as_parquet, tables
+from hf_radam.publishing.card import TAGS, TEMPLATE, Page, snippet, write_card
+from hf_radam.publishing.reproduce import is_hub_id
 
+# Lists the files that we have written, here and in the repo.
+MARK = ".hf_radam_bundle"
 # Files of a model folder that are of use to nobody else. training_args.bin is a pickle that names local folders.
+_PICKLE_ENDINGS = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 _STAY_HOME = frozenset({"training_args.bin", "optimizer.pt", "scheduler.pt", "trainer_state.json", "README.md"})
 
 
@@ -47,12 +50,13 @@ class Choice:
     """Of the card's metadata."""
     base_model: str | None = None
     """Name on the Hub of the checkpoint that was fine-tuned; by default what the records tell of it."""
-
+    template: Path = TEMPLATE
+    """Of the card, in Jinja."""
     also: Sequence[str] = ()
-    """Repos that the card links; see `card.Page.also`."""
+    """Repos that the card links: me/model, datasets/me/records, spaces/me/page."""
 
     def __post_init__(self) -> None:
-        if self.base_model is not None and not reproduce.is_hub_id(self.base_model):
+        if self.base_model is not None and not is_hub_id(self.base_model):
             raise UserError(f"--base_model must be a name on the Hub, such as me/model, got {self.base_model!r}")
         for repo in self.also:
             if not re.fullmatch(r"(datasets/|spaces/)?\w[\w.-]*/\w[\w.-]*", repo):
@@ -61,14 +65,13 @@ class Choice:
                 )
 
 
-def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path:
+def build(folder: Path, output_dir: Path, choice: Choice) -> Path:
     """Write everything that is to be uploaded; the results folder itself stays as it is.
 
     Args:
         folder: a results folder of `hf-radam compare`.
         output_dir: new, empty, or that of an earlier call, which is replaced as a whole.
         choice: what to publish.
-        template: of the card; see `card.render`.
 
     Returns:
         The path of the card, `output_dir/README.md`.
@@ -77,123 +80,168 @@ def build(folder: Path, output_dir: Path, choice: Choice, template: str) -> Path
         UserError: no results, no such recipe, no weights; links that lead out of the results folder; an `output_dir`
             that holds anything else.
     """
-    _refuse_links(folder)
+    for path in (folder / "comparison.json", folder / "records", *folder.glob("records/*.json")):
+        _refuse_outside(path, folder)
     results = Results.load(folder)
-    weights = results.best_run(choice.recipe) if choice.repo_type == "model" and choice.with_weights else None
+    report, kind = make_report(results), choice.repo_type
+    weights = results.best_run(choice.recipe) if kind == "model" and choice.with_weights else None
     with replacing(output_dir, folder) as unfinished:
         write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
-        if choice.repo_type == "space":
-            _write_space(results, make_report(results), unfinished, choice)
+        if kind == "space":
+            _write_space(choice, report.name, report.verdict.text, unfinished)
+            write_whole(unfinished / "index.html", to_page(report, results.records))
             return output_dir / "README.md"
         if weights is not None:
-            _copy_weights(folder, weights.id, unfinished)
-        report, images = make_report(results), draw(results, unfinished)
+            _copy_weights(folder / "runs" / weights.id / "model", folder, unfinished, choice.base_model)
+        images = draw(results, unfinished)
         write_whole(unfinished / "summary.json", to_json(report, images))
-        page = Page(
-            title=choice.repo_id.rpartition("/")[2],
-            report=report,
-            images=images,
-            repo_id=choice.repo_id,
-            repo_type=choice.repo_type,
-            license=choice.license,
-            base_model=choice.base_model,
-            weights=weights,
-            also=choice.also,
-        )
-        flat = tables(results.records)
-        if choice.repo_type == "dataset":
-            page = replace(page, data=flat)
-        for name, table in flat.items():
-            ending, write = (".parquet", as_parquet) if choice.repo_type == "dataset" else (".csv", as_csv)
-            write_whole(unfinished / "data" / f"{name}{ending}", write(table))
         for record in results.records:
             record.save(unfinished / "records" / f"{record.id}.json")
-        write_card(results, unfinished, page, template)
+        tables = _tables(results.records) if kind == "dataset" else {}
+        for name, table in tables.items():
+            (unfinished / "data").mkdir(exist_ok=True)
+            table.to_parquet(unfinished / "data" / f"{name}.parquet", index=False)
+        page = Page(
+            title=choice.repo_id.rpartition("/")[2], report=report, images=images, repo_id=choice.repo_id,
+            repo_type=kind, license=choice.license, base_model=choice.base_model, weights=weights, also=choice.also,
+            rows={name: len(table) for name, table in tables.items()},
+            usage=snippet(results, unfinished, choice.repo_id),
+        )  # fmt: skip
+        write_card(results, unfinished, page, choice.template)
     return output_dir / "README.md"
 
 
-def write_card(results: Results, output_dir: Path, page: Page, template: str) -> Path:
-    """Write the card and, beside it, the file that reproduces the comparison."""
-    write_whole(output_dir / "comparison.yaml", reproduce.comparison_file(results))
-    path = output_dir / "README.md"
-    write_whole(path, render(results, page, template))
-    return path
+def _tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+    """All records as three tables: a row for each run, for each evaluation, and for each update."""
+
+    def curves(name: str) -> pd.DataFrame:
+        of_runs = [
+            pd.DataFrame(getattr(record, name)).assign(id=record.id, recipe=record.recipe, seed=record.seed)
+            for record in records
+        ]
+        return pd.concat(of_runs, ignore_index=True)
+
+    def run(record: Record) -> dict[str, Any]:
+        given = ("id", "recipe", "learning_rate", "seed", "updates", "diverged", "seconds_per_step", "peak_memory")
+        final = {f"final_{name}": value for name, value in record.final.items()}
+        texts = {name: json.dumps(getattr(record, name)) for name in ("config", "optimizer", "environment")}
+        return {name: getattr(record, name) for name in given} | final | texts
+
+    return {"runs": pd.DataFrame(map(run, records)), "evaluations": curves("evaluations"), "updates": curves("curves")}
 
 
-def _write_space(results: Results, report: Report, folder: Path, choice: Choice) -> None:
-    """The page as index.html, and the card that tells the Hub to show it."""
+def _write_space(choice: Choice, name: str, verdict: str, folder: Path) -> None:
+    """The card that tells the Hub to show index.html."""
     linked = [repo for repo in choice.also if not repo.startswith("spaces/")]
-    datasets = [repo.removeprefix("datasets/") for repo in linked if repo.startswith("datasets/")]
     metadata = SpaceCardData(
-        title=escape.one_line(report.name),
-        sdk="static",
-        license=choice.license,
-        tags=TAGS,
+        title=escape.one_line(name), sdk="static", license=choice.license, tags=TAGS,
         models=[repo for repo in linked if not repo.startswith("datasets/")] or None,
-        datasets=datasets or None,
-    )
-    write_whole(folder / "index.html", to_page(report, results.records))
-    text = f"---\n{metadata.to_yaml()}\n---\n\n# {escape.literal(report.name)}\n\n{report.verdict.text}\n"
-    write_whole(folder / "README.md", text)
+        datasets=[repo.removeprefix("datasets/") for repo in linked if repo.startswith("datasets/")] or None,
+    )  # fmt: skip
+    write_whole(folder / "README.md", f"---\n{metadata.to_yaml()}\n---\n\n# {escape.literal(name)}\n\n{verdict}\n")
 
 
-def _refuse_links(folder: Path) -> None:
-    for path in (folder / "comparison.json", folder / "records", *folder.glob("records/*.json")):
-        refuse_outside(path, folder)
-
-
-def _copy_weights(folder: Path, run: str, target: Path) -> None:
-    model = folder / "runs" / run / "model"
+def _copy_weights(model: Path, results: Path, target: Path, base_model: str | None) -> None:
     files = sorted(path for path in model.glob("*") if path.is_file() and path.name not in _STAY_HOME)
     if not any(path.suffix == ".safetensors" for path in files):
         raise UserError(
             f"{model} holds no weights (*.safetensors): they are where the run was made; give --no_weights to publish "
             "without, or another --recipe"
         )
-    names = {path.name for path in files}
-    for needed in ({"config.json"}, {"tokenizer.json", "tokenizer_config.json"}):
-        if not needed & names:
-            raise UserError(
-                f"{model} holds no {' or '.join(sorted(needed))}, without which nobody can load the weights; put it "
-                "there, or give --no_weights to publish without"
-            )
+    if not {"config.json", "adapter_config.json"} & {path.name for path in files}:
+        raise UserError(
+            f"{model} holds no config.json, without which nobody can load the weights; put it there, or give "
+            "--no_weights to publish without"
+        )
     for path in files:
-        refuse_outside(path, folder)
+        _refuse_outside(path, results)
         if is_pickle(path):
             raise UserError(f"nothing was uploaded: {path} is a pickle, which runs code when it is loaded; remove it")
-        if path.name in ("config.json", "tokenizer_config.json"):
-            _copy_without_origin(path, target / path.name)
-        else:
-            _link(path, target / path.name)
+        if path.name in ("config.json", "tokenizer_config.json", "adapter_config.json"):
+            # Transformers and PEFT remember the local folder that a model was loaded from.
+            content = json.loads(path.read_text(encoding="utf-8"))
+            for key in ("_name_or_path", "name_or_path", "base_model_name_or_path"):
+                if key in content and not is_hub_id(content[key]):
+                    del content[key]
+            if path.name == "adapter_config.json":
+                content.setdefault("base_model_name_or_path", base_model)
+            write_whole(target / path.name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            continue
+        try:
+            os.link(path, target / path.name)  # gigabytes need not be copied where the file system can do without
+        except OSError:
+            shutil.copyfile(path, target / path.name)
 
 
-def _copy_without_origin(path: Path, target: Path) -> None:
-    """Copy a configuration, but for the local folder that Transformers remembers it was loaded from."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    local = [k for k in ("_name_or_path", "name_or_path") if k in content and not reproduce.is_hub_id(content[k])]
-    for key in local:
-        del content[key]
-    write_whole(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+def is_pickle(path: Path) -> bool:
+    """Whether loading the file could run code."""
+    if path.suffix in _PICKLE_ENDINGS:
+        return True
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return path.suffix != ".safetensors"  # these begin with a length, which may be any number
+    return zipfile.is_zipfile(path) and any(name.endswith(".pkl") for name in zipfile.ZipFile(path).namelist())
 
 
-def _link(path: Path, target: Path) -> None:
-    """The same file under another name, without copying gigabytes where the file system can."""
+@contextmanager
+def replacing(output_dir: Path, results: Path) -> Iterator[Path]:
+    """Write a folder under another name, which takes the place of `output_dir` when the block ends well.
+
+    Args:
+        output_dir: new, empty, or a folder that this function has made and that holds nothing else since.
+        results: the results folder, which must not be lost either.
+
+    Raises:
+        UserError: `output_dir` is a link, holds anything else, or holds the results.
+    """
+    # Any part below the results folder may be a link, and else the last.
+    places = [output_dir, *output_dir.absolute().parents]
+    below = list(takewhile(lambda place: not (place.exists() and place.samefile(results)), places))
+    for place in below if len(below) < len(places) else [output_dir]:
+        if place.is_symlink():
+            raise UserError(f"{place} is a link, and what it leads to would be replaced; choose another --output_dir")
+    output_dir = output_dir.resolve()
+    unfinished = output_dir.with_name(f".{output_dir.name}.tmp")
+    for folder in (output_dir, unfinished):
+        if results.resolve().is_relative_to(folder):
+            raise UserError(f"{folder} holds the results and would be replaced; choose another --output_dir")
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is no folder; choose another --output_dir")
+        mark = folder / MARK
+        written = mark.read_text(encoding="utf-8").splitlines() if mark.is_file() else []
+        strange = next((name for name in files_below(folder) if name not in written), None)
+        if strange is not None and not (mark.is_file() and folder == unfinished):
+            raise UserError(
+                f"{folder} holds {strange}, which no earlier `publish` has written and which would be lost; choose "
+                "another --output_dir, or move it away"
+            )
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    (unfinished / MARK).touch()
     try:
-        os.link(path, target)
-    except OSError:
-        shutil.copyfile(path, target)
+        yield unfinished
+        (unfinished / MARK).write_text("".join(f"{name}\n" for name in files_below(unfinished)), encoding="utf-8")
+        shutil.rmtree(output_dir, ignore_errors=True)
+        unfinished.rename(output_dir)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """What is to be uploaded, by its path in the repo."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: path for name, path in files.items() if name != MARK and not name.startswith(".cache/huggingface/")}
 
 
 def describe(folder: Path) -> str:
-    """The tree of a folder with sizes, for people to look at before they upload it."""
+    """The files of a folder with their sizes, for people to look at before they upload it."""
     sizes = {name: path.stat().st_size for name, path in files_below(folder).items()}
-    lines = [f"{_size(size):>10}  {name}" for name, size in sizes.items()]
-    return "\n".join([*lines, f"{_size(sum(sizes.values())):>10}  in {len(sizes)} files"])
+    lines = [f"{size / 1000:>12,.1f} kB  {name}" for name, size in sizes.items()]
+    return "\n".join([*lines, f"{sum(sizes.values()) / 1000:>12,.1f} kB  in {len(sizes)} files"])
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+def _refuse_outside(path: Path, results: Path) -> None:
+    if not path.resolve().is_relative_to(results.resolve()):
+        raise UserError(f"{path} is a link that leads out of {results}; put the file itself there, or remove the link")

@@ -1,168 +1,236 @@
-"""Results + template -> the text and metadata of a card. Pure: reads and writes no file."""
+"""Results -> a card with its metadata, and the file and the command that make the comparison again."""
 
 from __future__ import annotations
 
+import html
 import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import jinja2
+from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData, RepoCard
 
+from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.escape import code, fenced, literal, one_line
+from hf_radam.experiments.report.report import Image, Report
 from hf_radam.experiments.report.statistics import BASELINE, at_best_rate, same_start
-from hf_radam.experiments.report.writers import body
+from hf_radam.experiments.report.writers import table_markdown
 from hf_radam.experiments.results import Results
+from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
-from hf_radam.publishing.metadata import metadata, pipeline
-from hf_radam.publishing.page import Page, picture
 
-# How a model of each is run, as `runs.example` did when it was trained.
-RUN = {
-    "translation": """tokens = model.generate(**batch, max_new_tokens=64, do_sample=False)
-print(tokenizer.decode(tokens[0], skip_special_tokens=True))""",
-    "classification": """print(model.config.id2label[int(model(**batch).logits.argmax())])""",
-}
+TEMPLATE = Path(__file__).with_name("template.md")
+TAGS = ["radam", "warmup", "optimizer", "learning-rate-schedule", "hf_radam"]
+GENERATE = "print(tokenizer.decode(model.generate(**batch, max_new_tokens=64)[0], skip_special_tokens=True))"
+# Our tasks by the names that the Hub and Transformers have for them, and what a model of each is asked.
+TASKS = {
+    "translation": ("translation", "AutoModelForSeq2SeqLM", GENERATE),
+    "classification": (
+        "text-classification", "AutoModelForSequenceClassification",
+        "print(model.config.id2label[int(model(**batch).logits.argmax())])",
+    ),
+    "language_modeling": ("text-generation", "AutoModelForCausalLM", GENERATE),
+}  # fmt: skip
 
 
-def render(results: Results, page: Page, template: str) -> str:
-    """The card, as Markdown with metadata on top.
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a card shows beside the numbers: where it stands, and what lies around it."""
+
+    title: str
+    """Name of the model or dataset in the metadata; the last part of the repo's id."""
+    report: Report
+    """Verdict, tables and notes."""
+    images: Sequence[Image] = ()
+    """The report's figures, with paths relative to the card, in the order in which they are shown."""
+    repo_id: str | None = None
+    """The repo, where the card is that of one."""
+    repo_type: str = "model"
+    """model or dataset."""
+    license: str = "apache-2.0"
+    """Identifier of the license."""
+    base_model: str | None = None
+    """Name on the Hub of the checkpoint that was fine-tuned; by default what the records tell of it."""
+    weights: Record | None = None
+    """The run whose weights lie beside the card."""
+    usage: str = ""
+    """Python that loads what lies beside the card."""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Of a dataset: the lengths of its tables by name."""
+    also: Sequence[str] = ()
+    """Repos that belong to this one: namespace/name of models, datasets/namespace/name, spaces/namespace/name."""
+    comparison_path: str = "comparison.yaml"
+    """Of the file to reproduce the comparison with, as a reader would type it."""
+
+
+def write_card(results: Results, output_dir: Path, page: Page, template: Path = TEMPLATE) -> Path:
+    """Write the card and, beside it, the file that reproduces the comparison; returns the card's path."""
+    write_whole(output_dir / "comparison.yaml", reproduce.comparison_file(results))
+    write_whole(output_dir / "README.md", render(results, page, template))
+    return output_dir / "README.md"
+
+
+def render(results: Results, page: Page, template: Path = TEMPLATE) -> str:
+    """The card, as Markdown with metadata on top; names and settings are escaped before they reach the template."""
+    base_model = page.base_model or reproduce.hub_checkpoint(results)
+    first, *tables = page.report.tables
+    ended = [f"{name}: {json.dumps(record.optimizer)}" for name, record in _one_per_recipe(results).items()]
+    machines = dict.fromkeys(json.dumps(record.environment, sort_keys=True) for record in results.records)
+    repo = (page.repo_id, page.repo_type) if page.repo_id else None
+    card = RepoCard.from_template(
+        _metadata(results, page, base_model),
+        template_path=str(template),
+        name=literal(results.comparison["name"]),
+        verdict=page.report.verdict.text,
+        table=table_markdown(first),
+        about=_about(results, page, base_model),
+        usage=fenced(page.usage, "python") if page.usage else "",
+        pictures=list(map(_on_the_hub if page.repo_id else picture, page.images)),
+        tables=[(literal(table.title), table_markdown(table)) for table in tables],
+        notes=[*map(literal, page.report.notes), _time(results, page.weights), *_limitations(results)],
+        alike=_alike(results),
+        recipes=_recipes(results),
+        settings=fenced(reproduce.comparison_file(results), "yaml"),
+        ended=fenced("\n".join([*ended, *machines])),
+        command=fenced(reproduce.command(results, page.comparison_path, base_model, repo), "bash"),
+        hints=reproduce.hints(results, base_model),
+        rows=[f"- {code(name)}: {count:,} rows, one for each {name[:-1]}." for name, count in page.rows.items()],
+        untuned=any(recipe.warmup.startswith("untuned") for recipe in results.recipes.values()),
+    )
+    return f"{str(card).rstrip()}\n"
+
+
+def snippet(results: Results, folder: Path, repo_id: str) -> str:
+    """Python that loads what a folder holds: tables, an adapter, or a model with or without a tokenizer."""
+    files = {path.name for path in folder.glob("*")}
+    if tables := sorted(path.stem for path in folder.glob("data/*.parquet")):
+        loads = [f'{name} = load_dataset("{repo_id}", "{name}", split="train")' for name in tables]
+        return "\n".join(["from datasets import load_dataset", "", *loads])
+    if "adapter_config.json" in files:
+        load = f'model = PeftModel.from_pretrained(base_model, "{repo_id}")  # a model as the adapter was trained on'
+        return f"from peft import PeftModel\n\n{load}"
+    if "config.json" not in files:
+        return ""
+    task = results.comparison["shared"]["task"]
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
+    _, model_class, ask = TASKS.get(task, ("", named[0] if str(named[0]).isidentifier() else "AutoModel", ""))
+    load = f'model = {model_class}.from_pretrained("{repo_id}")'
+    if not files & {"tokenizer.json", "tokenizer_config.json"}:
+        return f"from transformers import {model_class}\n\n{load}"
+    lines = [f"from transformers import {model_class}, AutoTokenizer", ""]
+    lines += [f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")', load]
+    return "\n".join([*lines, *(['batch = tokenizer("Your text", return_tensors="pt")', ask] if ask else [])])
+
+
+def picture(image: Image, folder: str = "") -> str:
+    """HTML that shows a figure, on GitHub in the colours of the page.
 
     Args:
-        results: the numbers.
-        page: the rest.
-        template: Jinja source. What comes from names or settings goes through its filters `text`, `code` or `fenced`,
-            which keep it from being read as Markdown or HTML.
+        image: the figure.
+        folder: what to put before its paths; ends with a slash.
     """
-    environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"text": literal, "code": code, "fenced": fenced, "picture": picture}
-    given, rest = _settings(results)
-    arms = results.recipes.values()
-    base_model = page.base_model or reproduce.base_model(results)
-    return environment.from_string(template).render(
-        metadata=metadata(results, page, base_model).to_yaml(),
-        name=results.comparison["name"],
-        about=_about(results, page, base_model),
-        links=[_linked(repo) for repo in page.also],
-        time=_time(results, page.weights),
-        finding=page.report.verdict.text,
-        report=body(page.report),
-        page=page,
-        given=given,
-        rest=rest,
-        alike=_alike(results),
-        recipes=[_arm(results, name) for name in _one_per_recipe(results)],
-        command=reproduce.command(
-            results, page.comparison_path, base_model=base_model, repo_id=page.repo_id, repo_type=page.repo_type
-        ),
-        commits=reproduce.commits(results),
-        local_text=bool(reproduce.local_files(results)),
-        script=reproduce.script(results),
-        local_checkpoint=reproduce.local_checkpoint(results, base_model),
-        base_model=base_model,
-        limitations=_limitations(results),
-        cited={
-            "untuned": any(recipe.warmup.startswith("untuned") for recipe in arms),
-            "schedule_free": any("schedule_free" in recipe.optimizer for recipe in arms),
-        },
-        usage=_usage(results, page),
-    )
+    light = _img(image, folder + image.path)
+    if image.dark is None:
+        return light
+    dark = html.escape(folder + image.dark)
+    return f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{light}</picture>'
 
 
-def _settings(results: Results) -> tuple[list[tuple[str, Any]], str]:
-    """The settings that the comparison chose, and all that was used as JSON."""
-    shared = results.comparison["shared"]
-    described = {"task", "data", "model", "training", "max_steps"}
-    chosen = {
-        "updates": results.max_steps,
-        **{key.replace("_", " "): value for key, value in shared.items() if key not in described},
-        "learning rate": ", ".join(f"{rate:g}" for rate in results.learning_rates),
-        "seeds": ", ".join(map(str, results.seeds)),
-        **shared["training"],
-        **{f"data: {key}": value for key, value in shared["data"].items() if value is not None},
-        **{f"model: {key}": value for key, value in shared["model"].items()},
+def _on_the_hub(image: Image) -> str:
+    """Likewise on the Hub, which follows its own switch."""
+    if image.dark is None:
+        return _img(image, image.path)
+    return _img(image, image.path, "dark:hidden") + "\n" + _img(image, image.dark, "hidden dark:block")
+
+
+def _img(image: Image, path: str, kind: str = "") -> str:
+    title, kind = html.escape(one_line(image.title)), kind and f' class="{kind}"'
+    return f'<img{kind} width="{image.width}" src="{html.escape(path)}" alt="{title}">'
+
+
+def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
+    script, data = reproduce.script(results), results.comparison["shared"]["data"]
+    task, *_ = TASKS.get(results.comparison["shared"]["task"], ("other",))
+    codes = [str(data.get(key)) for key in ("source_lang", "target_lang")]
+    named = reproduce.dataset(results) or reproduce.local_files(results)
+    known = named and all(re.fullmatch(r"[a-z]{2,3}", c) for c in codes)
+    shared: dict[str, Any] = {
+        "language": codes if known else None,
+        "license": page.license,
+        "tags": TAGS if script else [*TAGS, task],
     }
-    optimizers = {name: record.optimizer for name, record in _one_per_recipe(results).items()}
-    versions = _unique(record.environment for record in results.records)
-    everything = {"shared": shared, "optimizers, as they ended": optimizers, "machines": versions}
-    return list(chosen.items()), json.dumps(everything, indent=2, ensure_ascii=False)
+    if page.repo_type == "dataset":
+        configs = [
+            {"config_name": name, "data_files": f"data/{name}.parquet", "default": not i}
+            for i, name in enumerate(page.rows)
+        ]
+        return DatasetCardData(**shared, pretty_name=one_line(results.comparison["name"]), configs=configs)
+    of_weights, metric = page.weights and page.weights.recipe, METRICS[results.selection]
+    local = one_line(", ".join(reproduce.local_files(results).values()) or script)
+    about = {
+        "task_type": task,
+        "dataset_type": data.get("dataset_name") or ("local-files" if local else "hf_radam-grammar"),
+        "dataset_name": data.get("dataset_name") or local or "the built-in grammar of hf_radam",
+        "dataset_config": data.get("dataset_config_name"),
+        "dataset_revision": data.get("dataset_revision"),
+        "metric_type": results.selection,
+    }
+    found: list[EvalResult] = []
+    for row in sorted(results.best_rows(), key=lambda row: row.recipe != of_weights):
+        judged = results.judged(row)
+        spread = "" if judged.std is None else f", mean of {judged.n} seeds ± {judged.std:.{metric.digits}f}"
+        name = f"{metric.label} ({row.recipe}, lr {row.learning_rate:g}{spread})"
+        if judged.mean is not None:
+            found.append(EvalResult(**about, metric_value=round(judged.mean, 6), metric_name=name))
+    return ModelCardData(
+        **shared,
+        library_name="transformers" if page.weights else "hf_radam",
+        pipeline_tag=task if page.weights and task != "other" else None,
+        datasets=[data["dataset_name"]] if reproduce.dataset(results) else None,
+        metrics=None if results.selection == "loss" else [results.selection],
+        base_model=base_model,
+        model_name=page.title,
+        eval_results=found,
+    )
 
 
 def _about(results: Results, page: Page, base_model: str | None) -> str:
-    """What the reader has before them, in a sentence with links."""
-    data = results.comparison["shared"]["data"]
-    task = pipeline(results)[0].replace("-", " ")
-    dataset = data.get("dataset_name") if reproduce.is_hub_id(data.get("dataset_name")) else None
+    """What the reader has before them, in a sentence or two with links."""
+    dataset, script = reproduce.dataset(results), reproduce.script(results)
     text = _linked(f"datasets/{dataset}") if dataset else "the built-in grammar of `hf_radam`"
-    if local := reproduce.local_files(results).values():
-        text = ", ".join(map(code, local))
-    start = f" from {_linked(base_model)}" if base_model else ""
-    recipes = len(results.recipes)
-    question = (
-        f"a comparison of {recipes} recipe{'s' * (recipes > 1)}, made with `hf_radam`, that asks whether "
-        "[RAdam](https://arxiv.org/abs/1908.03265) needs no learning-rate warmup"
-    )
-    trained, trains = f"A model for {task}, trained{start} on {text}", f"It trains models for {task}{start} on {text}."
-    if script := reproduce.script(results):
+    text = ", ".join(map(code, reproduce.local_files(results).values())) or text
+    task = TASKS.get(results.comparison["shared"]["task"], ("other",))[0].replace("-", " ")
+    what = f"models for {task}{f' from {_linked(base_model)}' if base_model else ''} on {text}"
+    if script:
         versions = sorted({str(record.environment["versions"].get(script)) for record in results.records})
-        which = f"the training script {code(script)} ({' and '.join(map(literal, versions))}), which is not ours"
-        trained, trains = f"A model, trained by {which},", f"It runs {which}."
+        what = f"by the training script {code(script)} ({' and '.join(map(literal, versions))}), which is not ours"
+    count, whose = len(results.recipes), "The records of a" if page.repo_type == "dataset" else "A"
+    said = (
+        f"{whose} comparison of {count} recipe{'s' * (count > 1)}, made with `hf_radam`: does "
+        f"[RAdam](https://arxiv.org/abs/1908.03265) need no learning-rate warmup? It trains {what}."
+    )
     if page.weights is not None:
-        return f"{trained} with {code(page.weights.recipe)}: the best run of {question}."
-    kind = "The records of" if page.repo_type == "dataset" else "The report of"
-    return f"{kind} {question}. {trains}"
+        said += f" The weights here are those of {code(page.weights.id)}, the best run of {code(page.weights.recipe)}."
+    return f"{said} See also {', '.join(map(_linked, page.also))}." if page.also else said
 
 
 def _linked(repo: str) -> str:
-    kind = {"datasets/": "dataset ", "spaces/": "page "}
-    name = next((label + repo.removeprefix(start) for start, label in kind.items() if repo.startswith(start)), repo)
-    return f"[{literal(name)}](https://huggingface.co/{repo})"
+    name = literal(re.sub("^datasets/", "dataset ", re.sub("^spaces/", "page ", repo)))
+    return f"[{name}](https://huggingface.co/{repo})"
 
 
 def _time(results: Results, weights: Record | None) -> str:
-    """How long the training took, without evaluations."""
-    total = sum(map(_seconds, results.records))
-    runs = len(results.records)
-    machines = sorted({str(record.environment["hardware"]) for record in results.records})
-    own = f"{_duration(_seconds(weights))} for these weights, " if weights else ""
-    return (
-        f"Training time: {own}{_duration(total)} for {f'all {runs} runs' if runs > 1 else 'the run'}, without "
-        f"evaluations, on {' and '.join(map(literal, machines))}."
-    )
+    def took(records: Sequence[Record]) -> str:
+        seconds = sum(record.seconds_per_step * record.updates for record in records)
+        return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
-
-def _seconds(record: Record) -> float:
-    return record.seconds_per_step * record.updates
-
-
-def _duration(seconds: float) -> str:
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min")):
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 3600:.1f} h"
-
-
-def _usage(results: Results, page: Page) -> str:
-    """How to load what lies beside the card."""
-    if page.repo_type == "dataset":
-        lines = ["from datasets import load_dataset", ""]
-        return "\n".join(
-            [*lines, *(f'{name} = load_dataset("{page.repo_id}", "{name}", split="train")' for name in page.data)]
-        )
-    _, model_class = pipeline(results)
-    lines = [
-        f"from transformers import {model_class}, AutoTokenizer",
-        "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{page.repo_id}")',
-        f'model = {model_class}.from_pretrained("{page.repo_id}")',
-    ]
-    task, example = results.comparison["shared"]["task"], page.weights and page.weights.example
-    if example and task in RUN:
-        lines += [f'batch = tokenizer({json.dumps(example["input"])}, return_tensors="pt")', RUN[task]]
-        lines.append(f"# {one_line(example['output'])}")
-    return "\n".join(lines)
+    machines = sorted({literal(record.environment["hardware"]) for record in results.records})
+    own = f"{took([weights])} for these weights, " if weights else ""
+    return f"Training time: {own}{took(results.records)} in all, without evaluations, on {' and '.join(machines)}."
 
 
 def _alike(results: Results) -> str:
@@ -174,60 +242,41 @@ def _alike(results: Results) -> str:
 
 
 def _limitations(results: Results) -> list[str]:
-    rates = results.learning_rates
-    recipes = results.recipes.values()
-    scope = "One task" if any(recipe.model for recipe in recipes) else "One task and one model"
-    limits = [
-        f"{scope}, {results.max_steps:,} updates. RAdam and warmup spend less of a schedule's area "
-        "than Adam, the more so the shorter the run: short runs compare learning rates as much as optimizers.",
-    ]
-    if results.comparison["shared"]["task"] == "script" and not same_start(results.records):
-        limits.append(
-            "Recipes differ at the first update already: the script's initial weights or its first examples depend on "
-            "more than the seed that it was given, and results may as well."
-        )
-    if len(rates) == 1:
-        limits.append(
-            f"One learning rate, {rates[0]:g}, for all recipes: a rate that suits one may be too high or too low for "
-            "another."
-        )
-    if not any(recipe.warmup.startswith("untuned") for recipe in recipes):
-        limits.append(
-            "No untuned warmup among the recipes, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found about "
-            "equal to RAdam."
-        )
+    recipes, rates = results.recipes.values(), results.learning_rates
     lengths = sorted({_warmup_updates(results, recipe) for recipe in recipes if recipe.warmup == "linear"})
-    if lengths:
-        tried = ", ".join(f"{length:,}" for length in lengths)
-        limits.append(
-            f"The length of the linear warmup, {tried} updates, was given and not searched for in these runs; RAdam "
-            "needs no such choice."
-            if len(lengths) == 1
-            else f"Warmup was tried at these lengths only: {tried} updates."
-        )
-    elif not any(recipe.name == BASELINE for recipe in recipes):
-        limits.append("No Adam with warmup among the recipes to compare with.")
-    return limits
-
-
-def _arm(results: Results, name: str) -> dict[str, Any]:
-    """A recipe as the table shows it, with what sets its runs apart from the others'."""
-    recipe = results.recipes[name]
-    warmup, apart = recipe.warmup.replace("_", " "), []
-    if recipe.warmup == "linear":
-        warmup += f", {_warmup_updates(results, recipe):,} updates"
-    if recipe.max_steps is not None:
-        apart.append(f"{recipe.max_steps:,} updates")
-    if recipe.learning_rate_scale != 1:
-        apart.append(f"{recipe.learning_rate_scale:g} times the learning rate")
-    apart += [f"model: {code(f'{key}: {json.dumps(value)}')}" for key, value in recipe.model.items()]
-    return {
-        "name": name,
-        "optimizer": recipe.optimizer,
-        "options": dict(recipe.optim_args) or "",
-        "warmup": warmup,
-        "apart": ", ".join(apart),
+    tried = ", ".join(f"{length:,}" for length in lengths)
+    unequal = results.comparison["shared"]["task"] == "script" and not same_start(results.records)
+    untuned = any(recipe.warmup.startswith("untuned") for recipe in recipes)
+    cases = {
+        "Recipes differ at the first update: the script's initial weights or first examples depend on more than the "
+        "seed that it was given.": unequal,
+        f"One learning rate, {rates[0]:g}: it may be too high or too low for a recipe.": len(rates) == 1,
+        "No untuned warmup, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found equal to RAdam.": not untuned,
+        f"The length of the linear warmup, {tried} updates, was given and not searched for.": len(lengths) == 1,
+        f"Warmup was tried at these lengths only: {tried} updates.": len(lengths) > 1,
+        "No Adam with warmup to compare with.": not lengths and all(recipe.name != BASELINE for recipe in recipes),
     }
+    return [text for text, holds in cases.items() if holds]
+
+
+def _recipes(results: Results) -> str:
+    """A table of the recipes, with what sets the runs of one apart from the others'."""
+    rows = []
+    for name in _one_per_recipe(results):
+        recipe = results.recipes[name]
+        warmup, apart = recipe.warmup.replace("_", " "), []
+        if recipe.warmup == "linear":
+            warmup += f", {_warmup_updates(results, recipe):,} updates"
+        if recipe.max_steps is not None:
+            apart.append(f"{recipe.max_steps:,} updates")
+        if recipe.learning_rate_scale != 1:
+            apart.append(f"{recipe.learning_rate_scale:g} times the learning rate")
+        apart += [f"model: {code(f'{key}: {json.dumps(value)}')}" for key, value in recipe.model.items()]
+        options = code(dict(recipe.optim_args) or "")
+        rows.append([literal(name), code(recipe.optimizer), options, warmup, ", ".join(apart)])
+    heads = ["recipe", "optimizer", "its options", "warmup", "set apart by"]
+    width = 5 if any(row[4] for row in rows) else 4
+    return "\n".join(f"| {' | '.join(row[:width])} |" for row in [heads, ["---"] * 5, *rows])
 
 
 def _warmup_updates(results: Results, recipe: Recipe) -> int:
@@ -240,7 +289,3 @@ def _one_per_recipe(results: Results) -> dict[str, Record]:
     for record in at_best_rate(results.records):
         first.setdefault(record.recipe, record)
     return first
-
-
-def _unique(values: Any) -> list[Any]:
-    return [json.loads(text) for text in dict.fromkeys(json.dumps(value, sort_keys=True) for value in values)]

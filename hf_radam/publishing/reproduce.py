@@ -8,62 +8,71 @@ from typing import Any
 
 import yaml
 
+from hf_radam.experiments.report.escape import code
 from hf_radam.experiments.results import Results
 
 
 def comparison_file(results: Results) -> str:
     """The comparison as YAML for `hf-radam compare`: the same runs, with the same ids."""
-    shared = results.comparison["shared"]
+    comparison, shared = results.comparison, results.comparison["shared"]
+
+    def seeds(recipe: str) -> dict[str, list[int]]:
+        """Of a recipe that the finished comparison gave fewer than there are."""
+        own = sorted({record.seed for record in results.records if record.recipe == recipe})
+        return {} if results.missing or own == results.seeds else {"seeds": own}
+
+    threads = {record.environment["threads"] for record in results.records}
     content: dict[str, Any] = {
-        "name": results.comparison["name"],
+        "name": comparison["name"],
         "task": shared["task"],
         "data": {key: value for key, value in shared["data"].items() if value is not None},
         "model": shared["model"],
-        "recipes": [{**recipe, **_seeds(results, name)} for name, recipe in results.comparison["recipes"].items()],
+        "recipes": [{**recipe, **seeds(name)} for name, recipe in comparison["recipes"].items()],
         "learning_rates": results.learning_rates,
         "seeds": results.seeds,
         **{key: value for key, value in shared.items() if key not in ("task", "data", "model", "training")},
-        "target_loss": results.comparison["target_loss"],
+        "target_loss": comparison["target_loss"],
         "training": shared["training"],
+        "threads": threads.pop() if len(threads) == 1 else None,
     }
-    threads = {record.environment["threads"] for record in results.records}
-    if len(threads) == 1:
-        content["threads"] = threads.pop()
     return yaml.safe_dump({k: v for k, v in content.items() if v is not None}, sort_keys=False, allow_unicode=True)
 
 
-def _seeds(results: Results, recipe: str) -> dict[str, list[int]]:
-    """The seeds of a recipe, where the finished comparison gave it fewer than there are."""
-    seeds = sorted({record.seed for record in results.records if record.recipe == recipe})
-    return {} if results.missing or seeds == results.seeds else {"seeds": seeds}
-
-
-def command(
-    results: Results, path: str, *, base_model: str | None = None, repo_id: str | None = None, repo_type: str = "model"
-) -> str:
-    """What to type where hf_radam is installed.
-
-    Text and checkpoints from local files are named as they were, under a folder DIR that the reader has to put in.
-
-    Args:
-        results: of the comparison.
-        path: of `comparison_file`.
-        base_model: what the checkpoint is, if it was fine-tuned from one.
-        repo_id: where to download `path` first, if the reader does not have it.
-        repo_type: model or dataset.
-    """
+def command(results: Results, path: str, base_model: str | None, repo: tuple[str, str] | None) -> str:
+    """What to type where hf_radam is installed; DIR stands before files that only their owner has."""
     parts = ["hf-radam", "compare", path]
     for key, value in local_files(results).items():
         parts += [f"--{key}", f"DIR/{value}"]
-    if (checkpoint := local_checkpoint(results, base_model)) is not None:
+    if checkpoint := _local_checkpoint(results, base_model):
         parts += ["--name_or_path", f"DIR/{checkpoint}"]
     processes = max(record.environment["processes"] for record in results.records)
     if processes > 1:
         parts[:1] = ["accelerate", "launch", "--num_processes", str(processes), "-m", "hf_radam"]
-    if repo_id is None:
+    if not repo:
         return shlex.join(parts)
-    kind = [] if repo_type == "model" else ["--repo-type", repo_type]
-    return "\n".join(map(shlex.join, (["hf", "download", repo_id, path, *kind, "--local-dir", "."], parts)))
+    kind = [] if repo[1] == "model" else ["--repo-type", repo[1]]
+    return f"{shlex.join(['hf', 'download', repo[0], path, *kind, '--local-dir', '.'])}\n{shlex.join(parts)}"
+
+
+def hints(results: Results, base_model: str | None) -> list[str]:
+    """What a reader must know to run the command elsewhere."""
+    commits = sorted({str(r.environment["commit"]) for r in results.records if r.environment["commit"]})
+    named, checkpoint = script(results), _local_checkpoint(results, base_model)
+    copy = code(base_model) if base_model else f"it; if {code(checkpoint)} is a name on the Hub, drop DIR/"
+    cases = [
+        (commits, f"The records were made at commit {' or '.join(map(code, commits))}"
+         f"{', with local changes where there is a +' if '+' in ''.join(commits) else ''}."),
+        (local_files(results), "For DIR before the text, put the folder of your copy of it."),
+        (checkpoint, f"For DIR before the checkpoint, put the folder of your copy of {copy}."),
+        (named, f"Run it where {code(named)} and the files lie that its arguments name; of paths and secrets among "
+         "them the records keep nothing else."),
+    ]  # fmt: skip
+    return [text for holds, text in cases if holds]
+
+
+def dataset(results: Results) -> str | None:
+    name = results.comparison["shared"]["data"].get("dataset_name")
+    return name if is_hub_id(name) else None
 
 
 def local_files(results: Results) -> dict[str, str]:
@@ -74,33 +83,19 @@ def local_files(results: Results) -> dict[str, str]:
 
 def script(results: Results) -> str:
     """The name of the training script, module or command that was run; empty for tasks of ours."""
-    data = results.comparison["shared"]["data"]
-    named = data.get("script") or data.get("module") if results.comparison["shared"]["task"] == "script" else None
-    return str(named or "")
+    data = results.comparison["shared"]["data"] if results.comparison["shared"]["task"] == "script" else {}
+    return str(data.get("script") or data.get("module") or "")
 
 
-def base_model(results: Results) -> str | None:
-    """The name on the Hub of the checkpoint that was fine-tuned, as far as the records tell.
-
-    They keep the last part of a local folder's path, which a name without a namespace cannot be told from.
-    """
-    name = _checkpoint(results)
+def hub_checkpoint(results: Results) -> str | None:
+    """The checkpoint that was fine-tuned, where it has a namespace; of a local folder records keep the last part."""
+    name = results.comparison["shared"]["model"].get("name_or_path")
     return name if name is not None and "/" in name and is_hub_id(name) else None
 
 
-def local_checkpoint(results: Results, base_model: str | None = None) -> str | None:
-    """The folder of the checkpoint that was fine-tuned; None where the records or `base_model` name one on the Hub."""
-    name = _checkpoint(results)
+def _local_checkpoint(results: Results, base_model: str | None) -> str | None:
+    name = results.comparison["shared"]["model"].get("name_or_path")
     return None if name is None or "/" in name or name == base_model else name
-
-
-def _checkpoint(results: Results) -> str | None:
-    return results.comparison["shared"]["model"].get("name_or_path")
-
-
-def commits(results: Results) -> list[str]:
-    """The commits of hf_radam that made the records; "+" marks a checkout with changes."""
-    return sorted({str(record.environment["commit"]) for record in results.records if record.environment["commit"]})
 
 
 def is_hub_id(value: Any) -> bool:

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from hf_radam.experiments.runs.gradients import BINS
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.translation import TranslationTask
+from hf_radam.publishing.bundle import Choice, build
 from hf_radam.rectification import rectification, untuned_exponential, untuned_linear
 
 ALL_RECIPES = [
@@ -115,6 +117,16 @@ def test_recipes_do_what_they_say(all_recipes: Path) -> None:
     assert not records["schedule_free_radam"].optimizer["train_mode"]  # what was tested is the averaged weights
     still = records["adam_2k"].evaluations["loss"]
     assert still[0] == still[1] != still[2]
+
+
+def test_cards_show_how_to_run_the_model(
+    sketched: None, all_recipes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The code of the card runs on the weights beside it."""
+    text = build(all_recipes, tmp_path / "hub", Choice(repo_id="me/tiny", recipe="radam")).read_text()
+    (code,) = re.findall(r"```python\n(.*?)\n```", text, re.DOTALL)
+    exec(code.replace("me/tiny", str(tmp_path / "hub")), {})
+    assert capsys.readouterr().out
 
 
 def test_every_recipe_starts_alike(all_recipes: Path) -> None:

@@ -24,8 +24,7 @@ from hf_radam.experiments.runs.progress import Progress
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import ScriptData, ScriptTask, portable
-from hf_radam.publishing.card import render
-from hf_radam.publishing.page import Page
+from hf_radam.publishing.card import Page, render
 from hf_radam.publishing.reproduce import comparison_file
 from hf_radam.rectification import untuned_linear
 from hf_radam.training.mixin import RegisteredOptimizers
@@ -94,7 +93,7 @@ def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.Monk
     results = Results.load(folder)
     report = make_report(results)
     assert "largest error" in report.verdict.text
-    card = render(results, Page(title="x", report=report), (ROOT / "hf_radam/publishing/template.md").read_text())
+    card = render(results, Page(title="x", report=report))
     assert f"`compared_script.py` ({radam.environment['versions']['compared_script.py']}), which is not ours" in card
     assert "Run it where `compared_script.py` and the files lie that its arguments name" in card
     Path("again.yaml").write_text(comparison_file(results))

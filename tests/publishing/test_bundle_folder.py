@@ -9,8 +9,7 @@ import pytest
 from made_up import write_results
 
 from hf_radam.experiments.schema import UserError
-from hf_radam.publishing.bundle import Choice, build
-from hf_radam.publishing.folder import MARK, files_below, replacing
+from hf_radam.publishing.bundle import MARK, Choice, build, files_below, replacing
 
 pytestmark = pytest.mark.usefixtures("sketched")
 
@@ -85,7 +84,7 @@ def test_nothing_of_the_users_is_deleted(name: str, results: Path, tmp_path: Pat
     output_dir = choose(results, tmp_path / "base")
     before = _below(tmp_path)
     with pytest.raises(UserError, match=said):
-        build(results, output_dir, Choice(repo_id="me/invented", with_weights=False), "never read")
+        build(results, output_dir, Choice(repo_id="me/invented", with_weights=False))
     assert _below(tmp_path) == before
 
 
@@ -137,7 +136,7 @@ def test_links_that_lead_outside_are_refused(name: str, results: Path, tmp_path:
         outside.write_text("{}")
     link.symlink_to(outside)
     with pytest.raises(UserError, match="is a link that leads out of"):
-        build(results, tmp_path / "hub", Choice(repo_id="me/invented"), "never read")
+        build(results, tmp_path / "hub", Choice(repo_id="me/invented"))
     assert not (tmp_path / "hub").exists()
 
 
@@ -148,6 +147,6 @@ def test_only_records_that_were_read_are_published(results: Path, tmp_path: Path
     record.rename(results / "record")
     record.symlink_to(results / "record")
     (results / "records" / "diary.txt").write_text("years")
-    build(results, tmp_path / "hub", Choice(repo_id="me/invented", with_weights=False), "{{ name }}")
+    build(results, tmp_path / "hub", Choice(repo_id="me/invented", with_weights=False))
     assert [path.name for path in (tmp_path / "hub" / "records").iterdir()] == [record.name]
     assert (tmp_path / "hub" / "records" / record.name).read_bytes() == content

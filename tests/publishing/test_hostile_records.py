@@ -20,7 +20,6 @@ from hf_radam.experiments.report.report import write_report
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.bundle import Choice, build
-from hf_radam.publishing.command import TEMPLATE
 
 DATA = {"vocab_size": 300, "dataset_name": "me/set", "dataset_config_name": "en", "train_file": "train.jsonl"}
 
@@ -134,12 +133,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shown]:
     folder = tmp_path_factory.mktemp("hostile")
     fields = [field for name, field in FIELDS.items() if name not in REFUSED]
     results = _write(_changed(EXAMPLE, *fields), folder / "results")
-    template, markdown = TEMPLATE.read_text(encoding="utf-8"), MarkdownIt("commonmark").enable("table")
+    markdown = MarkdownIt("commonmark").enable("table")
     shown = {"table.md": Shown(markdown.render(write_report(results).read_text(encoding="utf-8")))}
     for repo_type in ("model", "dataset", "space"):
         choice = Choice(repo_id="me/invented", repo_type=repo_type, with_weights=False)
         with sketches():  # the report's figures have shown that such texts can be drawn
-            card = build(results, folder / repo_type, choice, template)
+            card = build(results, folder / repo_type, choice)
         assert _metadata_errors(card.read_text(encoding="utf-8"), repo_type) == []
     for name, (repo_type, file) in PAGES.items():
         text = (folder / repo_type / file).read_text(encoding="utf-8")

@@ -26,11 +26,6 @@ LEAKS: dict[str, tuple[str, bytes, str]] = {
     "home_of_another": ("records/a.json", b'{"a": "/home/ann/data"}', "absolute path in line 1"),
     "scratch": ("config.json", b'{\n"a": "/scratch/job/7"}', "absolute path in line 2"),
     "tilde": ("data/runs.csv", b"a,~/texts/de.txt", "absolute path"),
-    "windows": ("config.json", rb'{"a": "C:\\Users\\ann"}', "absolute path"),
-    "windows_slash": ("config.json", b'{"a": "C:/Users/ann"}', "absolute path"),
-    "windows_small": ("notes.md", rb"c:\Users", "absolute path"),
-    "windows_share": ("notes.md", rb"\\fileserver\texts", "absolute path"),
-    "windows_share_in_json": ("config.json", rb'{"a": "\\\\fileserver\\texts"}', "absolute path"),
     "file_url": ("config.json", b'{"a": "file:///home/ann/x"}', "absolute path"),
     "search_path": ("config.json", b'{"a": "/usr/bin:/home/ann/bin"}', "absolute path"),
     "escaped_slashes": ("config.json", rb'{"a": "\/home\/ann"}', "absolute path"),
@@ -83,24 +78,9 @@ LEAKS: dict[str, tuple[str, bytes, str]] = {
     "token_gitlab": ("README.md", b"glpat-" + b"aB3-" * 6, "access token"),
     "token_glued": ("README.md", b"keyhf_" + b"aB3" * 12, "access token"),
     "token_glued_openai": ("README.md", b"keysk-proj-" + b"aB3-" * 9, "access token"),
-    "token_split": ("README.md", ("hf_aB3\u200b" + "aB3" * 11).encode(), "access token"),
-    "token_split_in_json": ("config.json", rb'{"a": "hf_aB3\u200b' + b"aB3" * 11 + b'"}', "access token"),
-    "token_escaped": ("config.json", rb'{"a": "\u0068f_' + b"aB3" * 12 + b'"}', "access token"),
-    "token_in_utf16": ("README.md", ("my hf_" + "aB3" * 12).encode("utf-16"), "access token"),
-    "token_in_utf16_without_a_mark": ("notes", ("my hf_" + "aB3" * 12).encode("utf-16-be"), "access token"),
-    "token_in_utf16_in_weights": (
-        "model.safetensors",
-        b"\1\2\3" + ("hf_" + "aB3" * 12).encode("utf-16-le"),
-        "access token",
-    ),
-    "path_in_utf16": ("README.md", "see /home/ann/x".encode("utf-16"), "absolute path"),
-    "path_in_utf16_without_a_mark": ("notes.txt", "see /home/ann/x".encode("utf-16-le"), "absolute path"),
-    "name_in_utf16": ("README.md", "by anneliese".encode("utf-16"), "name of this user"),
-    "name_split": ("README.md", "by anne\u00adliese".encode(), "name of this user"),
     "name_in_latin": ("README.md", "für anneliese".encode("latin-1"), "name of this user"),
     "short_secret": ("README.md", b"(tunafish)", "access token"),
     "secret_in_json": ("config.json", json.dumps({"a": 'tuna"fish'}).encode(), "access token"),
-    "secret_split": ("README.md", "tuna\u2060fish".encode(), "access token"),
     "file_name": ("events.out.tfevents.1.bluewhale.0", b"", "name of this host"),
     "user": ("README.md", b"by anneliese.", "name of this user"),
     "user_in_capitals": ("README.md", b"by Anneliese", "name of this user"),
@@ -131,7 +111,6 @@ HARMLESS: dict[str, tuple[str, bytes]] = {
     ),
     "short_values_of_secret_variables": ("README.md", b"the tunafis"),
     "usual_programs": ("README.md", b"#!/usr/bin/env python, and/etc/pp, a/u/b, /runs/x, /user/x"),
-    "utf16": ("README.md", "plain words, für alle".encode("utf-16")),
     "short_names_of_tokens": ("README.md", b"hf_radam, hf_hub_download, sk-learn, task-proj-something-or-other-else"),
 }
 
@@ -193,9 +172,7 @@ def test_harmless_text_passes(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("strangers")
-@pytest.mark.parametrize(
-    ("text", "allowed"), [("the Bluewhale corpus", "bluewhale"), ("see /content/x", "/content/"), ("D:\\x", "D:\\x")]
-)
+@pytest.mark.parametrize(("text", "allowed"), [("the Bluewhale corpus", "bluewhale"), ("see /content/x", "/content/")])
 def test_what_means_something_else_can_be_allowed(text: str, allowed: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(UserError, match="--allow"):

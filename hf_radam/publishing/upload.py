@@ -1,0 +1,187 @@
+"""The only file that uploads: a folder to a repo on the Hub, and every failure in one line with its remedy."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from huggingface_hub import HfApi, RepoCard, RepoFile, constants, errors
+from huggingface_hub.utils import httpx, validate_repo_id
+from huggingface_hub.utils.sha import git_hash, sha_fileobj
+
+from hf_radam.errors import NetworkError, UserError
+from hf_radam.files import one_line
+from hf_radam.publishing.bundle import MARK, files_below
+
+_AGAIN = "the same command completes the job"
+# What the Hub itself puts into a new repo.
+_DEFAULT = {".gitattributes", "README.md"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where to upload."""
+
+    repo_id: str
+    """namespace/name."""
+    repo_type: Literal["model", "dataset", "space"] = "model"
+    private: bool = False
+    """Whether nobody else may see it."""
+    revision: str | None = None
+    """Branch, made if missing, or refs/pr/N; by default main."""
+    create_pr: bool = False
+    """Open a pull request instead of committing to main."""
+
+    def __post_init__(self) -> None:
+        try:
+            validate_repo_id(self.repo_id)
+        except errors.HFValidationError as error:
+            raise UserError(f"--repo_id: {one_line(error)}") from error
+        if "/" not in self.repo_id:
+            raise UserError(f"--repo_id must be namespace/name, got {self.repo_id!r}; yours is in `hf auth whoami`")
+        if self.create_pr and self.revision is not None:
+            raise UserError("--create_pr makes a branch of its own; drop it, or --revision")
+
+
+def look(folder: Path, target: Target) -> list[str]:
+    """Find out whether `publish` may upload a folder, and what it will delete; changes nothing.
+
+    Args:
+        folder: file by file what the repo shall hold.
+        target: where.
+
+    Returns:
+        The files there that an earlier publication has written and that this one no longer has.
+
+    Raises:
+        UserError: no token; metadata that the Hub refuses; a repo with other content.
+        NetworkError: as of `publish`.
+    """
+    api, here = HfApi(), files_below(folder)
+    with explained(target.repo_id):
+        api.whoami()
+        RepoCard.load(folder / "README.md").validate(target.repo_type)
+        there, revision = _files(api, target)
+        if MARK in there:
+            with TemporaryDirectory() as to:
+                about = {"repo_type": target.repo_type, "revision": revision, "local_dir": to}
+                written = Path(api.hf_hub_download(target.repo_id, MARK, **about)).read_text(encoding="utf-8")
+            return sorted(there.keys() & set(written.splitlines()) - here.keys())
+    default = _DEFAULT | ({"index.html", "style.css"} if target.repo_type == "space" else set())
+    kept = default if there.keys() <= default else {".gitattributes"}
+    # An upload that broke off has left some of these files.
+    if lost := sorted(path for path in there.keys() & here.keys() - kept if not _is_same(there[path], here[path])):
+        raise UserError(
+            f"{target.repo_id} holds something else than a comparison, and its {', '.join(lost[:3])} would be "
+            "overwritten; choose another --repo_id, or remove that there first"
+        )
+    return []
+
+
+def publish(folder: Path, target: Target, message: str, deleted: list[str]) -> tuple[str, bool]:
+    """Upload a folder; what the repo holds already is not sent again.
+
+    Args:
+        folder: file by file what the repo shall hold.
+        target: where.
+        message: of the commit, or the title of the pull request.
+        deleted: what `look` has found.
+
+    Returns:
+        The address of the page, or of the pull request, and whether anything has changed there.
+
+    Raises:
+        UserError: a token that may not do this; a repo that is public and shall be private.
+        NetworkError: the Hub cannot be reached, is busy or broken, or somebody else committed in between.
+    """
+    api, repo, kind = HfApi(), target.repo_id, target.repo_type
+    with explained(repo):
+        sdk = "static" if kind == "space" else None
+        url = api.create_repo(repo, repo_type=kind, private=target.private, exist_ok=True, space_sdk=sdk)
+        private = api.repo_info(repo, repo_type=kind).private
+    if target.private and not private:
+        raise UserError(f"{repo} exists and is public; make it private on its settings page, or drop --private")
+    with explained(repo):
+        if target.revision is not None and not target.revision.startswith("refs/"):
+            api.create_branch(repo, repo_type=kind, branch=target.revision, exist_ok=True)
+        before = api.repo_info(repo, repo_type=kind, revision=target.revision).sha
+        commit = api.upload_folder(
+            repo_id=repo, repo_type=kind, folder_path=folder, revision=target.revision, create_pr=target.create_pr,
+            delete_patterns=[glob.escape(path) for path in deleted] or None, commit_message=message,
+        )  # fmt: skip
+    return commit.pr_url or str(url), commit.oid != before
+
+
+def _files(api: HfApi, target: Target) -> tuple[dict[str, RepoFile], str | None]:
+    """The files of the branch, or of main, where a branch that is missing will begin; none of a repo to be made."""
+    for revision in dict.fromkeys((target.revision, None)):
+        try:
+            tree = api.list_repo_tree(target.repo_id, repo_type=target.repo_type, revision=revision, recursive=True)
+            return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}, revision
+        except errors.RevisionNotFoundError:
+            continue
+        except errors.RepositoryNotFoundError:
+            break
+    return {}, None
+
+
+def _is_same(there: RepoFile, here: Path) -> bool:
+    if there.lfs is None:
+        return there.size == here.stat().st_size and there.blob_id == git_hash(here.read_bytes())
+    with here.open("rb") as file:
+        return there.lfs.sha256 == sha_fileobj(file).hex()
+
+
+@contextmanager
+def explained(repo_id: str) -> Iterator[None]:
+    """Turn what the client raises into one line: the fault, and the remedy.
+
+    Raises:
+        UserError: the user's fault.
+        NetworkError: the network's or the Hub's.
+    """
+    try:
+        yield
+    except errors.LocalTokenNotFoundError as error:
+        raise UserError("no access token: run `hf auth login`, or set HF_TOKEN to a token with write access") from error
+    except errors.OfflineModeIsEnabled as error:
+        raise UserError("offline mode is on: unset HF_HUB_OFFLINE to upload") from error
+    except errors.HfHubHTTPError as error:
+        raise _of_status(error, repo_id) from error
+    except httpx.HTTPError as error:
+        raise NetworkError(f"{constants.ENDPOINT} cannot be reached ({one_line(error)}); {_AGAIN} later") from error
+    except (json.JSONDecodeError, KeyError) as error:  # such as a proxy's own answer
+        raise NetworkError(f"{constants.ENDPOINT} does not answer as the Hub does; {_AGAIN} later") from error
+    except ValueError as error:
+        raise UserError(f"the Hub refuses this: {one_line(error)}") from error
+    except (RuntimeError, ConnectionError, TimeoutError) as error:  # of hf_xet, or of the threads that upload
+        if re.search(r"\b40[13]\b", str(error.__cause__ or error)):
+            raise UserError(f"this access token may not upload to {repo_id}: use one with write access") from error
+        raise NetworkError(f"the upload broke off ({one_line(error.__cause__ or error)}); {_AGAIN}") from error
+
+
+def _of_status(error: errors.HfHubHTTPError, repo_id: str) -> Exception:
+    status = error.response.status_code
+    said = one_line(error.server_message or error.response.reason_phrase)
+    if status == 401:
+        return UserError("the Hub does not know this access token: run `hf auth login --force`, or set HF_TOKEN anew")
+    if status in (402, 403):
+        return UserError(
+            f"this access token may not write to {repo_id} ({said}): use a namespace of yours, or a token with "
+            "write access to it"
+        )
+    if status in (409, 412):
+        return NetworkError(f"somebody else changed {repo_id} at the same time ({said}); {_AGAIN}")
+    if status == 429:
+        wait = error.response.headers.get("Retry-After")
+        return NetworkError(f"the Hub limits how much one may send; {_AGAIN} " + (f"in {wait} s" if wait else "later"))
+    if status == 408 or status >= 500:
+        return NetworkError(f"the Hub has trouble ({status} {said}); {_AGAIN} later")
+    return UserError(f"the Hub refuses this ({status} {said}): check --repo_id and --revision")
