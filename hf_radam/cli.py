@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hf_radam import __version__
 from hf_radam.errors import NetworkError, UserError, closest
 from hf_radam.experiments import command as compare
 from hf_radam.files import is_full_disk
 from hf_radam.training.advice import advise_command
 from hf_radam.training.launch import run_script
+
+# Packages of the extra `compare`; without them these commands would train first and fail then.
+COMPARE = ("datasets", "matplotlib", "pandas", "PIL", "sacrebleu", "scipy", "sklearn")
+# Optimizers of the paper's ablations, and references.
+ABLATIONS = ("radam_no_sgd", "radam_torch", "adam_2k", "adam_eps")
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -47,16 +54,29 @@ def main(argv: list[str] | None = None) -> int:
         argv = argv if own is None else argv[: argv.index("--")]
         if argv and not argv[0].startswith("-") and argv[0] not in commands:
             parser.error(f"unknown command {argv[0]!r}{closest(argv[0], commands)}")
+        if not argv:
+            parser.print_help()
+            return 0
         options, unknown = parser.parse_known_args(argv)
         if unknown:
             command = commands[options.command]
             near = closest(unknown[0].partition("=")[0], command._option_string_actions)
             command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         options.argv, options.arguments = argv, own
-        return options.work(options)
+        lacking = [name for name in COMPARE if importlib.util.find_spec(name) is None]
+        if lacking and options.command in ("compare", "report", "publish"):
+            raise UserError(f"this command needs {', '.join(lacking)}: pip install 'hf_radam[compare]'")
+        if options.command in ("report", "publish") and not (options.runs_dir / "comparison.json").is_file():
+            raise UserError(f"no results in {options.runs_dir}/")
+        code = options.work(options)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to go on")
         return 130
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (UserError, NetworkError, OSError) as error:  # any other is a bug, and keeps its traceback
         _say(f"error: {error}{_remedy(error)}")
         return 1 if isinstance(error, NetworkError) else 2
@@ -82,6 +102,7 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
         epilog="examples:\n  hf-radam compare\n  hf-radam compare grammar_map --seeds 0 1 2\n"
         "  hf-radam report runs/grammar\n  hf-radam run train.py --optim radam\n",
     )
+    parser.add_argument("--version", action="version", version=f"hf_radam {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     made: dict[str, argparse.ArgumentParser] = {}
 
@@ -102,7 +123,8 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
     report.add_argument("runs_dir", type=Path, help="results folder of a comparison")
     report.add_argument("--output_dir", type=Path, help="where to write; the results folder if not given")
     _publish_arguments(command("publish", _publish, "put a comparison on the Hub"), rare)
-    command("optimizers", _optimizers, "list the optimizers that --optim and a recipe may name")
+    optimizers = command("optimizers", _optimizers, "list the optimizers that --optim and a recipe may name")
+    optimizers.add_argument("--all", action="store_true", help="also the paper's ablations, and references")
     commands.add_parser("advise", help="say what RAdam's start-up costs a training of some length")
     commands.add_parser("run", help="run a training script in which every name is an --optim")
     checkpoint = command("checkpoint", _inspect, "inspect or consolidate the optimizer state of a checkpoint")
@@ -119,13 +141,16 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
 def _optimizers(options: argparse.Namespace) -> int:
     from hf_radam.registry import get_optimizer, list_optimizers
 
-    rows = [("name", "without warmup", "description", "reference")]
+    groups: dict[str, list[tuple[str, str]]] = {"installed": [], "to install": []}
     for name in list_optimizers():
-        spec = get_optimizer(name)
-        rows.append((name, "yes" if spec.warmup_free else "no", spec.description, spec.reference))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        what, _, install = get_optimizer(name).description.partition("; not installed: pip install ")
+        if options.all or name not in ABLATIONS:
+            groups["to install" if install else "installed"].append((name, f"{what}: {install}" if install else what))
+    print("Start with `radam`. Every RAdam (arXiv 1908.03265) is meant to run with warmup_steps=0.")
+    for title, rows in groups.items():
+        print(f"\n{title}{' with pip, by what stands behind the colon' * (title == 'to install')}")
+        for name, text in rows:
+            print(f"  {name:<21}  {text}")
     return 0
 
 
@@ -186,12 +211,12 @@ def _publish_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], st
 def _publish(options: argparse.Namespace) -> int:
     from hf_radam.publishing import bundle, privacy, upload
 
-    repo = {name: getattr(options, name) for name in ("repo_id", "repo_type")}
-    target = upload.Target(**repo, private=options.private, revision=options.revision, create_pr=options.create_pr)
+    same = ("repo_id", "repo_type", "recipe", "license", "base_model", "also", "private", "revision", "create_pr")
     choice = bundle.Choice(
-        **repo, recipe=options.recipe, with_weights=not options.no_weights, license=options.license,
-        base_model=options.base_model, also=options.also, template=options.template or bundle.TEMPLATE,
-    )  # fmt: skip
+        **{name: getattr(options, name) for name in same},
+        with_weights=not options.no_weights,
+        template=options.template or bundle.TEMPLATE,
+    )
     folder = options.output_dir or options.runs_dir / "hub" / options.repo_type
     card = bundle.build(options.runs_dir, folder, choice)
     privacy.refuse_leaks(folder, public=[options.repo_id, *options.also, *options.allow])
@@ -199,13 +224,13 @@ def _publish(options: argparse.Namespace) -> int:
     if options.dry_run or not (options.yes or sys.stdin.isatty()):
         print("nothing was uploaded" + ("" if options.dry_run else "; give --yes to upload"))
         return 0
-    deleted = upload.look(folder, target)
+    deleted = upload.look(folder, choice)
     if deleted:
         print("\n".join(["to be deleted there:", *(f"  {path}" for path in deleted)]))
     if not (options.yes or _agreed()):
         print("nothing was uploaded")
         return 0
-    address, changed = upload.publish(folder, target, options.commit_message, deleted)
+    address, changed = upload.publish(folder, choice, options.commit_message, deleted)
     print(f"{address} {'is up to date' if changed else 'held all of this already'}")
     return 0
 

@@ -262,6 +262,7 @@ def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
         "unknown optimizer 'radm'; did you mean 'radam'? valid are radam, adam"
     """
     valid = list(valid)
-    closest = difflib.get_close_matches(given, valid, n=1)
-    suggestion = f"did you mean {closest[0]!r}? " if closest else ""
-    return f"unknown {kind} {given!r}; {suggestion}valid are {', '.join(valid)}"
+    near = [name for name in valid if name.startswith(given)] or difflib.get_close_matches(given, valid, n=1)
+    said = f"unknown {kind} {given!r}"
+    said += f"; did you mean {near[0]!r}?" if near else ";"
+    return said if near and len(valid) > 30 else f"{said} valid are {', '.join(valid)}"

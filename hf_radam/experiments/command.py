@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import itertools
+import re
 import shlex
 import subprocess
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,12 +150,14 @@ def configs(options: argparse.Namespace) -> int:
         path = comparison_file(options.name)
         print(path.read_text(encoding="utf-8"), end="")
         return 0
-    paths = sorted(CONFIGS.glob("*.yaml"))
-    width = max(len(path.stem) for path in paths)
-    for path in paths:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line[:1] == "#", lines))
-        print(f"{path.stem:<{width}}  {textwrap.shorten(comment.split('. ')[0], 92, placeholder=' ...')}")
+    rows = [("name", "task", "a run, on a core", "data")]
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        data, _, time = text.partition("\n")[0].removeprefix("# ").partition(" | a run: ")
+        rows.append((path.stem, *re.findall("^task: (.*)", text, re.MULTILINE), time, data))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 

@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import pandas as pd
 from huggingface_hub import SpaceCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from hf_radam.errors import UserError
 from hf_radam.experiments.records import Record
@@ -23,7 +25,7 @@ from hf_radam.experiments.report import escape
 from hf_radam.experiments.report.report import draw, make_report
 from hf_radam.experiments.report.writers import to_json, to_page
 from hf_radam.experiments.results import Results
-from hf_radam.files import write_whole
+from hf_radam.files import one_line, write_whole
 from hf_radam.publishing.card import TAGS, TEMPLATE, Page, snippet, write_card
 from hf_radam.publishing.reproduce import is_hub_id
 
@@ -36,7 +38,7 @@ _STAY_HOME = frozenset({"training_args.bin", "optimizer.pt", "scheduler.pt", "tr
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What is to be published, and how."""
+    """What is to be published, how and where."""
 
     repo_id: str
     """namespace/name."""
@@ -54,8 +56,22 @@ class Choice:
     """Of the card, in Jinja."""
     also: Sequence[str] = ()
     """Repos that the card links: me/model, datasets/me/records, spaces/me/page."""
+    private: bool = False
+    """Whether nobody else may see the repo."""
+    revision: str | None = None
+    """Branch, made if missing, or refs/pr/N; by default main."""
+    create_pr: bool = False
+    """Open a pull request instead of committing to main."""
 
     def __post_init__(self) -> None:
+        try:
+            validate_repo_id(self.repo_id)
+        except HFValidationError as error:
+            raise UserError(f"--repo_id: {one_line(error)}") from error
+        if "/" not in self.repo_id:
+            raise UserError(f"--repo_id must be namespace/name, got {self.repo_id!r}; yours is in `hf auth whoami`")
+        if self.create_pr and self.revision is not None:
+            raise UserError("--create_pr makes a branch of its own; drop it, or --revision")
         if self.base_model is not None and not is_hub_id(self.base_model):
             raise UserError(f"--base_model must be a name on the Hub, such as me/model, got {self.base_model!r}")
         for repo in self.also:
@@ -134,7 +150,7 @@ def _write_space(choice: Choice, name: str, verdict: str, folder: Path) -> None:
     """The card that tells the Hub to show index.html."""
     linked = [repo for repo in choice.also if not repo.startswith("spaces/")]
     metadata = SpaceCardData(
-        title=escape.one_line(name), sdk="static", license=choice.license, tags=TAGS,
+        title=one_line(name), sdk="static", license=choice.license, tags=TAGS,
         models=[repo for repo in linked if not repo.startswith("datasets/")] or None,
         datasets=[repo.removeprefix("datasets/") for repo in linked if repo.startswith("datasets/")] or None,
     )  # fmt: skip

@@ -13,7 +13,6 @@ from typing import Any
 from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData, RepoCard
 
 from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.escape import code, fenced, literal, one_line
 from hf_radam.experiments.report.report import Image, Report
@@ -243,7 +242,9 @@ def _alike(results: Results) -> str:
 
 def _limitations(results: Results) -> list[str]:
     recipes, rates = results.recipes.values(), results.learning_rates
-    lengths = sorted({_warmup_updates(results, recipe) for recipe in recipes if recipe.warmup == "linear"})
+    lengths = sorted(
+        {recipe.warmup_updates(results.updates(recipe)) for recipe in recipes if recipe.warmup == "linear"}
+    )
     tried = ", ".join(f"{length:,}" for length in lengths)
     unequal = results.comparison["shared"]["task"] == "script" and not same_start(results.records)
     untuned = any(recipe.warmup.startswith("untuned") for recipe in recipes)
@@ -266,7 +267,7 @@ def _recipes(results: Results) -> str:
         recipe = results.recipes[name]
         warmup, apart = recipe.warmup.replace("_", " "), []
         if recipe.warmup == "linear":
-            warmup += f", {_warmup_updates(results, recipe):,} updates"
+            warmup += f", {recipe.warmup_updates(results.updates(recipe)):,} updates"
         if recipe.max_steps is not None:
             apart.append(f"{recipe.max_steps:,} updates")
         if recipe.learning_rate_scale != 1:
@@ -277,10 +278,6 @@ def _recipes(results: Results) -> str:
     heads = ["recipe", "optimizer", "its options", "warmup", "set apart by"]
     width = 5 if any(row[4] for row in rows) else 4
     return "\n".join(f"| {' | '.join(row[:width])} |" for row in [heads, ["---"] * 5, *rows])
-
-
-def _warmup_updates(results: Results, recipe: Recipe) -> int:
-    return recipe.warmup_updates(results.updates(recipe))
 
 
 def _one_per_recipe(results: Results) -> dict[str, Record]:

@@ -7,50 +7,23 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 from huggingface_hub import HfApi, RepoCard, RepoFile, constants, errors
-from huggingface_hub.utils import httpx, validate_repo_id
+from huggingface_hub.utils import httpx
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from hf_radam.errors import NetworkError, UserError
 from hf_radam.files import one_line
-from hf_radam.publishing.bundle import MARK, files_below
+from hf_radam.publishing.bundle import MARK, Choice, files_below
 
 _AGAIN = "the same command completes the job"
 # What the Hub itself puts into a new repo.
 _DEFAULT = {".gitattributes", "README.md"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Where to upload."""
-
-    repo_id: str
-    """namespace/name."""
-    repo_type: Literal["model", "dataset", "space"] = "model"
-    private: bool = False
-    """Whether nobody else may see it."""
-    revision: str | None = None
-    """Branch, made if missing, or refs/pr/N; by default main."""
-    create_pr: bool = False
-    """Open a pull request instead of committing to main."""
-
-    def __post_init__(self) -> None:
-        try:
-            validate_repo_id(self.repo_id)
-        except errors.HFValidationError as error:
-            raise UserError(f"--repo_id: {one_line(error)}") from error
-        if "/" not in self.repo_id:
-            raise UserError(f"--repo_id must be namespace/name, got {self.repo_id!r}; yours is in `hf auth whoami`")
-        if self.create_pr and self.revision is not None:
-            raise UserError("--create_pr makes a branch of its own; drop it, or --revision")
-
-
-def look(folder: Path, target: Target) -> list[str]:
+def look(folder: Path, target: Choice) -> list[str]:
     """Find out whether `publish` may upload a folder, and what it will delete; changes nothing.
 
     Args:
@@ -85,7 +58,7 @@ def look(folder: Path, target: Target) -> list[str]:
     return []
 
 
-def publish(folder: Path, target: Target, message: str, deleted: list[str]) -> tuple[str, bool]:
+def publish(folder: Path, target: Choice, message: str, deleted: list[str]) -> tuple[str, bool]:
     """Upload a folder; what the repo holds already is not sent again.
 
     Args:
@@ -119,7 +92,7 @@ def publish(folder: Path, target: Target, message: str, deleted: list[str]) -> t
     return commit.pr_url or str(url), commit.oid != before
 
 
-def _files(api: HfApi, target: Target) -> tuple[dict[str, RepoFile], str | None]:
+def _files(api: HfApi, target: Choice) -> tuple[dict[str, RepoFile], str | None]:
     """The files of the branch, or of main, where a branch that is missing will begin; none of a repo to be made."""
     for revision in dict.fromkeys((target.revision, None)):
         try:
@@ -170,18 +143,13 @@ def explained(repo_id: str) -> Iterator[None]:
 def _of_status(error: errors.HfHubHTTPError, repo_id: str) -> Exception:
     status = error.response.status_code
     said = one_line(error.server_message or error.response.reason_phrase)
-    if status == 401:
-        return UserError("the Hub does not know this access token: run `hf auth login --force`, or set HF_TOKEN anew")
-    if status in (402, 403):
-        return UserError(
-            f"this access token may not write to {repo_id} ({said}): use a namespace of yours, or a token with "
-            "write access to it"
-        )
-    if status in (409, 412):
-        return NetworkError(f"somebody else changed {repo_id} at the same time ({said}); {_AGAIN}")
-    if status == 429:
-        wait = error.response.headers.get("Retry-After")
-        return NetworkError(f"the Hub limits how much one may send; {_AGAIN} " + (f"in {wait} s" if wait else "later"))
+    wait = error.response.headers.get("Retry-After") if status == 429 else None
+    later = f"{_AGAIN} in {wait} s" if wait else f"{_AGAIN} later"
+    refused = UserError(f"this access token may not write to {repo_id} ({said}): use one with write access to it")
+    overtaken = NetworkError(f"somebody else changed {repo_id} at the same time ({said}); {_AGAIN}")
+    unknown = UserError("the Hub does not know this access token: run `hf auth login --force`, or set HF_TOKEN anew")
+    busy = NetworkError(f"the Hub limits how much one may send; {later}")
+    cases: dict[int, Exception] = {401: unknown, 402: refused, 403: refused, 409: overtaken, 412: overtaken, 429: busy}
     if status == 408 or status >= 500:
-        return NetworkError(f"the Hub has trouble ({status} {said}); {_AGAIN} later")
-    return UserError(f"the Hub refuses this ({status} {said}): check --repo_id and --revision")
+        return NetworkError(f"the Hub has trouble ({status} {said}); {later}")
+    return cases.get(status, UserError(f"the Hub refuses this ({status} {said}): check --repo_id and --revision"))

@@ -115,27 +115,32 @@ def plot(max_steps: int, beta2: float, width: int = 60, height: int = 8) -> str:
 
 
 def advise_command(argv: Sequence[str]) -> int:
-    """`hf-radam advise`: print the advice and the curve of r_t.
-
-    Args:
-        argv: what follows `hf-radam advise`.
-
-    Returns:
-        The exit status.
-
-    Raises:
-        ValueError: an argument outside of its range.
-    """
+    """`hf-radam advise`: print the advice and the curve of r_t; a ValueError names an argument out of its range."""
     parser = argparse.ArgumentParser(
         "hf-radam advise",
         description="What share of Adam's learning rate RAdam will use, and what would raise it.",
-        epilog="Example: hf-radam advise --max_steps 250 --beta2 0.999 --scheduler cosine",
+        epilog="Example: hf-radam advise --max_steps 250 --adam_beta2 0.999 --lr_scheduler_type cosine",
         allow_abbrev=False,
     )
-    parser.add_argument("--max_steps", type=int, required=True, help="updates of the training")
-    parser.add_argument("--beta2", type=float, default=0.999, help="decay of the second moment; 0.999 if not given")
-    parser.add_argument("--scheduler", choices=SCHEDULES, default="linear", help="linear if not given")
+    add = parser.add_argument
+    add("--max_steps", type=int, required=True, help="updates of the training")
+    add(
+        "--adam_beta2",
+        "--beta2",
+        type=float,
+        default=0.999,
+        metavar="B",
+        help="of the second moment; 0.999 if not given",
+    )
+    add("--lr_scheduler_type", "--scheduler", choices=SCHEDULES, default="linear", help="linear if not given")
+    add("--warmup_steps", type=float, default=0.0, metavar="N", help="updates, or a share below 1; 0 if not given")
     asked = parser.parse_args(argv)
-    print(advise(asked.max_steps, asked.beta2, asked.scheduler).text + ".")
-    print(f"\nr_t, the part of the learning rate that update t uses:\n{plot(asked.max_steps, asked.beta2)}")
+    warmup = math.ceil(asked.warmup_steps * (asked.max_steps if asked.warmup_steps < 1 else 1))
+    decay = SCHEDULES[asked.lr_scheduler_type]
+
+    def factor(update: int) -> float:
+        return update / warmup if update < warmup else decay((update - warmup) / max(1, asked.max_steps - warmup))
+
+    print(advise(asked.max_steps, asked.adam_beta2, factor).text + ".")
+    print(f"\nr_t, the part of the learning rate that update t uses:\n{plot(asked.max_steps, asked.adam_beta2)}")
     return 0

@@ -245,6 +245,6 @@ def script_command(what: str, is_module: bool, accelerate_config: str | None) ->
     if not is_python and accelerate_config is None:
         found = shutil.which(what, path=str(Path(sys.executable).parent)) or shutil.which(what)
     if found is None:
-        kind = "file" if is_python or accelerate_config is not None else "file and no command"
-        raise FileNotFoundError(f"{what!r} is no {kind}; give a Python script, -m and a module, or a command (trl sft)")
+        kind = "file" if is_python or accelerate_config is not None else "file or command"
+        raise FileNotFoundError(f"{kind} not found: {what}")
     return [found]

@@ -323,7 +323,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "its beta": ({"data": data(arguments="--adam_beta2 0.9")}, "--adam_beta2 is set by the comparison itself"),
     "an option": ({"recipes": [{"recipe": "radam", "optim_args": {"x": 1}}]}, "recipe 'radam': unknown option"),
     "an optimizer": ({"recipes": [{"name": "x", "optimizer": "adm"}]}, "recipe 'x': unknown optimizer 'adm'"),
-    "no file": ({"data": data(script="gone.py")}, "'gone.py' is no file; give a Python script"),
+    "no file": ({"data": data(script="gone.py")}, "file not found: gone.py"),
 }
 
 

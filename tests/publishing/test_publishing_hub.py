@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import ROOT, environment, run
+from comparisons import environment, run
 from hub_server import HubServer
 from huggingface_hub import HfApi, RepoCard, constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
@@ -25,7 +25,7 @@ from hf_radam.experiments.schema import UserError
 from hf_radam.publishing import bundle as bundle_module
 from hf_radam.publishing import upload
 from hf_radam.publishing.bundle import MARK, Choice, build, files_below
-from hf_radam.publishing.upload import Target, explained, look
+from hf_radam.publishing.upload import explained, look
 
 # The client's own upload without Xet calls httpx in an old way.
 pytestmark = [
@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.usefixtures("sketched"),
 ]
 
-PUBLISH = ROOT / "scripts" / "publish.py"
+PUBLISH = [sys.executable, "-m", "hf_radam", "publish"]
 REPO = "me/invented"
 
 
@@ -68,7 +68,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     set_client_factory(default_client_factory)
 
 
-def publish(folder: Path, target: Target, message: str) -> tuple[str, bool]:
+def publish(folder: Path, target: Choice, message: str) -> tuple[str, bool]:
     return upload.publish(folder, target, message, look(folder, target))
 
 
@@ -83,7 +83,7 @@ def client(hub: HubServer, tmp_path: Path, **changes: str) -> dict[str, str]:
 
 def test_publish_kill_publish_and_download(results: Path, tmp_path: Path) -> None:
     """As a user types it: killed before the commit, started again, complete; what arrived is what was written."""
-    command = [sys.executable, PUBLISH, results, "--repo_id", REPO, "--yes", "--output_dir", tmp_path / "bundle"]
+    command = [*PUBLISH, results, "--repo_id", REPO, "--yes", "--output_dir", tmp_path / "bundle"]
     before = bytes_below(results)
     with HubServer(tmp_path) as hub:
         hub.fail("POST /api/models/me/invented/commit", hang=60)
@@ -110,7 +110,7 @@ def test_publish_kill_publish_and_download(results: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("xet", [False, True])
 def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
-    target = Target(repo_id=REPO)
+    target = Choice(repo_id=REPO)
     first = publish(bundle, target, "first")
     assert first[1]
     assert {path: file.size for path, file in hub.files(REPO).items() if path not in (".gitattributes", MARK)} == {
@@ -144,7 +144,7 @@ def test_what_an_earlier_publication_left_is_deleted(bundle: Path, hub: HubServe
     for path in ("index.html", "records/[old]*.json"):
         (bundle / path).write_text("{}")
     (bundle / MARK).write_text("\n".join(files_below(bundle)))
-    target = Target(repo_id=REPO)
+    target = Choice(repo_id=REPO)
     publish(bundle, target, "with weights")
     mine = ["notes.md", "mine/model.safetensors", "records/other.json"]
     for path in mine:
@@ -179,11 +179,11 @@ def test_files_of_others_are_never_lost(name: str, bundle: Path, hub: HubServer)
         api.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=REPO)
     before = hub.files(REPO)
     if allowed:
-        publish(bundle, Target(repo_id=REPO), "first")
+        publish(bundle, Choice(repo_id=REPO), "first")
         assert set(before) < set(hub.files(REPO))
         return
     with pytest.raises(UserError, match=r"holds something else.*(README\.md|model\.safetensors|comparison\.json)"):
-        publish(bundle, Target(repo_id=REPO), "first")
+        publish(bundle, Choice(repo_id=REPO), "first")
     assert hub.files(REPO) == before
 
 
@@ -195,26 +195,26 @@ def test_an_upload_that_broke_off_between_commits_is_no_stranger(bundle: Path, h
         upload: Any = api.upload_folder if (bundle / path).is_dir() else api.upload_file
         source = {"folder_path" if (bundle / path).is_dir() else "path_or_fileobj": bundle / path}
         upload(repo_id=REPO, path_in_repo=path, **source)
-    publish(bundle, Target(repo_id=REPO), "the rest")
+    publish(bundle, Choice(repo_id=REPO), "the rest")
     assert set(bytes_below(bundle)) < set(hub.files(REPO))
 
 
 def test_where_it_goes(bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A private repo, a branch, a dataset, and a pull request."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    publish(bundle, Target(repo_id="team/x", private=True), "private")
+    publish(bundle, Choice(repo_id="team/x", private=True), "private")
     assert hub.repos["models", "team/x"].private
     (bundle / "notes.md").write_text("mine")
-    publish(bundle, Target(repo_id="team/x", revision="trial"), "branch")
+    publish(bundle, Choice(repo_id="team/x", revision="trial"), "branch")
     assert "notes.md" in hub.files("team/x", revision="trial")
     assert "notes.md" not in hub.files("team/x")
-    publish(bundle, Target(repo_id="me/y", repo_type="dataset"), "dataset")
+    publish(bundle, Choice(repo_id="me/y", repo_type="dataset"), "dataset")
     assert "notes.md" in hub.files("me/y", kind="datasets")
-    address, _ = publish(bundle, Target(repo_id="me/z", create_pr=True), "please")
+    address, _ = publish(bundle, Choice(repo_id="me/z", create_pr=True), "please")
     assert address.endswith("/discussions/1")
     assert hub.history("me/z") == ["initial commit"]
     assert hub.history("me/z", revision="refs/pr/1") == ["initial commit", "please"]
-    assert not publish(bundle, Target(repo_id="me/z", revision="refs/pr/1"), "again")[1]
+    assert not publish(bundle, Choice(repo_id="me/z", revision="refs/pr/1"), "again")[1]
 
 
 def test_a_page_is_a_static_space(results: Path, hub: HubServer, tmp_path: Path) -> None:
@@ -223,20 +223,20 @@ def test_a_page_is_a_static_space(results: Path, hub: HubServer, tmp_path: Path)
     card = build(results, tmp_path / "hub", choice)
     metadata = RepoCard.load(card).data.to_dict()
     assert (metadata["sdk"], metadata["models"], metadata["datasets"]) == ("static", ["me/model"], ["me/records"])
-    publish(card.parent, Target(repo_id="me/page", repo_type="space"), "page")
+    publish(card.parent, Choice(repo_id="me/page", repo_type="space"), "page")
     assert set(hub.files("me/page", kind="spaces")) - {".gitattributes"} == {
         MARK,
         "README.md",
         "comparison.json",
         "index.html",
     }
-    assert not publish(card.parent, Target(repo_id="me/page", repo_type="space"), "again")[1]
+    assert not publish(card.parent, Choice(repo_id="me/page", repo_type="space"), "again")[1]
     assert "<title>Invented</title>" in (card.parent / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_busy_hub_is_waited_for(bundle: Path, hub: HubServer) -> None:
     hub.fail("POST /api/models/me/invented/preupload", status=429, headers={"Retry-After": "0"}, times=1)
-    assert publish(bundle, Target(repo_id=REPO), "first")[1]
+    assert publish(bundle, Choice(repo_id=REPO), "first")[1]
 
 
 # name: fault, flags, environment, exit code, what the one line says
@@ -324,7 +324,7 @@ def test_bugs_of_our_own_are_not_called_faults_of_others(
     (bundle / "config.json").write_bytes(b"y" * 7)
     monkeypatch.setattr(upload, "git_hash", broken)
     with pytest.raises(type(bug), match="x"):
-        publish(bundle, Target(repo_id=REPO), "first")
+        publish(bundle, Choice(repo_id=REPO), "first")
 
 
 @pytest.mark.parametrize(("said", "kind"), [("403 Forbidden", UserError), ("broken pipe", NetworkError)])
@@ -334,9 +334,9 @@ def test_what_xet_says_is_understood(said: str, kind: type[Exception]) -> None:
 
 
 def test_a_public_repo_does_not_turn_private(bundle: Path, hub: HubServer) -> None:
-    publish(bundle, Target(repo_id=REPO), "public")
+    publish(bundle, Choice(repo_id=REPO), "public")
     with pytest.raises(UserError, match="exists and is public"):
-        publish(bundle, Target(repo_id=REPO, private=True), "private")
+        publish(bundle, Choice(repo_id=REPO, private=True), "private")
     assert hub.history(REPO) == ["initial commit", "public"]
 
 
@@ -356,7 +356,7 @@ def test_on_a_terminal_it_asks(
     command: Any, hub: HubServer, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """After it has listed what will be deleted. The end of the input is a no."""
-    publish(bundle, Target(repo_id=REPO), "first")
+    publish(bundle, Choice(repo_id=REPO), "first")
     (bundle / "figures" / "evaluation_dark.png").unlink()
     (bundle / MARK).write_text("\n".join(files_below(bundle)))
     monkeypatch.setattr(bundle_module, "build", lambda *_: bundle / "README.md")

@@ -125,8 +125,8 @@ def test_under_fsdp2(found: dict[str, Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["gone.py"], "'gone.py' is no file; give a Python script"),
-        (["no-such-command"], "'no-such-command' is no file and no command"),
+        (["gone.py"], "file not found: gone.py"),
+        (["no-such-command"], "file or command not found: no-such-command"),
         (["--accelerate_config", "fdsp2", "train.py"], "no configuration of Accelerate 'fdsp2'; .* ddp, deep.*fsdp2"),
     ],
 )

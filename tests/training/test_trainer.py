@@ -215,7 +215,7 @@ def test_set_optimizer() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optim": "radm"}, "unknown optimizer 'radm'; did you mean 'radam'.*adamw_torch_fused"),
+        ({"optim": "radm"}, "unknown optimizer 'radm'; did you mean 'radam'"),
         ({"optim_args": "degenerate_to_sgd=false"}, "did you mean 'degenerated_to_sgd'"),
         ({"optim_args": "amsgrad=ture"}, "'amsgrad' of optimizer 'radam' must be true or false"),
     ],
