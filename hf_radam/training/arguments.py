@@ -1,8 +1,12 @@
-"""Registered names as the `optim` of training arguments."""
+"""Registered names as the `optim` of training arguments.
+
+Once this module is imported, Transformers' own class takes them too: other libraries rebuild our arguments as a class
+of theirs (TRL as an SFTConfig).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:  # the mixin goes on top of any subclass
 else:
     _Arguments = object
 
+_POST_INIT, _SET_OPTIMIZER = TrainingArguments.__post_init__, TrainingArguments.set_optimizer
 _OPTIM_HELP = "The optimizer: a name of `hf-radam optimizers`, or any of Transformers' own."
 
 
@@ -48,26 +53,31 @@ def find(optim: OptimizerNames | str) -> OptimizerSpec | None:
     return spec
 
 
-def check_name(args: Any, of_transformers: Callable[[], None]) -> None:
-    """Run Transformers' own `__post_init__`, which would refuse a registered name, behind one that it knows."""
-    spec = find(args.optim)
-    if spec is None:
-        return of_transformers()
-    spec.check_options(parse_optim_args(args.optim_args))
-    args.optim = OptimizerNames.ADAMW_TORCH
-    of_transformers()
-    args.optim = spec.name
-    return None
-
-
-def set_name(args: Any, name: OptimizerNames | str, of_transformers: Callable[[OptimizerNames | str], Any]) -> Any:
-    """The same for Transformers' own `set_optimizer`."""
-    spec = find(name)
-    of_transformers(OptimizerNames.ADAMW_TORCH if spec else name)
+@functools.wraps(TrainingArguments.__post_init__)
+def _post_init(self: Any) -> None:
+    """Transformers' own, which would refuse a registered name, behind one that it knows."""
+    spec = find(self.optim)
     if spec is not None:
-        spec.check_options(parse_optim_args(args.optim_args))
-        args.optim = spec.name
-    return args
+        spec.check_options(parse_optim_args(self.optim_args))
+        self.optim = OptimizerNames.ADAMW_TORCH
+    _POST_INIT(self)
+    if spec is not None:
+        self.optim = spec.name
+
+
+@functools.wraps(TrainingArguments.set_optimizer)
+def _set_optimizer(self: Any, name: OptimizerNames | str = "adamw_torch", *args: Any, **kwargs: Any) -> Any:
+    """The same, and what is refused changes nothing."""
+    spec, before = find(name), dict(vars(self))
+    try:
+        _SET_OPTIMIZER(self, OptimizerNames.ADAMW_TORCH if spec else name, *args, **kwargs)
+        if spec is not None:
+            spec.check_options(parse_optim_args(self.optim_args))
+            self.optim = spec.name
+    except BaseException:
+        vars(self).update(before)
+        raise
+    return self
 
 
 @dataclass
@@ -90,10 +100,12 @@ class RAdamArgumentsMixin(_Arguments):
     # Transformers' own type would have HfArgumentParser allow its own names only.
     optim: str = field(default="radam", metadata={"help": _OPTIM_HELP})  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __post_init__(self) -> None:
-        check_name(self, super().__post_init__)
-
     def set_optimizer(self, name: str | OptimizerNames = "radam", *args: Any, **kwargs: Any) -> Any:
-        """As in Transformers, with registered names as well."""
-        parent = super().set_optimizer
-        return set_name(self, name, lambda known: parent(known, *args, **kwargs))
+        """As in Transformers, with registered names as well; arguments that are refused change nothing."""
+        return super().set_optimizer(name, *args, **kwargs)
+
+
+TrainingArguments.__post_init__ = _post_init
+TrainingArguments.set_optimizer = _set_optimizer
+# HfArgumentParser makes choices of the members of an enumeration.
+TrainingArguments.__annotations__["optim"] = TrainingArguments.__dataclass_fields__["optim"].type = str

@@ -1,18 +1,24 @@
-"""What a training says about its optimizer: r_t in the logs, and a warning where a checkpoint has lost its state."""
+"""What a training says about its optimizer: r_t in the logs, and as it begins advice and warnings."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
+from transformers.trainer_utils import SchedulerType
 
 from hf_radam import rectification
+from hf_radam.libraries import full_name
 from hf_radam.optimizer import RAdam
 from hf_radam.rectified import RectifiedMixin
+from hf_radam.registry import OptimizerSpec
 from hf_radam.training.advice import HALF, advise
+from hf_radam.training.arguments import registered
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +31,16 @@ def innermost(optimizer: Any) -> Any:
 
 
 def rectifies(optimizer: Any) -> bool:
-    """Whether it is a RAdam, ours, PyTorch's or made of another AdamW, whatever is wrapped around it."""
-    return isinstance(innermost(optimizer), (RAdam, torch.optim.RAdam, RectifiedMixin))
+    """Whether it is a RAdam: ours, PyTorch's, torch-optimi's or made of another AdamW, wrapped or not."""
+    inner = innermost(optimizer)
+    return isinstance(inner, (RAdam, torch.optim.RAdam, RectifiedMixin)) or any(
+        full_name(cls) == "optimi.radam.RAdam" for cls in type(inner).__mro__
+    )
+
+
+def betas_of(group: dict[str, Any]) -> tuple[float, float]:
+    """Those of a parameter group; torch-optimi keeps them apart."""
+    return tuple(group["betas"]) if "betas" in group else (group["beta1"], group["beta2"])
 
 
 def rectification_progress(optimizer: Any) -> tuple[int, float] | None:
@@ -42,11 +56,19 @@ def rectification_progress(optimizer: Any) -> tuple[int, float] | None:
             # ZeRO-3 keeps its groups empty between steps.
             of_group = [optimizer.state[p] for p in group["params"] if optimizer.state.get(p)]
             states = of_group if group["params"] else optimizer.state.values()
-            steps = [state["step"] for state in states if "step" in state]
-            step = int(max(steps, default=0))
+            # torch-optimi counts for a group.
+            step = int(max((state["step"] for state in (*states, group) if "step" in state), default=0))
             if step:
-                return step, group["betas"][1]
+                return step, betas_of(group)[1]
     return None
+
+
+def spec_in_use(args: Any, optimizer: Any) -> OptimizerSpec | None:
+    """What `args.optim` names, unless that is one of Transformers' own or another optimizer is in its place."""
+    spec = registered(args.optim)
+    if spec is None or optimizer is None or rectifies(optimizer):
+        return spec
+    return spec if not spec.like and isinstance(innermost(optimizer), spec.load()) else None
 
 
 class RectificationCallback(TrainerCallback):
@@ -73,32 +95,23 @@ class RectificationCallback(TrainerCallback):
             state.log_history[-1].update(terms)
 
 
-class AdviceCallback(TrainerCallback):
-    """Says once, as a training begins, what share of Adam's learning rate an optimizer that rectifies will use."""
+class StartCallback(RectificationCallback):
+    """Says as a training begins what is good to know of its optimizer: lost state, warmup, and the start-up's cost.
 
-    def __init__(self) -> None:
+    Args:
+        gives_advice: whether to say what share of Adam's learning rate an optimizer that rectifies will use.
+    """
+
+    def __init__(self, gives_advice: bool) -> None:
+        self._gives_advice = gives_advice
         self._said = False
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **_: Any
     ) -> None:
-        """Log it: as a warning below half."""
-        if self._said or not rectifies(optimizer) or not state.is_world_process_zero or state.max_steps < 1:
-            return
-        self._said = True
-        scheduler = getattr(lr_scheduler, "scheduler", lr_scheduler)  # Accelerate wraps it
-        of_groups = getattr(scheduler, "lr_lambdas", None) or ["constant"]
-        found = advise(state.max_steps, innermost(optimizer).param_groups[0]["betas"][1], of_groups[0])
-        logger.log(logging.WARNING if found.share < HALF else logging.INFO, found.text)
-
-
-class LostStateCallback(TrainerCallback):
-    """Warns where a training goes on from a checkpoint that held no optimizer state: its start-up begins anew."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
-        """Look once the checkpoint is loaded."""
+        """Look once the checkpoint is loaded. Warmup and advice are said once, however often is trained."""
         inner = innermost(optimizer)
-        has_moments = "betas" in getattr(inner, "defaults", {})
+        has_moments = {"betas", "beta1"} & getattr(inner, "defaults", {}).keys()
         if state.global_step and has_moments and not inner.state:
             warnings.warn(
                 f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: "
@@ -106,3 +119,28 @@ class LostStateCallback(TrainerCallback):
                 UserWarning,
                 stacklevel=2,
             )
+        if self._said:
+            return
+        self._said = True
+        self._warn_of_warmup(args, state, spec_in_use(args, optimizer))
+        factor = _of_transformers(getattr(lr_scheduler, "scheduler", lr_scheduler))  # Accelerate wraps it
+        if self._gives_advice and factor and rectifies(inner) and state.is_world_process_zero and state.max_steps > 0:
+            found = advise(state.max_steps, betas_of(inner.param_groups[0])[1], factor)
+            logger.log(logging.WARNING if found.share < HALF else logging.INFO, found.text)
+
+    def _warn_of_warmup(self, args: Any, state: Any, spec: OptimizerSpec | None) -> None:
+        steps = args.get_warmup_steps(state.max_steps)
+        if steps and spec is not None and spec.warmup_free and args.lr_scheduler_type != SchedulerType.CONSTANT:
+            warnings.warn(
+                f"{steps} warmup steps together with {spec.name!r}, which is meant to run without: its own start is "
+                "slow already, and the learning rate is reduced twice; set warmup_steps=0",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def _of_transformers(scheduler: Any) -> Callable[[int], float] | None:
+    """A schedule of Transformers as a function of the update; None for any other, which may have a memory."""
+    factor = scheduler.lr_lambdas[0] if type(scheduler) is LambdaLR else None
+    own = getattr(getattr(factor, "func", factor), "__module__", None)
+    return factor if own == "transformers.optimization" else None

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -21,8 +21,13 @@ from typing import Any
 
 _STARTUP = Path(__file__).parent / "startup"
 _CONFIGS = Path(__file__).parent / "accelerate_configs"
-# Environment variable: a module whose `follow` is given Transformers' Trainer as soon as that knows the names.
+# Environment variable: a module whose `follow` is given Transformers' Trainer as soon as that is there.
 FOLLOWER = "HF_RADAM_FOLLOWER"
+# Modules of Transformers, and those of ours that adapt them when they are imported.
+_ADAPTED_BY = {
+    "transformers.training_args": "hf_radam.training.arguments",
+    "transformers.trainer": "hf_radam.training.mixin",
+}
 
 
 def enable() -> None:
@@ -30,7 +35,8 @@ def enable() -> None:
 
     `TrainingArguments`, `HfArgumentParser` and `Trainer`, and all that derive from them, then do what our classes do:
     the names, r_t in the logs, the advice and the warnings, DeepSpeed, the loss of split batches, the card. Where
-    `optim` is one of Transformers' own names, nothing changes. Transformers is not imported by this; it may be already.
+    `optim` is one of Transformers' own names, nothing changes. Call it before or after Transformers is imported and
+    subclasses are made; it does not import Transformers.
 
     Example:
         >>> import hf_radam
@@ -40,9 +46,9 @@ def enable() -> None:
         'radam'
     """
     watch_imports()
-    for name, adapt in _ADAPT.items():
+    for name in _ADAPTED_BY:
         if name in sys.modules:
-            adapt(sys.modules[name])
+            _adapt(name)
 
 
 def watch_imports() -> None:
@@ -51,11 +57,18 @@ def watch_imports() -> None:
         sys.meta_path.insert(0, _Watcher())
 
 
+@functools.cache
+def _adapt(name: str) -> None:
+    import_module(_ADAPTED_BY[name])
+    if name == "transformers.trainer" and (follower := os.environ.get(FOLLOWER)):
+        import_module(follower).follow(sys.modules[name].Trainer)
+
+
 class _Watcher(MetaPathFinder):
     """Lets the other finders find, and runs ours after the module's own code."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname not in _ADAPT:
+        if fullname not in _ADAPTED_BY:
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
@@ -81,88 +94,7 @@ class _Adapting(Loader):
         for place in (module, module.__spec__):  # pickles and reloads see the loader as it was
             setattr(place, "__loader__" if place is module else "loader", self._loader)
         self._loader.exec_module(module)
-        _ADAPT[module.__name__](module)
-
-
-def _adapt_arguments(module: Any) -> None:
-    """`TrainingArguments` in place: its subclasses, dataclasses themselves, call these two methods."""
-    from hf_radam.training.arguments import check_name, set_name
-
-    cls = module.TrainingArguments
-    post_init, set_optimizer = cls.__post_init__, cls.set_optimizer
-    if hasattr(post_init, "__wrapped__"):  # adapted already
-        return
-
-    @functools.wraps(post_init)
-    def with_names(self: Any) -> None:
-        check_name(self, lambda: post_init(self))
-
-    @functools.wraps(set_optimizer)
-    def set_with_names(self: Any, name: Any = "adamw_torch", *args: Any, **kwargs: Any) -> Any:
-        return set_name(self, name, lambda known: set_optimizer(self, known, *args, **kwargs))
-
-    cls.__post_init__, cls.set_optimizer = with_names, set_with_names
-    # HfArgumentParser makes choices of the members of an enumeration.
-    cls.__annotations__["optim"] = cls.__dataclass_fields__["optim"].type = str
-
-
-def _adapt_trainer(module: Any) -> None:
-    """`Trainer` by a class of the same name, on which those that import it later build."""
-    from hf_radam.training.mixin import RegisteredOptimizers
-    from hf_radam.training.optimizers import know_registered_names
-
-    original = module.Trainer
-    if issubclass(original, RegisteredOptimizers):  # adapted already
-        return
-
-    class Trainer(RegisteredOptimizers, original):
-        """Transformers' Trainer, which also knows the optimizers registered with hf_radam."""
-
-        def __init_subclass__(cls, **kwargs: Any) -> None:
-            super().__init_subclass__(**kwargs)
-            _amend_own_card(cls)
-
-    for attribute in ("__module__", "__qualname__", "__doc__"):  # where pickle looks for it
-        setattr(Trainer, attribute, getattr(original, attribute))
-    for cls in original.__subclasses__():  # from before
-        if cls is not Trainer:
-            cls.__bases__ = tuple(Trainer if base is original else base for base in cls.__bases__)
-            for each in (cls, *_all_subclasses(cls)):
-                _amend_own_card(each)
-    # Whoever has imported the original under its name gets the same.
-    original.__new__ = staticmethod(lambda cls, *_, **__: object.__new__(Trainer if cls is original else cls))
-    know_registered_names()
-    module.Trainer = Trainer
-    for name, other in list(sys.modules.items()):
-        if name.partition(".")[0] == "transformers" and vars(other).get("Trainer") is original:
-            other.Trainer = Trainer  # pyright: ignore[reportAttributeAccessIssue]
-    if follower := os.environ.get(FOLLOWER):
-        import_module(follower).follow(Trainer)
-
-
-def _all_subclasses(cls: type) -> list[type]:
-    return [each for direct in cls.__subclasses__() for each in (direct, *_all_subclasses(direct))]
-
-
-def _amend_own_card(cls: Any) -> None:
-    """Have the optimizer in a card that a trainer writes itself (TRL's, Sentence Transformers')."""
-    own = vars(cls).get("create_model_card")
-    if own is None or cls.__module__.startswith("hf_radam.") or hasattr(own, "__wrapped__"):
-        return
-
-    @functools.wraps(own)
-    def create_model_card(self: Any, *args: Any, **kwargs: Any) -> None:
-        own(self, *args, **kwargs)
-        if self._says_more():
-            self._amend_card()
-
-    cls.create_model_card = create_model_card
-
-
-_ADAPT: dict[str, Callable[[Any], None]] = {
-    "transformers.training_args": _adapt_arguments,
-    "transformers.trainer": _adapt_trainer,
-}
+        _adapt(module.__name__)
 
 
 def run_script(argv: Sequence[str]) -> int:
@@ -189,10 +121,12 @@ def run_script(argv: Sequence[str]) -> int:
         "--accelerate_config", metavar="NAME", help="start it through Accelerate: a name of ours (fsdp2, ddp) or a file"
     )
     parser.add_argument("-m", "--module", action="store_true", help="what follows is a module")
-    parser.add_argument("what", metavar="SCRIPT", help="a Python file, or a command")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
-    asked = parser.parse_args(argv)
-    command = [*script_command(asked.what, asked.module, asked.accelerate_config), *asked.arguments]
+    parser.add_argument("what", metavar="SCRIPT", help="a Python file or its folder, or a command")
+    first = 0  # word that is none of our options; all after it belongs to the script, a `--` too
+    while argv[first : first + 1] and argv[first].startswith("-"):
+        first += 2 if argv[first] == "--accelerate_config" else 1
+    asked = parser.parse_args(argv[: first + 1])
+    command = [*script_command(asked.what, asked.module, asked.accelerate_config), *argv[first + 1 :]]
     os.environ.update(script_environment(os.environ))
     sys.stdout.flush()
     if os.name == "posix":
@@ -229,7 +163,7 @@ def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def script_command(what: str, is_module: bool, accelerate_config: str | None) -> list[str]:
-    """The command that starts a script, a module or a command, without its arguments.
+    """The command that starts a script (of Python or a shell), a folder with a `__main__.py`, a module or a command.
 
     Raises:
         FileNotFoundError: there is no such script or command, or no such configuration of Accelerate.
@@ -237,14 +171,22 @@ def script_command(what: str, is_module: bool, accelerate_config: str | None) ->
     python = [sys.executable] if accelerate_config is None else accelerate_launcher(accelerate_config)
     if is_module:
         return [*python, "-m", what]
-    is_python = what.endswith((".py", ".pyc")) or (Path(what).is_file() and not os.access(what, os.X_OK))
-    if is_python and Path(what).is_file():
+    place, runs = Path(what), os.access(what, os.X_OK)
+    named_python = place.suffix in (".py", ".pyc")
+    if place.is_file() and (named_python or not (runs or place.suffix == ".sh")):
         return [*python, what]
-    # First those of this environment, which need not be active.
+    if accelerate_config is None and place.is_file():
+        with place.open("rb") as file:
+            needs_shell = place.suffix == ".sh" and not (runs and file.read(2) == b"#!")
+        return [*([shutil.which("bash") or "/bin/sh"] if needs_shell else []), str(place.absolute())]
     found = None
-    if not is_python and accelerate_config is None:
-        found = shutil.which(what, path=str(Path(sys.executable).parent)) or shutil.which(what)
+    if accelerate_config is None and not named_python:  # first those of this environment, which need not be active
+        found = shutil.which(what, path=str(Path(sys.executable).parent))
+    if found is None and (place / "__main__.py").is_file():
+        return [*python, what]
+    if found is None and accelerate_config is None and not named_python:
+        found = shutil.which(what)
     if found is None:
-        kind = "file" if is_python or accelerate_config is not None else "file or command"
+        kind = "file" if named_python or accelerate_config is not None else "file or command"
         raise FileNotFoundError(f"{kind} not found: {what}")
     return [found]

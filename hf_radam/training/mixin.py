@@ -1,159 +1,33 @@
-"""What registered names do in a Trainer: the mixins."""
+"""Registered names in Transformers' Trainer.
+
+Once this module is imported, Trainer itself is extended, and so are its subclasses, whenever they are made. A trainer
+without our mixin, whose `args.optim` is one of Transformers' own names, does what it ever did. Signatures are
+Transformers' own. All that we add to a trainer or to its arguments begins with `_hf_radam_`.
+"""
 
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers.trainer import Trainer
-from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from hf_radam.registry import OptimizerSpec
-from hf_radam.training.arguments import find, name_of, registered
-from hf_radam.training.callbacks import AdviceCallback, LostStateCallback, RectificationCallback, innermost, rectifies
-from hf_radam.training.card import TrainerCardMixin
-from hf_radam.training.loss_scale import WholeBatchLossMixin
-from hf_radam.training.optimizers import keep_in_deepspeed, options_of, registered_names
+from hf_radam.training import loss_scale, optimizers, trainer_card
+from hf_radam.training.arguments import find, name_of
+from hf_radam.training.callbacks import StartCallback, rectifies, spec_in_use
 
-if TYPE_CHECKING:  # the mixins go on top of any subclass of Trainer
+if TYPE_CHECKING:  # the mixin goes on top of any subclass of Trainer
     _Trainer = Trainer
 else:
     _Trainer = object
 
 
-class _ClassAndOptions:
-    """`get_optimizer_cls_and_kwargs` that knows the registered names, static or not as the parent's is."""
-
-    def __get__(self, trainer: Any, owner: type) -> Any:
-        def get_optimizer_cls_and_kwargs(*args: Any, **kwargs: Any) -> Any:
-            with registered_names(None if trainer is None else trainer._optim_args):
-                of_parent = super(RegisteredOptimizers, owner if trainer is None else trainer)  # pyright: ignore[reportArgumentType]
-                return of_parent.get_optimizer_cls_and_kwargs(*args, **kwargs)
-
-        return get_optimizer_cls_and_kwargs
-
-
-class RegisteredOptimizers(TrainerCardMixin, WholeBatchLossMixin, _Trainer):
-    """What registered names do in a Trainer, wherever among its classes this one stands; see `RAdamTrainerMixin`.
-
-    Here it says and changes nothing where `args.optim` is one of Transformers' own names.
-    """
-
-    gives_advice: bool = True
-    """Whether the log says what share of Adam's learning rate the optimizer will use."""
-    _optim: str | None = None
-    _optim_args: Mapping[str, Any] = {}
-    _warned_of_warmup = False
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self._optim is not None:
-            if self.optimizer is not None or self.optimizer_cls_and_kwargs is not None:
-                raise ValueError(
-                    f"optim={self._optim!r} and optimizers or optimizer_cls_and_kwargs both choose the optimizer; "
-                    "drop one"
-                )
-            # In the arguments, where reports, cards and the rest of Trainer look for it; the caller's stay as they are.
-            self.args = copy.copy(self.args)
-            self.args.optim = self._optim if find(self._optim) else OptimizerNames(self._optim)
-        # First, so that what the callback adds to the logs reaches the reports and the progress bar.
-        callbacks = [RectificationCallback()]
-        if self._says_more():
-            callbacks += [LostStateCallback(), *([AdviceCallback()] if self.gives_advice else [])]
-        self.callback_handler.callbacks[:0] = callbacks
-        self._keep_in_deepspeed()
-
-    get_optimizer_cls_and_kwargs: Any = _ClassAndOptions()
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Build the optimizer, unless there is one; a `create_optimizer` of the parents' own makes its own groups."""
-        with self._by_name():
-            optimizer = super().create_optimizer(*args, **kwargs)
-        self._keep_in_deepspeed()  # a search over hyperparameters reads the configuration anew
-        return optimizer
-
-    @contextmanager
-    def _by_name(self) -> Iterator[None]:
-        """While the optimizer is built: registered names are known, and the weight decay is that of all the options."""
-        spec = self._registered()
-        if spec is None or self.optimizer is not None:
-            yield
-            return
-        given = self.args.weight_decay
-        if not spec.like:
-            self.args.weight_decay = options_of(spec, self.args, self._optim_args).get("weight_decay", given)
-        try:
-            with registered_names(self._optim_args):
-                yield
-        finally:
-            self.args.weight_decay = given
-
-    def _registered(self) -> OptimizerSpec | None:
-        """What `args.optim` names, unless that is one of Transformers' own or another optimizer is in its place."""
-        spec = None if self.optimizer_cls_and_kwargs is not None else registered(self.args.optim)
-        if spec is None or self.optimizer is None:
-            return spec
-        optimizer: Any = innermost(self.optimizer)
-        return spec if (rectifies(optimizer) if spec.like else isinstance(optimizer, spec.load())) else None
-
-    def _is_ours(self) -> bool:
-        """Whether a registered optimizer trains, or RAdam that the caller has built."""
-        return self._registered() is not None or rectifies(self.optimizer)
-
-    def _says_more(self) -> bool:
-        return self._is_ours()
-
-    def _weighs_loss(self) -> bool:
-        return self.whole_batch_loss and self._says_more()
-
-    def _keep_in_deepspeed(self) -> None:
-        if self.is_deepspeed_enabled and self._is_ours():
-            plugin: Any = self.accelerator.state.deepspeed_plugin
-            keep_in_deepspeed(name_of(self.args.optim), plugin.hf_ds_config.config)
-
-    def _hp_search_setup(self, trial: Any) -> None:
-        """As in Transformers, which turns the name of a trial into the type that the name had before."""
-        if trial is not None:
-            self.args.optim = name_of(self.args.optim)
-        super()._hp_search_setup(trial)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """As in Transformers; also for FSDP2 in fp16.
-
-        There torch makes the state that it loads into by a step, through a scaler that has scaled nothing and refuses.
-        """
-        optimizer: Any = self.optimizer
-        scaler = getattr(optimizer, "scaler", None)
-        if scaler is None:
-            return super()._load_optimizer_and_scheduler(checkpoint)
-        optimizer.scaler = None
-        try:
-            return super()._load_optimizer_and_scheduler(checkpoint)
-        finally:
-            optimizer.scaler = scaler
-
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """As in Transformers; warns once where warmup steps meet an optimizer that brings its own."""
-        warmup_steps = self.args.get_warmup_steps(num_training_steps)
-        warms_up = bool(warmup_steps) and self.args.lr_scheduler_type != SchedulerType.CONSTANT
-        spec = self._registered()
-        if spec is not None and spec.warmup_free and warms_up and not self._warned_of_warmup:
-            self._warned_of_warmup = True
-            warnings.warn(
-                f"{warmup_steps} warmup steps together with {spec.name!r}, which is meant to run without: its "
-                "own start is slow already, and the learning rate is reduced twice; set warmup_steps=0",
-                UserWarning,
-                stacklevel=2,
-            )
-        return super().create_scheduler(num_training_steps, optimizer)
-
-
-class RAdamTrainerMixin(RegisteredOptimizers):
+class RAdamTrainerMixin(_Trainer):
     """Builds the optimizer by name in any Trainer subclass; put it before that class.
 
     The name is the keyword `optim`, or else `args.optim`. Registered optimizers get their learning rate, betas, eps and
@@ -173,6 +47,7 @@ class RAdamTrainerMixin(RegisteredOptimizers):
             configuration that would put another optimizer in its place.
 
     Example:
+        >>> import torch
         >>> from transformers import TrainingArguments
         >>> class MyTrainer(RAdamTrainerMixin, Trainer):
         ...     pass
@@ -190,15 +65,126 @@ class RAdamTrainerMixin(RegisteredOptimizers):
         whole_batch_loss: bool = True,
         **kwargs: Any,
     ) -> None:
-        if optim is not None:
-            find(optim)  # before the model is touched
-        self._optim, self._optim_args, self.whole_batch_loss = optim, dict(optim_args or {}), whole_batch_loss
+        spec = None if optim is None else find(optim)  # before the model is touched
+        self._hf_radam_whole_batch_loss = whole_batch_loss
         super().__init__(*args, **kwargs)
+        if optim is not None and (self.optimizer is not None or self.optimizer_cls_and_kwargs is not None):
+            raise ValueError(
+                f"optim={optim!r} and optimizers or optimizer_cls_and_kwargs both choose the optimizer; drop one"
+            )
+        if optim is None and not optim_args:
+            return
+        # In the arguments, where reports, cards and the rest of Trainer look for it; the caller's stay as they are.
+        self.args = copy.copy(self.args)
+        vars(self.args)["_hf_radam_optim_args"] = dict(optim_args or {})
+        if optim is not None:
+            self.args.optim = spec.name if spec else OptimizerNames(optim)
+        _join(self)
 
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Build the optimizer, unless there is one; see the class."""
-        with self._by_name():  # here as well: other classes may stand between this one and its parent
-            return super().create_optimizer(*args, **kwargs)
 
-    def _says_more(self) -> bool:
-        return True
+def spec_of(trainer: Any) -> OptimizerSpec | None:
+    """What `args.optim` names, unless that is one of Transformers' own or another optimizer is in its place."""
+    chosen = trainer.optimizer is None and trainer.optimizer_cls_and_kwargs is not None
+    return None if chosen else spec_in_use(trainer.args, trainer.optimizer)
+
+
+def _is_ours(trainer: Any) -> bool:
+    return isinstance(trainer, RAdamTrainerMixin) or spec_of(trainer) is not None
+
+
+def _extend(cls: Any, name: str, more: Callable[..., Any], when: Callable[[Any], bool] = _is_ours) -> None:
+    """Have `more` called with the trainer, the method of that name and its arguments, in the method's place."""
+    original = vars(cls)[name]
+    if hasattr(original, "_hf_radam_extended"):
+        return
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not when(self):
+            return original(self, *args, **kwargs)
+        return more(self, functools.partial(original, self), *args, **kwargs)
+
+    vars(method)["_hf_radam_extended"] = True
+    setattr(cls, name, method)
+
+
+def _join(trainer: Any) -> None:
+    """What a trainer of ours has beside the methods of Trainer, whenever its optimizer becomes one of ours."""
+    if not _is_ours(trainer):
+        return
+    callbacks = trainer.callback_handler.callbacks
+    if not any(isinstance(callback, StartCallback) for callback in callbacks):
+        # First, so that what it adds to the logs reaches the reports and the progress bar.
+        callbacks.insert(0, StartCallback(getattr(trainer, "_hf_radam_gives_advice", True)))
+    # A trainer that makes groups or writes a card by itself (TRL's, Sentence Transformers') does not ask Trainer.
+    for name, more in (("create_optimizer", _create_optimizer), ("create_model_card", trainer_card.create_model_card)):
+        _extend(next(cls for cls in type(trainer).__mro__ if name in vars(cls)), name, more)
+    if trainer.is_deepspeed_enabled and (spec_of(trainer) or rectifies(trainer.optimizer)):
+        config = trainer.accelerator.state.deepspeed_plugin.hf_ds_config.config
+        optimizers.keep_in_deepspeed(name_of(trainer.args.optim), config)
+
+
+def _init(trainer: Any, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    original(*args, **kwargs)
+    _join(trainer)
+
+
+def _create_optimizer(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The weight decay is that of all the options while the optimizer is built: groups are made with it."""
+    _join(trainer)  # a search over hyperparameters reads DeepSpeed's configuration anew
+    with _weight_decay_of_options(trainer):
+        return original(*args, **kwargs)
+
+
+@contextmanager
+def _weight_decay_of_options(trainer: Any) -> Iterator[None]:
+    spec, args = spec_of(trainer), trainer.args
+    given = args.weight_decay
+    if spec is not None and not spec.like and trainer.optimizer is None:
+        args.weight_decay = optimizers.options_of(spec, args).get("weight_decay", given)
+    try:
+        yield
+    finally:
+        args.weight_decay = given
+
+
+def _create_in_trainer(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    build = functools.partial(optimizers.create_optimizer, trainer, original)
+    return _create_optimizer(trainer, build, *args, **kwargs)
+
+
+def _hp_search_setup(trainer: Any, original: Callable[..., None], trial: Any) -> None:
+    """Transformers turns the name of a trial into the type that the name had before."""
+    if trial is not None:
+        trainer.args.optim = name_of(trainer.args.optim)
+    original(trial)
+    if find(trainer.args.optim) is None:
+        trainer.args.optim = OptimizerNames(trainer.args.optim)
+    _join(trainer)
+
+
+def _load_optimizer_and_scheduler(trainer: Any, original: Callable[..., None], checkpoint: str | None) -> None:
+    """Under FSDP2 torch makes the state that it loads into by a step, which a fresh scaler of fp16 refuses."""
+    scaler = getattr(trainer.optimizer, "scaler", None)
+    if scaler is not None:
+        trainer.optimizer.scaler = None
+    try:
+        original(checkpoint)
+    finally:
+        if scaler is not None:
+            trainer.optimizer.scaler = scaler
+
+
+def _weighs_losses(trainer: Any) -> bool:
+    return getattr(trainer, "_hf_radam_whole_batch_loss", True) and _is_ours(trainer)
+
+
+_extend(Trainer, "__init__", _init, when=lambda _: True)
+_extend(Trainer, "create_optimizer", _create_in_trainer)
+_extend(Trainer, "compute_loss", loss_scale.compute_loss, when=_weighs_losses)
+_extend(Trainer, "create_model_card", trainer_card.create_model_card)
+_extend(Trainer, "init_hf_repo", trainer_card.init_hf_repo)
+_extend(Trainer, "push_to_hub", trainer_card.push_to_hub)
+_extend(Trainer, "_load_optimizer_and_scheduler", _load_optimizer_and_scheduler)
+_extend(Trainer, "_hp_search_setup", _hp_search_setup, when=lambda _: True)
+Trainer.get_optimizer_cls_and_kwargs = staticmethod(optimizers.class_and_options)

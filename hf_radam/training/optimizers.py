@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,16 +20,19 @@ from hf_radam.registry import OptimizerSpec, get_optimizer, unknown_name
 from hf_radam.training.arguments import find, name_of, registered
 
 logger = logging.get_logger(__name__)
-_CREATE = Trainer.create_optimizer
 _CLASS_AND_OPTIONS = Trainer.get_optimizer_cls_and_kwargs
-_BUILDING = threading.RLock()
 
 
-def options_of(spec: OptimizerSpec, args: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def given_options(args: Any) -> dict[str, Any]:
+    """`args.optim_args`, and over them the keyword `optim_args` of our trainers, which they leave in the arguments."""
+    return {**parse_optim_args(args.optim_args), **getattr(args, "_hf_radam_optim_args", {})}
+
+
+def options_of(spec: OptimizerSpec, args: Any) -> dict[str, Any]:
     """What a registered optimizer is built with; the later of these wins.
 
     Fields of the training arguments (learning rate, betas, eps, weight decay, each if the class has it), the registered
-    defaults, `args.optim_args`, `given`.
+    defaults, `given_options`.
 
     Raises:
         ValueError: an option that the class does not take.
@@ -43,19 +45,20 @@ def options_of(spec: OptimizerSpec, args: Any, given: Mapping[str, Any] | None =
     }
     known = spec.options()
     options = {key: value for key, value in of_arguments.items() if key in known}
-    given = {**parse_optim_args(args.optim_args), **(given or {})}
+    given = given_options(args)
     spec.check_options(given)
     return {**options, **spec.defaults, **given}
 
 
-def class_and_options(args: Any, model: Any = None, given: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
+@functools.wraps(_CLASS_AND_OPTIONS)
+def class_and_options(args: Any, model: Any = None) -> tuple[Any, Any]:
     """As Trainer's `get_optimizer_cls_and_kwargs`, for registered names and for Transformers' own."""
     spec = find(args.optim)
     if spec is None:
         return _CLASS_AND_OPTIONS(args, model)
     if not spec.like:
-        return spec.load(), options_of(spec, args, given)
-    options = {**spec.defaults, **parse_optim_args(args.optim_args), **(given or {})}
+        return spec.load(), options_of(spec, args)
+    options = {**spec.defaults, **given_options(args)}
     spec.check_options(options)
     args, known = copy.copy(args), spec.options()
     args.optim = OptimizerNames(spec.like)
@@ -85,19 +88,18 @@ def _unread(spec: OptimizerSpec, cls: Any, read: dict[str, Any], given: Mapping[
     return {key: value for key, value in unread.items() if not isinstance(read.get(key), torch.dtype)}
 
 
-def create_optimizer(trainer: Any, model: Any = None) -> Any:
+def create_optimizer(trainer: Any, original: Callable[..., Any], *of_model: Any) -> Any:
     """As Trainer's method; for registered names with the groups of `decay_groups`, unless the options bring their own.
 
     The rest, such as 32-bit embeddings beside an 8-bit optimizer, is Transformers' own.
     """
-    of_model = () if model is None else (model,)
     if (
         trainer.optimizer is not None
         or trainer.optimizer_cls_and_kwargs is not None
         or not registered(trainer.args.optim)
     ):
-        return _CREATE(trainer, *of_model)
-    model = trainer.model if model is None else model
+        return original(*of_model)
+    model = next((model for model in of_model if model is not None), trainer.model)
     cls, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, model)
     cls, options = _on_host(trainer, cls, options)
     if getattr(trainer.accelerator, "is_fsdp2", False) and library_of_class(cls) == "bitsandbytes":
@@ -111,7 +113,7 @@ def create_optimizer(trainer: Any, model: Any = None) -> Any:
         options[key] = [group for group in groups if not isinstance(group, dict) or group["params"]]
     trainer.optimizer_cls_and_kwargs = cls, options
     try:
-        return _CREATE(trainer, *of_model)
+        return original(*of_model)
     finally:
         trainer.optimizer_cls_and_kwargs = None
 
@@ -144,32 +146,6 @@ def decay_groups(trainer: Any, model: Any) -> list[dict[str, Any]]:
         {"params": [p for name, p in trainable if name in decaying], "weight_decay": trainer.args.weight_decay},
         {"params": [p for name, p in trainable if name not in decaying], "weight_decay": 0.0},
     ]
-
-
-@contextmanager
-def registered_names(given: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """While an optimizer is built, Transformers' Trainer itself knows the registered names.
-
-    A `create_optimizer` that makes groups of its own asks `Trainer.get_optimizer_cls_and_kwargs(self.args)` for class
-    and options, by that very name, and no subclass stands between. Both public methods are put back afterwards.
-    """
-    with _BUILDING:
-        before = vars(Trainer)["create_optimizer"], vars(Trainer)["get_optimizer_cls_and_kwargs"]
-        know_registered_names(given)
-        try:
-            yield
-        finally:
-            Trainer.create_optimizer, Trainer.get_optimizer_cls_and_kwargs = before
-
-
-def know_registered_names(given: Mapping[str, Any] | None = None) -> None:
-    """The same for good; see `hf_radam.enable`."""
-
-    def get_optimizer_cls_and_kwargs(args: Any, model: Any = None) -> tuple[Any, Any]:
-        return class_and_options(args, model, given)
-
-    Trainer.create_optimizer = create_optimizer  # pyright: ignore[reportAttributeAccessIssue]
-    Trainer.get_optimizer_cls_and_kwargs = staticmethod(get_optimizer_cls_and_kwargs)
 
 
 def keep_in_deepspeed(name: str, config: dict[str, Any]) -> None:

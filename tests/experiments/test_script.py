@@ -27,7 +27,7 @@ from hf_radam.experiments.tasks.script import ScriptData, ScriptTask, portable
 from hf_radam.publishing.card import Page, render
 from hf_radam.publishing.reproduce import comparison_file
 from hf_radam.rectification import untuned_linear
-from hf_radam.training.mixin import RegisteredOptimizers
+from hf_radam.training.mixin import RAdamTrainerMixin
 from hf_radam.training.trainer import RAdamTrainingArguments
 
 SCRIPT = ROOT / "tests" / "workers" / "compared_script.py"
@@ -163,7 +163,7 @@ def trainer_class(monkeypatch: pytest.MonkeyPatch) -> Any:
         Path("run/request.json").write_text(json.dumps(vars(asked)))
         monkeypatch.setenv(REQUEST, "run/request.json")
 
-        class Followed(RegisteredOptimizers, Trainer):
+        class Followed(RAdamTrainerMixin, Trainer):
             pass
 
         recorder.follow(Followed)

@@ -135,38 +135,96 @@ def test_what_cannot_be_run(argv: list[str], message: str) -> None:
         run_script(argv)
 
 
-def test_exit_status_and_arguments_are_the_scripts_own(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("import sys; print(sys.argv, __name__, 'torch' in sys.modules); sys.exit(7)")
-    for argv in (["mine.py", "-m", "--help"], ["-m", "mine", "-m", "--help"]):
-        done = subprocess.run(
-            [*RUN, *argv], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
-        assert done.returncode == 7, done.stderr
-        assert done.stdout.endswith("mine.py', '-m', '--help'] __main__ False\n")
+# What is run, with what before it in argv.
+COMMANDS = {
+    "script": ("mine.py", "mine.py"),
+    "module": ("-m mine", "mine.py"),
+    "folder": ("app", "app"),
+    "shell": ("./go.sh", "mine.py"),
+    "shell that may not run": ("plain.sh", "mine.py"),
+    "shell with its name": ("named.sh", "mine.py"),
+}
 
 
-def test_enabled_late(tmp_path: Path) -> None:
-    """Names that a script has imported before, and classes that it has made before."""
-    code = """
-import torch, transformers
-from transformers import Trainer, Seq2SeqTrainingArguments, Seq2SeqTrainer
-class Mine(Trainer):
-    def create_model_card(self, **_): open(self.args.output_dir + "/README.md", "w").write("# Mine\\n")
-import hf_radam
-from hf_radam import RAdamTrainer, RAdamTrainerMixin
-hf_radam.enable(); hf_radam.enable()
-class Both(RAdamTrainerMixin, Mine): pass
-for cls in (Trainer, Mine, Seq2SeqTrainer, transformers.Trainer, RAdamTrainer, Both):
-    args = Seq2SeqTrainingArguments("out", optim="radam_no_sgd", report_to="none", use_cpu=True, weight_decay=0.1)
-    trainer = cls(torch.nn.Linear(2, 1), args)
-    optimizer = trainer.create_optimizer()
-    assert type(optimizer) is hf_radam.RAdam and not optimizer.degenerated_to_sgd, cls
-    assert isinstance(trainer, Trainer), cls
-    assert cls.get_optimizer_cls_and_kwargs(args)[0] is hf_radam.RAdam, cls
-trainer.create_model_card()
-print(open("out/README.md").read())
-"""
-    (tmp_path / "out").mkdir()
-    assert "# Mine\n\n### Optimizer\n\n- optimizer: hf_radam.optimizer.RAdam with" in run(
-        [sys.executable, "-c", code], tmp_path
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("own", ["-m --help", "-- -m x"])
+def test_exit_status_and_arguments_are_the_scripts_own(name: str, own: str, tmp_path: Path) -> None:
+    asked, program = COMMANDS[name]
+    (tmp_path / "app").mkdir()
+    for place in ("mine.py", "app/__main__.py"):
+        (tmp_path / place).write_text("import sys; print(sys.argv, __name__, 'torch' in sys.modules); sys.exit(7)")
+    for place, first, mode in (
+        ("go.sh", "", 0o755),
+        ("plain.sh", "#!/bin/sh\n", 0o644),
+        ("named.sh", "#!/bin/sh\n", 0o755),
+    ):
+        (tmp_path / place).write_text(f'{first}exec {sys.executable} mine.py "$@"\n')
+        (tmp_path / place).chmod(mode)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*RUN, *split(asked), *split(own)], capture_output=True, text=True, env=environment, cwd=tmp_path
     )
+    assert done.returncode == 7, done.stderr
+    assert done.stdout.endswith(f"{program}', {str(split(own))[1:]} __main__ False\n")
+
+
+ORDERS = """
+import inspect, pickle, torch, transformers
+from transformers import Trainer, TrainingArguments, Seq2SeqTrainingArguments, Seq2SeqTrainer
+asked = (Trainer.__init__, Trainer.compute_loss, Trainer.create_optimizer, Trainer.get_optimizer_cls_and_kwargs,
+         Trainer.push_to_hub, TrainingArguments.__post_init__, TrainingArguments.set_optimizer)
+before = [str(inspect.signature(method)) for method in asked]
+OWN_CARD = lambda self, **_: open(self.args.output_dir + "/README.md", "w").write("# Mine\\n")
+class Early(Trainer): create_model_card = OWN_CARD
+import hf_radam
+hf_radam.enable(); hf_radam.enable()
+from hf_radam import RAdamTrainer, RAdamTrainerMixin
+class Late(Trainer): create_model_card = OWN_CARD
+class Both(RAdamTrainerMixin, Early): pass
+class Taken(Late):  # names that are nobody's
+    _optim = _optim_args = _count = _probe = _registered = _is_split = _is_ours = whole_batch_loss = gives_advice = None
+    _keep_in_deepspeed = _says_more = _by_name = _weighs_loss = None
+class Model(torch.nn.Linear):
+    config = transformers.PreTrainedConfig()
+    def forward(self, x, labels, **_):
+        return {"loss": torch.nn.functional.mse_loss(super().forward(x), labels)}
+data = [{"x": torch.ones(2) * i, "labels": torch.ones(1)} for i in range(8)]
+options = dict(per_device_train_batch_size=2, report_to="none", use_cpu=True, weight_decay=0.1, max_steps=2,
+               logging_steps=1, disable_tqdm=True,
+               gradient_accumulation_steps=2, dataloader_pin_memory=False, save_strategy="no")
+def trained(cls, optim, optimizer=None):
+    torch.manual_seed(0)
+    model = Model(2, 1)
+    optimizers = (optimizer(model.parameters(), lr=1e-2) if optimizer else None, None)
+    args = Seq2SeqTrainingArguments("out", optim=optim, **options)
+    trainer = cls(model, args, train_dataset=data, optimizers=optimizers)
+    trainer.train()
+    return trainer, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+losses = set()
+for cls in (Trainer, Early, Late, Taken, Seq2SeqTrainer, transformers.Trainer, RAdamTrainer, Both):
+    trainer, found = trained(cls, "radam_no_sgd")
+    losses.add(tuple(found))
+    optimizer = trainer.optimizer.optimizer
+    assert type(optimizer) is hf_radam.RAdam and not optimizer.degenerated_to_sgd, cls
+    assert type(trainer) is cls and "rectification" in trainer.state.log_history[0], cls
+    assert cls.get_optimizer_cls_and_kwargs(trainer.args)[0] is hf_radam.RAdam, cls
+    trainer.create_model_card()
+    card = open("out/README.md").read()
+    assert card.count("- optimizer: hf_radam.optimizer.RAdam with") == card.count("- rectification") == 1, card
+    assert card.startswith("# Mine") == issubclass(cls, (Early, Late)), card
+assert len(losses) == 1, losses  # of the whole batch
+(of_whole_batch,) = losses
+trainer, found = trained(Late, "adamw_torch", torch.optim.RAdam)
+assert found[0] > 1.9 * of_whole_batch[0], "a script's own optimizer trains as without us"
+assert not any("rectification" in entry for entry in trainer.state.log_history)
+assert pickle.loads(pickle.dumps(Trainer)) is Trainer
+for method, signature in zip(asked, before):
+    now = getattr(globals()[method.__qualname__.split(".")[0]], method.__name__)
+    assert str(inspect.signature(now)) == signature, method
+print("done")
+"""
+
+
+def test_order_does_not_matter(tmp_path: Path) -> None:
+    """Names that a script has imported before, and classes that it makes before and after; it finds what it knows."""
+    assert run([sys.executable, "-c", ORDERS], tmp_path).endswith("done\n")

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from hf_radam import RAdamTrainer, RAdamTrainingArguments
-from hf_radam.training.card import amend, describe_training
+from hf_radam.training import trainer_card
+from hf_radam.training.trainer_card import amend, describe_training
 
 
 class Tokens(Dataset):
@@ -163,5 +164,5 @@ def test_push_to_hub(tmp_path: Path) -> None:
 
 def test_a_space_that_was_asked_for_is_kept(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, trackio_static_space_id="me/logs")
-    trainer._make_no_space()
+    trainer_card._make_no_space(trainer)
     assert trainer.args.trackio_static_space_id == "me/logs"

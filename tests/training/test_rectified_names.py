@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from adamw_kernels import kernels
+from adamw_kernels import kernels, needs
 from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from hf_radam import RAdamTrainer, RAdamTrainingArguments, get_optimizer, list_optimizers
 from hf_radam.derived import _of_transformers, ask_transformers, installed, library_of
+from hf_radam.rectification import rectification
 from hf_radam.rectified import RectifiedMixin
+from hf_radam.training.trainer_card import describe_optimizer, describe_training
 
 LOW_RANK = {"optim_target_modules": "all-linear"}
 NAMES = {
@@ -104,6 +106,27 @@ def test_names_build_outside_of_a_trainer(kernel: str) -> None:
     optimizer: Any = get_optimizer(NAMES[kernel][0])(params, lr=1e-2, optimized_update=False)
     assert (optimizer.args.optim_bits, optimizer.optimized_update) == (8, False)
     assert ask_transformers("paged_adamw_8bit")[1]["is_paged"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["radam", pytest.param("radam_kahan", marks=needs("optimi"))])
+def test_a_radam_of_another_library_is_told_as_one(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """r_t in the log, advice, card, and the warning about lost state."""
+    data: Any = [{"input_ids": torch.arange(8) + i, "labels": i % 2} for i in range(8)]
+    options: dict[str, Any] = {"report_to": "none", "use_cpu": True, "adam_beta2": 0.99, "save_only_model": True}
+    args = RAdamTrainingArguments("out", optim=name, max_steps=7, logging_steps=1, save_steps=6, **options)
+    trainer = RAdamTrainer(model(), args, train_dataset=data)
+    trainer.train()
+    r = [entry["rectification"] for entry in trainer.state.log_history if "loss" in entry]
+    assert r == [rectification(step, 0.99) or 0.0 for step in range(1, 8)]
+    assert "RAdam with beta2=0.99 uses" in caplog.text
+    assert describe_optimizer(trainer.optimizer)[1]["betas"] == [(0.9, 0.99)]
+    card = dict(describe_training(trainer))
+    assert card["rectification"].endswith("after 7 updates")
+    assert "step=" not in card["optimizer"]
+    assert card["warmup"] == "none, rectification takes its place"
+    with pytest.warns(UserWarning, match="goes on at step 6, but the checkpoint has no optimizer state"):
+        RAdamTrainer(model(), args, train_dataset=data).train(resume_from_checkpoint="out/checkpoint-6")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from test_trainer import STEPS, Data, arguments, model, trained, unwrapped
 from transformers import Trainer, TrainerCallback
 
 from hf_radam import RAdamTrainer, rectification
-from hf_radam.training.card import describe_training
+from hf_radam.training.trainer_card import describe_training
 
 
 class Overflow(TrainerCallback):

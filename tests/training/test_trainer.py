@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import random
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cases import Gradients, advance, parameters
+from torch.optim import lr_scheduler
 from transformers import (
     Adafactor,
     BertConfig,
@@ -22,6 +27,8 @@ from transformers import (
     Trainer,
     TrainerState,
     TrainingArguments,
+    get_constant_schedule,
+    get_linear_schedule_with_warmup,
 )
 from transformers.trainer_utils import HPSearchBackend
 
@@ -38,6 +45,8 @@ from hf_radam import (
     rectification,
     registry,
 )
+from hf_radam.training import loss_scale
+from hf_radam.training.callbacks import StartCallback
 
 STEPS = 12
 
@@ -210,6 +219,19 @@ def test_set_optimizer() -> None:
     args = arguments().set_optimizer("radam_no_sgd", learning_rate=1e-2, beta2=0.99)
     assert (args.optim, args.learning_rate, args.adam_beta2) == ("radam_no_sgd", 1e-2, 0.99)
     assert args.set_optimizer("adafactor").optim == "adafactor"
+    before = vars(args).copy()
+    for refused in ({"name": "radam", "args": "no_such=1"}, {"name": "radm"}, {"name": "radam", "no_such": 1}):
+        with pytest.raises((ValueError, TypeError), match=r"no_such|did you mean 'radam'"):
+            args.set_optimizer(**refused)
+    assert vars(args) == before
+
+
+def test_arguments_are_rebuilt_as_another_class() -> None:
+    """As TRL makes an SFTConfig of them."""
+    args = arguments(optim="radam_no_sgd", optim_args="eps=1e-6")
+    assert TrainingArguments(**args.to_dict()).optim == "radam_no_sgd"
+    with pytest.raises(ValueError, match="did you mean 'radam'"):
+        TrainingArguments(**{**args.to_dict(), "optim": "radm"})
 
 
 @pytest.mark.parametrize(
@@ -314,6 +336,9 @@ def test_other_optimizers_log_no_rectification() -> None:
     assert not any("rectification" in entry for entry in trainer.state.log_history)
 
 
+F = torch.nn.functional
+
+
 class Classifier(torch.nn.Module):
     """Takes the number of items, and ignores it."""
 
@@ -322,9 +347,63 @@ class Classifier(torch.nn.Module):
         torch.manual_seed(0)
         self.layer = torch.nn.Linear(4, 3)
 
-    def forward(self, x: torch.Tensor, labels: torch.Tensor, **_: Any) -> dict[str, torch.Tensor]:
+    def forward(self, x: torch.Tensor, labels: torch.Tensor, **more: Any) -> dict[str, torch.Tensor]:
         logits = self.layer(x)
-        return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+        return {"loss": self.loss(logits, labels, **more), "logits": logits}
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+        return F.cross_entropy(logits, labels)
+
+
+class Summed(Classifier):
+    """As a conditional random field: the parts add up by themselves."""
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+        return F.cross_entropy(logits, labels, reduction="sum") / 8
+
+
+class Heeding(Classifier):
+    """While it trains, as with a fused loss."""
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Any = None, **_: Any) -> Any:
+        if num_items_in_batch is None or not self.training:
+            return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels, reduction="sum") / num_items_in_batch
+
+
+class Silent(Classifier):
+    """Outside of training it has no loss, as torchvision's detectors."""
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor, **more: Any) -> dict[str, torch.Tensor]:
+        found = super().forward(x, labels, **more)
+        return found if self.training else {"logits": found["logits"]}
+
+
+class Drawing(Classifier):
+    """Draws from every generator, keeps statistics, and tells its modes: `eval()` merges LoRA in some libraries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(4)
+        self.draws: torch.Tensor
+        self.register_buffer("draws", torch.zeros(3))
+        self.modes: list[bool] = []
+
+    def train(self, mode: bool = True) -> Any:
+        self.modes.append(mode)
+        return super().train(mode)
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor, **more: Any) -> dict[str, torch.Tensor]:
+        self.draws += torch.tensor([torch.rand(()).item(), random.random(), np.random.rand()])
+        return super().forward(self.norm(x), labels, **more)
+
+
+class Failing(Classifier):
+    """Cannot be asked: it wants a gradient."""
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, **_: Any) -> torch.Tensor:
+        assert logits.requires_grad
+        return F.cross_entropy(logits, labels)
 
 
 class OwnLoss(Trainer):
@@ -339,44 +418,65 @@ class MixedIn(RAdamTrainerMixin, OwnLoss):
     pass
 
 
+class ByPosition(RAdamTrainer):
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: Any = False, num_items_in_batch: Any = None) -> Any:
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+
+class InAutocast(RAdamTrainer):
+    """Whose weights, cast without gradients, must not be those of the training."""
+
+    def compute_loss_context_manager(self) -> Any:
+        return torch.autocast("cpu", torch.bfloat16)
+
+
+TRAINERS = {"own": MixedIn, "by_position": ByPosition, "autocast": InAutocast}
+
 EXAMPLES = [{"x": torch.randn(4, generator=torch.Generator().manual_seed(i)), "labels": i % 3} for i in range(32)]
 
 
-def accumulated(kind: str, accumulation: int) -> torch.Tensor:
+def accumulated(kind: str, accumulation: int, model_class: Any = Classifier, **more: Any) -> torch.Tensor:
     changes: dict[str, Any] = {
         "per_device_train_batch_size": 8 // accumulation, "gradient_accumulation_steps": accumulation,
-        "max_grad_norm": 0.0, "max_steps": 4, "learning_rate": 0.1,
+        "max_grad_norm": 0.0, "max_steps": 4, "learning_rate": 0.1, **more,
     }  # fmt: skip
-    model, args = Classifier(), arguments(**changes)
-    if kind == "built_by_name":
-        trainer = RAdamTrainer(model, args, train_dataset=EXAMPLES)  # pyright: ignore[reportArgumentType]
-    elif kind == "built_by_the_caller":
-        optimizers = (RAdam(model.parameters(), lr=0.1), None)
-        trainer = RAdamTrainer(model, args, train_dataset=EXAMPLES, optimizers=optimizers)  # pyright: ignore[reportArgumentType]
-    else:
-        trainer = MixedIn(model, args, train_dataset=EXAMPLES)  # pyright: ignore[reportArgumentType]
-    return trained(trainer)
+    model, args = model_class(), arguments(**changes)
+    optimizers = (RAdam(model.parameters(), lr=0.1), None) if kind == "built_by_the_caller" else (None, None)
+    trainer_class: Any = TRAINERS.get(kind, RAdamTrainer)
+    return trained(trainer_class(model, args, train_dataset=EXAMPLES, optimizers=optimizers))
 
 
-@pytest.mark.parametrize("kind", ["built_by_name", "built_by_the_caller"])
-def test_accumulation_does_not_scale_the_loss(kind: str) -> None:
-    assert torch.allclose(accumulated(kind, 1), accumulated(kind, 4), rtol=0, atol=1e-6)
+@pytest.mark.parametrize("kind", ["built_by_name", "built_by_the_caller", "by_position", "autocast"])
+@pytest.mark.parametrize("model_class", [Classifier, Summed, Heeding, Silent])
+def test_accumulation_does_not_scale_the_loss(model_class: Any, kind: str) -> None:
+    atol = 1e-3 if kind == "autocast" else 1e-6  # bfloat16 rounds gradients of parts to 3 digits, rates sum to 0.25
+    whole, parts = (accumulated(kind, accumulation, model_class) for accumulation in (1, 4))
+    assert torch.allclose(whole, parts, rtol=0, atol=atol)
+    assert not torch.allclose(whole, accumulated(kind, 1, model_class, max_steps=1), rtol=0, atol=2 * atol)
+
+
+@pytest.mark.parametrize(("model_class", "learning_rate"), [(Drawing, 0.0), (Failing, 0.1), (Heeding, 0.1)])
+def test_the_question_leaves_no_trace(model_class: Any, learning_rate: float) -> None:
+    """Modes, generators and buffers are those of the plain Trainer; weights too, where nothing is to be weighed."""
+    changes: dict[str, Any] = {"gradient_accumulation_steps": 2, "learning_rate": learning_rate, "optim": "sgd"}
+    plain, ours = model_class(), model_class()
+    Trainer(plain, TrainingArguments(**options(**changes)), train_dataset=EXAMPLES).train()  # pyright: ignore[reportArgumentType]
+    RAdamTrainer(ours, arguments(**changes), train_dataset=EXAMPLES).train()  # pyright: ignore[reportArgumentType]
+    for key, value in plain.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value), key
+    assert getattr(ours, "modes", None) == getattr(plain, "modes", None)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:1", "xpu:1"])
-def test_the_probe_asks_the_device_in_use_alone_for_its_random_state(
-    device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = RAdamTrainer(Classifier(), arguments(), train_dataset=EXAMPLES)  # pyright: ignore[reportArgumentType]
-    inputs = {"x": torch.ones(2, 4), "labels": torch.tensor([0, 1])}
+def test_the_device_in_use_alone_is_asked_for_its_random_state(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     for kind in ("cuda", "xpu"):  # a machine with several
         monkeypatch.setattr(getattr(torch, kind), "device_count", lambda: 8)
         monkeypatch.setattr(getattr(torch, kind), "get_rng_state", lambda of: asked.append(str(of)))
         monkeypatch.setattr(getattr(torch, kind), "set_rng_state", lambda *_: None)
-    monkeypatch.setattr(type(trainer.args), "device", torch.device(device))
-    assert trainer._probe(trainer.model, inputs, torch.tensor(2))
-    assert asked == ([] if device == "cpu" else [device] * 2)
+    with loss_scale._put_back(Classifier(), torch.device(device)):
+        pass
+    assert asked == ([] if device == "cpu" else [device])
 
 
 def test_a_loss_of_the_users_own_is_left_alone() -> None:
@@ -524,3 +624,31 @@ def test_advice(changes: dict[str, Any], level: int | None, text: str, caplog: p
     assert [record.levelno for record in said] == ([] if level is None else [level])
     for record in said:
         assert re.search(text, record.message), record.message
+
+
+# Schedule: whether its course is known without a call of what the user has written.
+SCHEDULES: dict[str, tuple[Any, bool]] = {
+    "of Transformers": (lambda o, _: get_linear_schedule_with_warmup(o, 2, 12), True),
+    "constant": (lambda o, _: get_constant_schedule(o), True),
+    "a function": (lr_scheduler.LambdaLR, False),
+    "a partial": (lambda o, of_user: lr_scheduler.LambdaLR(o, partial(of_user)), False),
+    "multiplicative": (lr_scheduler.MultiplicativeLR, False),
+    "exponential": (lambda o, _: lr_scheduler.ExponentialLR(o, 0.9), False),
+    "cosine": (lambda o, _: lr_scheduler.CosineAnnealingLR(o, 12), False),
+    "plateau": (lambda o, _: lr_scheduler.ReduceLROnPlateau(o), False),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_advice_evaluates_schedules_of_transformers_alone(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    make, known = SCHEDULES[name]
+    rates = iter([0.5, 0.25, 0.125])  # a function with a memory
+    optimizer = RAdam(parameters(), lr=1e-3)
+    schedule = make(optimizer, lambda _: next(rates))
+    left = len(list(copy.copy(rates)))
+    state = TrainerState(max_steps=12)
+    StartCallback(gives_advice=True).on_train_begin(
+        arguments(), state, None, optimizer=optimizer, lr_scheduler=schedule
+    )
+    assert len(caplog.records) == known
+    assert len(list(rates)) == left

@@ -20,7 +20,7 @@ from hf_radam.experiments.runs.gradients import GradientHistograms, collect
 from hf_radam.experiments.schema import UserError
 from hf_radam.state import state_bytes_per_parameter
 from hf_radam.training.callbacks import innermost
-from hf_radam.training.card import describe_optimizer
+from hf_radam.training.trainer_card import describe_optimizer
 
 # Columns of the record, and what Trainer's log calls them.
 CURVES = ("loss", "learning_rate", "rectification", "rho", "grad_norm", "seconds")

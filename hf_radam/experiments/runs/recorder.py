@@ -38,7 +38,7 @@ from hf_radam.experiments.tasks.script import key_of
 from hf_radam.files import one_line, write_whole
 from hf_radam.libraries import full_name
 from hf_radam.training.arguments import name_of, registered
-from hf_radam.training.callbacks import innermost
+from hf_radam.training.callbacks import innermost, spec_in_use
 
 # What each evaluation reports of itself.
 _NOISE = {"loss", "samples", *TRAINER_NOISE}
@@ -58,7 +58,7 @@ def follow(trainer_class: Any) -> None:
         return recorder.train(self, resume_from_checkpoint, lambda checkpoint: train(self, checkpoint, *args, **kwargs))
 
     trainer_class.train = recorded
-    trainer_class.gives_advice = False  # the report says it
+    trainer_class._hf_radam_gives_advice = False  # the report says it
     threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
 
 
@@ -116,7 +116,8 @@ class _Recorder:
 
     def begin(self, trainer: Any, state: Any, scheduler: Any) -> None:
         """What is known when the training begins."""
-        if "optim" in self.request.demanded and registered(trainer.args.optim) and not trainer._is_ours():
+        used = spec_in_use(trainer.args, trainer.optimizer)
+        if "optim" in self.request.demanded and registered(trainer.args.optim) and used is None:
             built = full_name(type(innermost(trainer.optimizer)))
             raise UserError(
                 f"the script ignores --optim: it was given {name_of(trainer.args.optim)} and trains with "

@@ -25,7 +25,7 @@ from hf_radam.training.trainer import RAdamTrainer
 class ComparisonTrainer(RAdamTrainer):
     """Our Trainer, with the task's loss, batches by tokens, and the untuned warmup rules on top of the scheduler."""
 
-    gives_advice = False  # RAdam is compared on purpose, and the report says what its start-up costs
+    _hf_radam_gives_advice = False  # RAdam is compared on purpose, and the report says what its start-up costs
 
     def __init__(self, *args: Any, run: Run, task: Task, **kwargs: Any) -> None:
         self.run, self.task = run, task

@@ -5,70 +5,59 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import Trainer
 
 from hf_radam import rectification
 from hf_radam.libraries import full_name
-from hf_radam.training.callbacks import innermost, rectification_progress, rectifies
-
-if TYPE_CHECKING:  # the mixin goes on top of any subclass of Trainer
-    _Trainer = Trainer
-else:
-    _Trainer = object
+from hf_radam.training.callbacks import betas_of, innermost, rectification_progress, rectifies
 
 # The Hub leaves out what the .gitignore of an upload names. Trainer's pickle holds the arguments: folders, and tokens.
 _STAY_HOME = "training_args.bin"
 # Schedules that ignore the warmup steps of the arguments, by name: not every version of Transformers has all.
 _WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
+# What parameter groups hold beside options.
+_NO_OPTIONS = ("params", "initial_lr", "step")
 # What Transformers writes of a model that it knows no origin of.
 _NO_ORIGIN = "This model is a fine-tuned version of [](https://huggingface.co/) on "
 
 
-class TrainerCardMixin(_Trainer):
-    """What `RAdamTrainerMixin` does to `create_model_card` and `push_to_hub`."""
+def create_model_card(trainer: Any, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """As Trainer's method, with the optimizer, rectification and warmup that were used."""
+    original(*args, **kwargs)
+    path = Path(str(trainer.args.output_dir)) / "README.md"
+    if trainer.is_world_process_zero() and trainer.optimizer is not None and path.is_file():
+        card = amend(path.read_text(encoding="utf-8"), describe_training(trainer), describe_schedule(trainer))
+        path.write_text(card, encoding="utf-8")
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """As in Transformers, with the optimizer, rectification and warmup that were used."""
-        super().create_model_card(*args, **kwargs)
-        if self._says_more():
-            self._amend_card()
 
-    def _says_more(self) -> bool:
-        """Whether cards and pushes are ours to change; overridden."""
-        return True
+def init_hf_repo(trainer: Any, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """As Trainer's method; from here on `training_args.bin`, a pickle, is kept out of every upload."""
+    _make_no_space(trainer)
+    original(*args, **kwargs)
+    if trainer.is_world_process_zero():
+        ignored = Path(str(trainer.args.output_dir)) / ".gitignore"
+        lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.is_file() else []
+        if _STAY_HOME not in lines:
+            ignored.parent.mkdir(parents=True, exist_ok=True)
+            ignored.write_text("\n".join([*lines, _STAY_HOME]) + "\n", encoding="utf-8")
 
-    def _amend_card(self) -> None:
-        path = Path(str(self.args.output_dir)) / "README.md"
-        if self.is_world_process_zero() and self.optimizer is not None and path.is_file():
-            card = amend(path.read_text(encoding="utf-8"), describe_training(self), describe_schedule(self))
-            path.write_text(card, encoding="utf-8")
 
-    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
-        """As in Transformers; from here on `training_args.bin`, a pickle, is kept out of every upload."""
-        self._make_no_space()
-        super().init_hf_repo(*args, **kwargs)
-        if self.is_world_process_zero() and self._says_more():
-            ignored = Path(str(self.args.output_dir)) / ".gitignore"
-            lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.is_file() else []
-            if _STAY_HOME not in lines:
-                ignored.parent.mkdir(parents=True, exist_ok=True)
-                ignored.write_text("\n".join([*lines, _STAY_HOME]) + "\n", encoding="utf-8")
+def push_to_hub(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """As Trainer's method, with the card of `create_model_card`, without `training_args.bin` and without a Space."""
+    _make_no_space(trainer)
+    return original(*args, **kwargs)
 
-    def push_to_hub(self, *args: Any, **kwargs: Any) -> Any:
-        """As in Transformers, with the card of `create_model_card`, without `training_args.bin` and without a Space."""
-        self._make_no_space()
-        return super().push_to_hub(*args, **kwargs)
 
-    def _make_no_space(self) -> None:
-        """Trackio would copy the logs of a pushed model to a public Space, unless a name or False is given."""
-        if getattr(self.args, "trackio_static_space_id", False) is None and self._says_more():
-            self.args = copy.copy(self.args)
-            self.args.trackio_static_space_id = False
+def _make_no_space(trainer: Any) -> None:
+    """Trackio would copy the logs of a pushed model to a public Space, unless a name or False is given."""
+    if getattr(trainer.args, "trackio_static_space_id", False) is None:
+        trainer.args = copy.copy(trainer.args)
+        trainer.args.trackio_static_space_id = False
 
 
 def describe_training(trainer: Trainer) -> list[tuple[str, str]]:
@@ -125,7 +114,10 @@ def describe_optimizer(optimizer: Any) -> tuple[str, dict[str, list[Any]]]:
     """
     optimizer = innermost(optimizer)
     groups = [{**group, "lr": group.get("initial_lr", group["lr"])} for group in optimizer.param_groups]
-    keys = [*optimizer.defaults, *(key for group in groups for key in group if key not in ("params", "initial_lr"))]
+    for group in groups:
+        if "beta1" in group:
+            group["betas"] = betas_of(group)
+    keys = [*optimizer.defaults, *(key for group in groups for key in group if key not in _NO_OPTIONS)]
     values = {key: [_plain(group[key]) for group in groups if key in group] for key in dict.fromkeys(keys)}
     flags = {key: [value] for key, value in vars(optimizer).items() if not key.startswith("_") and type(value) is bool}
     known = inspect.signature(type(optimizer)).parameters
@@ -161,7 +153,8 @@ def amend(card: str, lines: Sequence[tuple[str, str]], instead: Mapping[str, str
         lines: names and values, as of `describe_training`.
         instead: values of further lines, as of `describe_schedule`.
     """
-    for name, value in (instead or {}).items():
+    # Where this was done before, as by a method of a subclass and its parent's, the further lines stand there already.
+    for name, value in {**dict.fromkeys(name for name, _ in lines[1:]), **(instead or {})}.items():
         line = "" if value is None else f"- {name}: {value}\n"
         card = re.sub(rf"^- {name}: .*\n", lambda _, line=line: line, card, count=1, flags=re.MULTILINE)
     card = card.replace(_NO_ORIGIN, "This model was trained from scratch on ")
