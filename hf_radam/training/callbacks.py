@@ -111,7 +111,7 @@ class StartCallback(RectificationCallback):
     ) -> None:
         """Look once the checkpoint is loaded. Warmup and advice are said once, however often is trained."""
         inner = innermost(optimizer)
-        has_moments = {"betas", "beta1"} & getattr(inner, "defaults", {}).keys()
+        has_moments = {"betas", "beta2"} & getattr(inner, "defaults", {}).keys()
         if state.global_step and has_moments and not inner.state:
             warnings.warn(
                 f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: "

@@ -115,7 +115,7 @@ def describe_optimizer(optimizer: Any) -> tuple[str, dict[str, list[Any]]]:
     optimizer = innermost(optimizer)
     groups = [{**group, "lr": group.get("initial_lr", group["lr"])} for group in optimizer.param_groups]
     for group in groups:
-        if "beta1" in group:
+        if "beta2" in group:
             group["betas"] = betas_of(group)
     keys = [*optimizer.defaults, *(key for group in groups for key in group if key not in _NO_OPTIONS)]
     values = {key: [_plain(group[key]) for group in groups if key in group] for key in dict.fromkeys(keys)}
