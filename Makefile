@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTHON_LOWEST ?= python3.10
 BIN := .venv/bin
 
-.PHONY: compare test test-clients test-gpu test-kernels test-slow test-lowest style readme cards
+.PHONY: compare test test-clients test-gpu test-kernels test-slow test-lowest style readme cards docs dist
 
 compare: .venv/.installed
 	$(BIN)/python -m hf_radam compare
@@ -46,6 +46,27 @@ style: .venv/.installed
 # Tables, figures and cards of README.md, docs/ and model_cards/, from the committed records.
 readme cards: .venv/.installed
 	$(BIN)/python scripts/render_cards.py
+
+# The site, in build/site. MathJax is fetched from npm once, so that a reader's browser asks nobody else.
+docs: .venv/.installed docs/_static/mathjax
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -b html docs build/site
+
+docs/_static/mathjax:
+	mkdir -p build $@
+	cd build && npm pack --silent mathjax@3.2.2
+	tar -xzf build/mathjax-3.2.2.tgz -C $@ --strip-components 2 package/es5
+
+# Wheel and sdist in dist/, checked: their metadata, and both commands from an environment of their own.
+dist: .venv/.installed
+	rm -rf dist build/check
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	test $$(stat --format %s dist/*.tar.gz) -lt 3000000
+	$(PYTHON) -m venv build/check
+	build/check/bin/pip install --quiet --constraint constraints.txt torch
+	build/check/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	build/check/bin/hf-radam --version
+	build/check/bin/hf-radam optimizers
 
 # torch first and pinned: a package that asks for just any torch would fetch several GB of CUDA libraries.
 .venv/.installed: pyproject.toml constraints.txt

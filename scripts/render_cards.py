@@ -8,6 +8,7 @@ On a page, what is rendered stands between one of these lines and `<!-- end -->`
     <!-- verdict: model_cards/NAME -->          all that it found
     <!-- table: model_cards/NAME -->            its first table; `tables` gives all of them, with their titles
     <!-- figure: model_cards/NAME evaluation -->    a figure, by the name of its file
+    <!-- best_rates: model_cards/NAME ... -->   the best learning rates of Adam with warmup and of RAdam
     <!-- benchmark: FILE.json -->               all tables of a benchmark
     <!-- speed: FILE.json -->                   its first table, cut down to fused AdamW and RAdam
     <!-- bf16_weights: FOLDER -->               what scripts/bf16_weights.py found
@@ -79,7 +80,20 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         found = {Path(image.path).stem: image for image in cards[path].images}
         return picture(found[name], f"{relpath(ROOT / path, page.parent)}/") + "\n"
 
+    def best_rates(*paths: str) -> str:
+        lines = ["| comparison | tried | Adam with warmup | RAdam | ratio |", "|---|---|--:|--:|--:|"]
+        for path in paths:
+            results, best = cards[path].results, []
+            for kind in (("adam", "linear"), ("radam", "none")):
+                of_kind = [name for name, one in results.recipes.items() if (one.optimizer, one.warmup) == kind]
+                best.append(min((row for row in results.rows if row.recipe in of_kind), key=results.cost).learning_rate)
+            tried = ", ".join(f"{rate:g}" for rate in results.learning_rates)
+            cells = [results.comparison["name"], tried, *(f"{rate:g}" for rate in best), f"{best[1] / best[0]:g}"]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines) + "\n"
+
     kinds: dict[str, Callable[..., str]] = {
+        "best_rates": best_rates,
         "headline": lambda path: " ".join(cards[path].report.verdict.headline) + "\n",
         "verdict": lambda path: cards[path].report.verdict.text + "\n",
         "table": lambda path: table_markdown(cards[path].report.tables[0]) + "\n",

@@ -19,7 +19,7 @@ COMMITTED = sorted(
     path.parent.relative_to(ROOT / "model_cards").as_posix() for path in ROOT.glob("model_cards/**/comparison.json")
 )
 """Folders of results under model_cards/; one within another has its parent's card."""
-COMPARE = [sys.executable, str(ROOT / "scripts" / "compare.py")]
+COMPARE = [sys.executable, "-m", "hf_radam", "compare"]
 
 TINY: dict[str, Any] = {
     "name": "Tiny",

@@ -45,6 +45,18 @@ def test_readme_links_exist() -> None:
         assert (ROOT / target).exists(), target
 
 
+def test_the_api_page_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r":: hf_radam\.([\w.]+)", page)) == sorted([*hf_radam._HOMES, "rectified.rectified"])
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "docs", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def render_cards(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
@@ -80,6 +92,7 @@ BLOCKS = {
         rf'\A<picture><source media="\(prefers-color-scheme: dark\)" srcset="\.\./{FOLDER}/figures/\w+_dark\.png">',
         rf'<img width="\d+" src="\.\./{FOLDER}/figures/evaluation\.png" alt="a &lt; b">',
     ],
+    f"best_rates: {FOLDER}": [r"\A\| comparison \|", r"\| 0\.005 \| 0\.005 \| 0\.005 \| 1 \|\n\Z"],
     f"benchmark: {BENCHMARK}": ["bert-base: 109.5 M", "lora: ", r"\| optimi\.RAdam \|"],
     f"speed: {BENCHMARK}": [
         r"\Abert-base: 109\.5 M parameters in 199 tensors, float32; cpu: .*torch 2\.",

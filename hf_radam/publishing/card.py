@@ -88,7 +88,7 @@ def render(results: Results, page: Page, template: Path = TEMPLATE) -> str:
         table=table_markdown(first),
         about=_about(results, page, base_model),
         usage=fenced(page.usage, "python") if page.usage else "",
-        pictures=list(map(_on_the_hub if page.repo_id else picture, page.images)),
+        pictures=[picture(image, hub=page.repo_id is not None) for image in page.images],
         tables=[(literal(table.title), table_markdown(table)) for table in tables],
         notes=[*map(literal, page.report.notes), _time(results, page.weights), *_limitations(results)],
         alike=_alike(results),
@@ -125,25 +125,20 @@ def snippet(results: Results, folder: Path, repo_id: str) -> str:
     return "\n".join([*lines, *(['batch = tokenizer("Your text", return_tensors="pt")', ask] if ask else [])])
 
 
-def picture(image: Image, folder: str = "") -> str:
-    """HTML that shows a figure, on GitHub in the colours of the page.
+def picture(image: Image, folder: str = "", *, hub: bool = False) -> str:
+    """HTML that shows a figure in the colours of the page.
 
     Args:
         image: the figure.
         folder: what to put before its paths; ends with a slash.
+        hub: on the Hub, which has a switch of its own, and not on GitHub.
     """
-    light = _img(image, folder + image.path)
     if image.dark is None:
-        return light
-    dark = html.escape(folder + image.dark)
+        return _img(image, folder + image.path)
+    if hub:
+        return _img(image, folder + image.path, "dark:hidden") + "\n" + _img(image, image.dark, "hidden dark:block")
+    dark, light = html.escape(folder + image.dark), _img(image, folder + image.path)
     return f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">{light}</picture>'
-
-
-def _on_the_hub(image: Image) -> str:
-    """Likewise on the Hub, which follows its own switch."""
-    if image.dark is None:
-        return _img(image, image.path)
-    return _img(image, image.path, "dark:hidden") + "\n" + _img(image, image.dark, "hidden dark:block")
 
 
 def _img(image: Image, path: str, kind: str = "") -> str:

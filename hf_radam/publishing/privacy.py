@@ -76,7 +76,9 @@ def _leaks(path: Path, secrets: Sequence[bytes], public: Sequence[str]) -> Itera
             yield "an access token or a key; remove it there, and revoke it on its site"
         if path.name in _VOCABULARIES or path.suffix in (".spm", ".model"):
             return
-        if any(content.find(place) >= 0 for place in _places()) and binary:
+        # The home and the working folder, where they are long enough to be told from other text.
+        places = [os.fsencode(p) for p in {Path.home(), Path.cwd()} if len(p.parts) > 2 or len(str(p)) >= 8]
+        if binary and any(content.find(place) >= 0 for place in places):
             yield "a path of this machine; replace it by a relative one"
     text = _without(text, public)
     if found := _PATH.search(text):
@@ -115,11 +117,6 @@ def _without(text: str, public: Sequence[str]) -> str:
     for word in filter(None, public):
         text = re.sub(re.escape(word), " ", text, flags=re.IGNORECASE)
     return text
-
-
-def _places() -> list[bytes]:
-    """The home and the working folder, where they are long enough to be told from other text."""
-    return [os.fsencode(p) for p in {Path.home(), Path.cwd()} if len(p.parts) > 2 or len(str(p)) >= 8]
 
 
 def _secrets() -> list[bytes]:
