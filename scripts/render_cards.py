@@ -8,7 +8,8 @@ On a page, what is rendered stands between one of these lines and `<!-- end -->`
     <!-- verdict: model_cards/NAME -->          all that it found
     <!-- table: model_cards/NAME -->            its first table; `tables` gives all of them, with their titles
     <!-- figure: model_cards/NAME evaluation -->    a figure, by the name of its file
-    <!-- best_rates: model_cards/NAME ... -->   the best learning rates of Adam with warmup and of RAdam
+    <!-- rates: model_cards/NAME model_cards/NAME -->    RAdam at equal effective rates, a row for each of them
+    <!-- best_rates: model_cards/NAME -->       RAdam's best learning rate over Adam's, likewise
     <!-- benchmark: FILE.json -->               all tables of a benchmark
     <!-- speed: FILE.json -->                   its first table, cut down to fused AdamW and RAdam
     <!-- bf16_weights: FOLDER -->               what scripts/bf16_weights.py found
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
@@ -28,8 +29,10 @@ from benchmark import table as benchmark_table
 from benchmark_sharded import table as sharded_table
 from bf16_weights import table as bf16_table
 
-from hf_radam.experiments.report.report import Image, Report, make_report, write_report
-from hf_radam.experiments.report.writers import table_markdown, tables_markdown
+from hf_radam.experiments.records import Record
+from hf_radam.experiments.report import rates
+from hf_radam.experiments.report.report import Image, Report, draw, make_report, write_report
+from hf_radam.experiments.report.writers import table_markdown, tables_markdown, to_json
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing.card import Page, picture, write_card
@@ -54,7 +57,7 @@ class Rendered:
     results: Results
     report: Report
     images: list[Image]
-    """Of the last `write_report`, as summary.json has them."""
+    """As summary.json has them."""
 
 
 def load(folder: Path) -> Rendered:
@@ -80,25 +83,14 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         found = {Path(image.path).stem: image for image in cards[path].images}
         return picture(found[name], f"{relpath(ROOT / path, page.parent)}/") + "\n"
 
-    def best_rates(*paths: str) -> str:
-        lines = ["| comparison | tried | Adam with warmup | RAdam | ratio |", "|---|---|--:|--:|--:|"]
-        for path in paths:
-            results, best = cards[path].results, []
-            for kind in (("adam", "linear"), ("radam", "none")):
-                of_kind = [name for name, one in results.recipes.items() if (one.optimizer, one.warmup) == kind]
-                best.append(min((row for row in results.rows if row.recipe in of_kind), key=results.cost).learning_rate)
-            tried = ", ".join(f"{rate:g}" for rate in results.learning_rates)
-            cells = [results.comparison["name"], tried, *(f"{rate:g}" for rate in best), f"{best[1] / best[0]:g}"]
-            lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(lines) + "\n"
-
     kinds: dict[str, Callable[..., str]] = {
-        "best_rates": best_rates,
         "headline": lambda path: " ".join(cards[path].report.verdict.headline) + "\n",
         "verdict": lambda path: cards[path].report.verdict.text + "\n",
         "table": lambda path: table_markdown(cards[path].report.tables[0]) + "\n",
         "tables": lambda path: tables_markdown(cards[path].report) + "\n",
         "figure": figure,
+        "rates": lambda *paths: equal_rates({path: cards[path].results.records for path in paths}),
+        "best_rates": lambda *paths: coming_from_adam({path: cards[path].results.records for path in paths}),
         "benchmark": benchmark,
         "speed": speed,
         "bf16_weights": lambda path: bf16_table(json.loads((ROOT / path / "bf16_weights.json").read_text("utf-8"))),
@@ -113,6 +105,19 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         return f"<!-- {match['what']} -->\n\n{body}\n<!-- end -->"
 
     return re.sub(r"<!-- (?P<what>\w+: [^\n]+?) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def equal_rates(records: Mapping[str, Sequence[Record]]) -> str:
+    """The rule, a table, and a sentence for each comparison."""
+    tasks = {path.removeprefix("model_cards/"): of for path, of in records.items()}
+    said = [f"- {task}. {duel.sentence}" for task, of in tasks.items() for duel in rates.duels(of)]
+    return "\n\n".join([rates.RULE, table_markdown(rates.comparison_table(tasks)), "\n".join(said)]) + "\n"
+
+
+def coming_from_adam(records: Mapping[str, Sequence[Record]]) -> str:
+    """A table, and what follows from it."""
+    table, said = rates.best_rates({path.removeprefix("model_cards/"): of for path, of in records.items()})
+    return f"{table_markdown(table)}\n\n{said}\n"
 
 
 def benchmark(path: str) -> str:
@@ -157,6 +162,9 @@ def main() -> None:
                 figure.unlink()
             write_report(folder, most=FIGURES)
             render_card(folder, folder)
+        elif rates.duels((results := Results.load(folder)).records):
+            images = draw(results, folder, only="effective_rates")
+            write_whole(folder / "summary.json", to_json(make_report(results), images))
         cards[str(folder.relative_to(ROOT))] = load(folder)
     for page in PAGES:
         write_whole(page, render(page, page.read_text(encoding="utf-8"), cards))

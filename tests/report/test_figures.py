@@ -32,7 +32,7 @@ CASES: dict[str, tuple[list[Record], list[str]]] = {
     "many seeds": ([record("radam", seed=seed, loss=1.0 + seed) for seed in range(7)], SEVERAL),
     "rates": (
         [record(recipe, rate=rate) for recipe in ("adam", "radam") for rate in RATES],
-        ["over_learning_rates", *CURVES],
+        ["over_learning_rates", "effective_rates", *CURVES],
     ),
     "each recipe its rate": ([record("adam", rate=1e-3), record("radam", rate=2e-3)], CURVES),
     "betas": (
@@ -42,7 +42,7 @@ CASES: dict[str, tuple[list[Record], list[str]]] = {
             for beta2 in (0.99, 0.999)
             for rate in RATES
         ],
-        ["beta2_map"],
+        ["effective_rates"],
     ),
     "diverged": (
         [record("radam", loss=None, value=None, seed=seed) for seed in range(3)] + [record("adam")],
@@ -85,12 +85,14 @@ def test_what_is_drawn(case: str) -> None:
 
 def test_files_have_palettes_and_a_twin_for_dark_pages(tmp_path: Path) -> None:
     found = draw_all(CASES["seeds"][0], tmp_path, target_loss=1.0)
-    assert {path.name for path in tmp_path.iterdir()} == {file for f in found for file in (f.light, f.dark)}
+    assert {f"figures/{path.name}" for path in (tmp_path / "figures").iterdir()} == {
+        path for figure in found for path in (figure.path, figure.dark)
+    }
     for figure in found:
-        for file, theme in ((figure.light, LIGHT), (figure.dark, DARK)):
+        for file, theme in ((figure.path, LIGHT), (str(figure.dark), DARK)):
             with Image.open(tmp_path / file) as image:
                 assert image.mode == "P"
-                assert len(set(image.tobytes())) <= (256 if figure.name == "gradient_histograms" else 64)
+                assert len(set(image.tobytes())) <= (256 if "gradient_histograms" in file else 64)
                 assert image.width == 2 * figure.width
                 corner = "#" + image.convert("RGB").tobytes()[:3].hex()
                 assert palette.contrast(corner, theme.page) < 1.05, "the page is of its theme"

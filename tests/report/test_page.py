@@ -72,16 +72,6 @@ def test_nothing_is_loaded() -> None:
     assert not re.findall(r"url\((?!#)|@import|fetch\(|XMLHttpRequest", text)
 
 
-def test_the_table_is_sorted_by_result_and_tells_the_range() -> None:
-    table = page.results(
-        [record("adam", loss=None, value=None), *(record("radam", seed=i, loss=i + 1.0) for i in (0, 1))]
-    )
-    assert [row[:5] for row in table.rows] == [
-        ("radam", "0.001", "2", "1.500", "1.000 to 2.000"),
-        ("adam", "0.001", "1", "not finite", ""),
-    ]
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:

@@ -26,7 +26,7 @@ def folder_of(tmp_path: Path, losses: dict[str, list[float | None]]) -> Results:
             "0.120 (1 of 3), 0.810 (2 of 3)",
             "RAdam ends at 0.120 in 1 of 3 seeds and at 0.810 in 2;",
         ),
-        ([0.12, 0.13, 0.14], "0.130 ± 0.010", "RAdam ends at 0.130 ± 0.010, 0.010 above Adam with warmup"),
+        ([0.12, 0.13, 0.14], "0.130 ± 0.010", "Tie.** RAdam (0.130 ± 0.010) and Adam"),
         ([0.12, None, 0.12], "0.120 (2 of 3), not finite (1 of 3)", "RAdam diverged in 1 of 3 seeds"),
     ],
 )
@@ -38,7 +38,7 @@ def test_seeds_that_end_in_two_places_have_no_mean(
     row = next(row for row in report.tables[0].rows if row[0] == "radam")
     assert cell in row
     assert sentence in report.verdict.text
-    assert sentence in to_terminal(report, tmp_path)
+    assert sentence.replace("**", "") in to_terminal(report, tmp_path)
 
 
 def test_tables_are_sorted_and_say_nothing_twice(tmp_path: Path) -> None:

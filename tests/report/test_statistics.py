@@ -115,8 +115,8 @@ def test_unequal_effort_is_said(tmp_path: Path) -> None:
     runs = [record("adam_warmup", rate=rate, seed=s) for rate in (1e-3, 2e-3) for s in (0, 1)] + [record("radam")]
     report = make_report(Results.load(results(tmp_path, runs)))
     text = to_markdown(report)
-    assert "Unequal numbers of learning rates, which favours those with more: 2 for adam_warmup; 1 for radam." in text
-    assert "Unequal numbers of seeds (the comparison is not finished): 2 for adam_warmup; 1 for radam." in text
+    assert "Unequal numbers of learning rates, which favours those with more: 2 for adam_warmup, 1 for radam." in text
+    assert "Unequal numbers of seeds (the comparison is not finished): 1 settings have 1, 2 settings have 2." in text
     assert text.index("best learning rate") < text.index("All learning rates")
     even = results(tmp_path / "even", [record("adam_warmup"), record("radam")])
     assert "Unequal" not in to_markdown(make_report(Results.load(even)))

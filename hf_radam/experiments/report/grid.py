@@ -1,7 +1,8 @@
-"""A grid of beta2 and learning rate: where each family of recipes works."""
+"""A grid of beta2 and learning rate: where each recipe works."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,156 +10,98 @@ from dataclasses import dataclass
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import series, statistics
-from hf_radam.experiments.report.palette import LABELS, families
+from hf_radam.experiments.report.palette import labels
 
-# Fewer settings of one family are a table of recipes.
+# Fewer settings of one recipe are a table of recipes.
 SETTINGS = 4
+# What is claimed holds at `Metric.apart` and at this share of it.
+STRICT = 0.3
+
+Key = tuple[str, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Runs by family, beta2 and learning rate."""
+    """Runs by label of the recipe, beta2 and learning rate."""
 
     metric: str
     """What runs are judged by; a name of `METRICS`."""
-    families: tuple[str, ...]
-    betas: tuple[float, ...]
-    rates: tuple[float, ...]
-    cells: Mapping[tuple[str, float, float], Sequence[Record]]
-    """By family, beta2 and learning rate; of several recipes in one cell, the best."""
+    labels: tuple[str, ...]
+    cells: Mapping[Key, Sequence[Record]]
+    """By label, beta2 and learning rate; see `cells`."""
     best: Mapping[float, float]
-    """The best median at each learning rate."""
+    """The least cost of a median at each learning rate."""
 
-    def fails(self, run: Record) -> bool:
-        """Whether a run ends worse than the best median at its learning rate by more than `Metric.apart`."""
-        value, metric = run.final[self.metric], METRICS[self.metric]
-        behind = self.best[run.learning_rate] - series.number(value)
-        return not (behind if metric.higher_is_better else -behind) <= metric.apart
+    def fails(self, run: Record, share: float = 1.0) -> bool:
+        """Whether a run ends worse than the best median at its learning rate by more than a share of `apart`."""
+        metric = METRICS[self.metric]
+        return not metric.cost(run.final[self.metric]) - self.best[run.learning_rate] <= share * metric.apart
 
-    def failures(self, cell: Sequence[Record]) -> int:
+    def failures(self, cell: Sequence[Record], share: float = 1.0) -> int:
         """How many of its runs fail."""
-        return sum(map(self.fails, cell))
+        return sum(self.fails(run, share) for run in cell)
 
-    def place(self, key: tuple[str, float, float]) -> tuple[int, float, float]:
-        """Where a cell stands: families in their first order, then by beta2 and rate."""
-        return (self.families.index(key[0]), *key[1:])
+    def working(self, label: str, share: float = 1.0) -> int:
+        """In how many settings no run of a recipe fails."""
+        return sum(not self.failures(cell, share) for cell in self.of(label))
 
-    def runs(self) -> list[Record]:
-        """Those of all cells."""
-        return [run for cell in self.cells.values() for run in cell]
+    def of(self, label: str) -> list[Sequence[Record]]:
+        """The cells of a recipe."""
+        return [cell for key, cell in self.cells.items() if key[0] == label]
 
-    def works(self, family: str, rate: float) -> tuple[float, ...]:
-        """At which beta2 no run of a family fails."""
-        found = {beta2: self.cells[family, beta2, rate] for beta2 in self.betas if (family, beta2, rate) in self.cells}
-        return tuple(beta2 for beta2, cell in found.items() if not self.failures(cell))
+
+def cells(records: Sequence[Record]) -> dict[Key, list[Record]]:
+    """The runs by label in their first order, beta2 and learning rate; of several recipes in one cell, the best."""
+    metric, of_recipe = statistics.headline(records), labels(records)
+    found: dict[Key, list[Record]] = {}
+    for (recipe, rate), runs in statistics.by_rate(records).items():
+        key = (of_recipe[recipe], series.beta2(runs[0]), rate)
+        if key not in found or series.cost(runs, metric) < series.cost(found[key], metric):
+            found[key] = runs
+    order = list(of_recipe.values())
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), *item[0][1:])))
 
 
 def grid(records: Sequence[Record]) -> Grid | None:
-    """The grid, if the records hold some family at several beta2, and at four settings of beta2 and rate or more."""
-    metric, of_recipe = statistics.headline(records), families(records)
-    cells: dict[tuple[str, float, float], list[Record]] = {}
-    for (recipe, rate), runs in statistics.by_rate(records).items():
-        key = (of_recipe[recipe], series.beta2(runs[0]), rate)
-        if key not in cells or series.cost(runs, metric) < series.cost(cells[key], metric):
-            cells[key] = runs
-    betas = tuple(sorted({beta2 for _, beta2, _ in cells}))
-    rates = tuple(sorted({rate for _, _, rate in cells}))
-    sizes = Counter(family for family, _, _ in cells)
-    if len({key[:2] for key in cells}) == len(sizes) or max(sizes.values()) < SETTINGS:
+    """The grid, if the records hold several recipes, some at several beta2, and at four settings or more."""
+    metric, of_cells = statistics.headline(records), cells(records)
+    sizes = Counter(label for label, _, _ in of_cells)
+    if len(sizes) == 1 or len({key[:2] for key in of_cells}) == len(sizes) or max(sizes.values()) < SETTINGS:
         return None
-    sign = -1 if METRICS[metric].higher_is_better else 1
-    best = {rate: sign * min(series.cost(cell, metric) for key, cell in cells.items() if key[2] == rate)
-            for rate in rates}  # fmt: skip
-    return Grid(metric=metric, families=tuple(dict.fromkeys(of_recipe.values())), betas=betas, rates=rates,
-                cells=cells, best=best)  # fmt: skip
-
-
-def label(family: str) -> str:
-    """What readers call a family."""
-    return LABELS.get(family, family)
+    best: dict[float, float] = {}
+    for (_, _, rate), cell in of_cells.items():
+        best[rate] = min(best.get(rate, math.inf), series.cost(cell, metric))
+    return Grid(metric=metric, labels=tuple(sizes), cells=of_cells, best=dict(sorted(best.items())))
 
 
 def sentences(found: Grid) -> list[str]:
-    """Where each family works, and what that means."""
-    metric = METRICS[found.metric]
-    counts = []
-    for family in found.families:
-        cells = [cell for key, cell in found.cells.items() if key[0] == family]
-        counts.append(f"{label(family)} in {sum(not found.failures(cell) for cell in cells)} of {len(cells)}")
-    meaning = (
-        f"A setting works if all its seeds end within {metric.apart:g} of the best median {metric.label} at the same "
-        "learning rate."
-    )
-    where = [f"{_capital(label(family))} works {_where(found, family)}." for family in found.families]
+    """Whether one recipe works most widely, how widely each does, the best setting of each, the seeds."""
+    metric, names = METRICS[found.metric], found.labels
+    counts = [f"{x} in {found.working(x)} ({found.working(x, STRICT)}) of {len(found.of(x))}" for x in names]
+    widest = []
+    for share in (1.0, STRICT):
+        shares = {label: found.working(label, share) / len(found.of(label)) for label in names}
+        widest.append([label for label in names if shares[label] == max(shares.values())])
+    clear = widest[0] == widest[1] and len(widest[0]) == 1
+    best = []
+    for label in names:
+        run, *others = min(found.of(label), key=lambda cell: series.cost(cell, found.metric))
+        median = series.median([one.final[found.metric] for one in (run, *others)])
+        best.append(f"{label} {median:.{metric.digits}f} (lr {run.learning_rate:g}, beta2 {series.beta2(run):g})")
     return [
-        f"Settings of beta2 and learning rate that work: {', '.join(counts)}.",
-        *duels(found), *where, meaning, _seeds(found),
-    ]  # fmt: skip
+        f"**{_capital(widest[0][0])} works most widely.**" if clear else "**No clear winner.**",
+        f"All seeds end within {metric.apart:g} ({STRICT * metric.apart:g}) of the best median {metric.label} at that "
+        f"learning rate: {', '.join(counts)} settings.",
+        f"Best settings: {', '.join(best)}.",
+        _seeds(found),
+    ]
 
 
 def _seeds(found: Grid) -> str:
     """How many seeds the settings have; a search gives more to those that decide."""
     sizes = Counter(map(len, found.cells.values()))
     many = [f"{count} settings have {size} seed{'s' * (size > 1)}" for size, count in sorted(sizes.items())]
-    missing = len(found.families) * len(found.betas) * len(found.rates) - len(found.cells)
-    rest = f"; {missing} were not run" if missing else ""
-    return f"Of the grid, {listed(many)}{rest}."
-
-
-def duels(found: Grid) -> list[str]:
-    """RAdam against tuned warmup seed by seed, each with its best beta2, at the rates where both have seeds enough."""
-    metric = METRICS[found.metric]
-    said = []
-    for rate in found.rates:
-        ours, theirs = (_best_cell(found, family, rate) for family in ("radam", "warmup"))
-        pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
-        values = [(run.final[found.metric], other.final[found.metric]) for run, other in pairs]
-        differences = [a - b for a, b in values if a is not None and b is not None]
-        p = statistics.sign_flip_p(differences)
-        if p is None or len(differences) < len(values):
-            continue
-        better = sum(difference > 0 if metric.higher_is_better else difference < 0 for difference in differences)
-        names = [f"{label(family)} (beta2 {series.beta2(run):g})"
-                 for family, run in zip(("radam", "warmup"), pairs[0], strict=True)]  # fmt: skip
-        said.append(
-            f"At lr {rate:g} {names[0]} ends better than {names[1]} in {better} of {len(values)} seeds "
-            f"(sign-flip test, p = {p:.3f}, which does not count the choice of beta2)."
-        )
-    return said
-
-
-def _best_cell(found: Grid, family: str, rate: float) -> dict[int, Record]:
-    """The runs by seed of a family's best beta2 at a rate, among those with the most seeds."""
-    cells = [cell for (name, _, at), cell in found.cells.items() if (name, at) == (family, rate)]
-    if not cells:
-        return {}
-    most = max(map(len, cells))
-    best = min((cell for cell in cells if len(cell) == most), key=lambda cell: series.cost(cell, found.metric))
-    return {run.seed: run for run in best}
-
-
-def _where(found: Grid, family: str) -> str:
-    """The rates at which a family works with every, some or no beta2."""
-    together: dict[str, list[str]] = {}
-    for rate in found.rates:
-        works = found.works(family, rate)
-        tried = tuple(beta2 for beta2 in found.betas if (family, beta2, rate) in found.cells)
-        together.setdefault(_betas(works, tried) if works else "", []).append(f"{rate:g}")
-    if len(together) == 1:
-        everywhere = " at every learning rate" if len(found.rates) > 1 else ""
-        return f"{next(iter(together))}{everywhere}" if "" not in together else "nowhere"
-    never = f", not at lr {listed(together.pop(''))}" if "" in together else ""
-    return ", ".join(f"at lr {listed(rates)} {betas}" for betas, rates in together.items()) + never
-
-
-def _betas(works: tuple[float, ...], tried: tuple[float, ...]) -> str:
-    if works == tried:
-        return "with every beta2"
-    if len(works) > 1 and works == tried[-len(works) :]:
-        return f"with a beta2 of {works[0]:g} and more"
-    if len(works) > 1 and works == tried[: len(works)]:
-        return f"with a beta2 of {works[-1]:g} and less"
-    return f"with beta2 {listed([f'{beta2:g}' for beta2 in works])}"
+    return f"Of the grid, {listed(many)}."
 
 
 def listed(words: Sequence[str]) -> str:

@@ -18,8 +18,8 @@ def settings(records: Sequence[Record]) -> dict[str, list[Record]]:
     for record in records:
         groups.setdefault((record.learning_rate, series.beta2(record) if several else 0.0), []).append(record)
     return {
-        f"lr {rate:g}" + (f", beta2 {beta2:g}" if several else ""): groups[rate, beta2]
-        for rate, beta2 in sorted(groups)
+        " and ".join(_rates(groups[key])) + (f", beta2 {key[1]:g}" if several else ""): groups[key]
+        for key in sorted(groups)
     }
 
 
@@ -66,4 +66,4 @@ def _range(runs: Sequence[Record], name: str) -> str:
 
 
 def _rates(records: Sequence[Record]) -> list[str]:
-    return [f"lr {rate:g}" for rate in sorted({record.learning_rate for record in records})]
+    return [f"lr {rate:g}" for rate in sorted({series.peak_rate(record) for record in records})]

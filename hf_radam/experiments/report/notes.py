@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import statistics
+from hf_radam.experiments.report import series, statistics
 from hf_radam.experiments.report.grid import grid
 from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE
 from hf_radam.experiments.results import Results
-
-# More recipes than this with one number of seeds are counted.
-MOST_LISTED = 6
 
 
 def notes(results: Results) -> list[str]:
@@ -21,7 +19,7 @@ def notes(results: Results) -> list[str]:
     records = results.records
     first = records[0]
     seeds = sorted({record.seed for record in records})
-    rates = ", ".join(f"{rate:g}" for rate in sorted({record.learning_rate for record in records}))
+    rates = ", ".join(f"{rate:g}" for rate in sorted(set(map(series.peak_rate, records))))
     lengths = ", ".join(str(length) for length in sorted({record.updates for record in records}))
     found = [
         *_unequal_effort(records, results.missing),
@@ -61,31 +59,17 @@ def _about_statistics(records: Sequence[Record], seeds: int) -> list[str]:
 
 def _unequal_effort(records: Sequence[Record], missing: int) -> list[str]:
     """Warnings where recipes had unequal chances."""
-    tried: dict[str, set[float]] = {}
-    repeated: dict[str, set[int]] = {}
-    for (recipe, rate), group in statistics.by_rate(records).items():
-        tried.setdefault(recipe, set()).add(rate)
-        repeated.setdefault(recipe, set()).add(len(group))
+    groups = statistics.by_rate(records)
+    rates, seeds = Counter(recipe for recipe, _ in groups), Counter(map(len, groups.values()))
     notes = []
-    counts = {recipe: len(rates) for recipe, rates in tried.items()}
-    if len(set(counts.values())) > 1:
-        notes.append(f"Unequal numbers of learning rates, which favours those with more: {_listed(counts)}.")
-    if len(set().union(*repeated.values())) > 1:
-        seeds = {recipe: " or ".join(map(str, sorted(numbers))) for recipe, numbers in repeated.items()}
+    if len(set(rates.values())) > 1:
+        counts = ", ".join(f"{count} for {recipe}" for recipe, count in rates.items())
+        notes.append(f"Unequal numbers of learning rates, which favours those with more: {counts}.")
+    if len(seeds) > 1:
+        counts = ", ".join(f"{count} settings have {size}" for size, count in sorted(seeds.items()))
         why = "the comparison is not finished" if missing else "as the comparison was made"
-        notes.append(f"Unequal numbers of seeds ({why}): {_listed(seeds)}.")
+        notes.append(f"Unequal numbers of seeds ({why}): {counts}.")
     return notes
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    """For each value the names that have it; of the most common one their number, where that is shorter."""
-    names: dict[str, list[str]] = {}
-    for name, value in values.items():
-        names.setdefault(str(value), []).append(name)
-    most = max(names, key=lambda value: len(names[value]))
-    few = len(names[most]) <= MOST_LISTED
-    listed = [f"{value} for {', '.join(names[value])}" for value in names if few or value != most]
-    return "; ".join(listed if few else [*listed, f"{most} for the {len(names[most])} others"])
 
 
 def _batch(record: Record) -> str:

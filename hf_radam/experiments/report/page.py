@@ -22,16 +22,14 @@ POINTS = 100
 DASHES = ("none", "8 3", "2.5 2", "10 3 2.5 3")
 
 
-def to_html(
-    records: Sequence[Record], *, title: str, verdict: Sequence[str] = (), tables: Sequence[Table] | None = None
-) -> str:
+def to_html(records: Sequence[Record], *, title: str, verdict: Sequence[str] = (), tables: Sequence[Table] = ()) -> str:
     """The page.
 
     Args:
         records: of one comparison, in the order in which the recipes shall appear.
         title: of the page.
         verdict: sentences on top, each a paragraph of plain text.
-        tables: by default one of final numbers.
+        tables: of final numbers.
 
     Returns:
         HTML that loads nothing; every text of a record stands in it as text.
@@ -39,7 +37,7 @@ def to_html(
     parts = {
         "title": html.escape(title),
         "verdict": "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in verdict),
-        "tables": "\n".join(map(_table, [results(records)] if tables is None else tables)),
+        "tables": "\n".join(map(_table, tables)),
         "data": embedded(_data(records)),
     }
     template = resources.files("hf_radam.experiments.report").joinpath("page.html").read_text(encoding="utf-8")
@@ -55,27 +53,6 @@ def embedded(value: Any) -> str:
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # escapes U+2028 and all that is not ASCII
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
-
-
-def results(records: Sequence[Record]) -> Table:
-    """Final numbers of each recipe and learning rate, the best first: median, and least to most over seeds."""
-    first = statistics.headline(records)
-    names = list(dict.fromkeys([first, "loss", records[0].metric]))
-    groups = statistics.by_rate(records)
-    rows = tuple(
-        (recipe, f"{rate:g}", str(len(runs)), *(text for name in names for text in _cells(runs, name)))
-        for (recipe, rate), runs in sorted(groups.items(), key=lambda item: series.cost(item[1], first))
-    )
-    heads = (head for name in names for head in (METRICS[name].label, "least to most"))
-    return Table(title="Final numbers, median over seeds", columns=("recipe", "lr", "seeds", *heads), rows=rows)
-
-
-def _cells(runs: Sequence[Record], name: str) -> list[str]:
-    values, digits = [run.final.get(name) for run in runs], METRICS[name].digits
-    finite = [value for value in values if value is not None]
-    middle = series.median(values)
-    median = f"{middle:.{digits}f}" if math.isfinite(middle) else "not finite"
-    return [median, f"{min(finite):.{digits}f} to {max(finite):.{digits}f}" if finite else ""]
 
 
 def _data(records: Sequence[Record]) -> dict[str, Any]:

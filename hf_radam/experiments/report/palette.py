@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report.series import beta2
+from hf_radam.experiments.report.series import beta2, warmup_updates
 
 # What a line needs beside its page: WCAG 2.1, 1.4.11.
 CONTRAST = 3.0
@@ -35,23 +35,19 @@ LIGHT = Theme(
     name="light", page="#ffffff", ink="#141414", muted="#666666", grid="#e6e6e6",
     hues={
         "adam": "#141414", "radam": "#df6c05", "warmup": "#1c45b9", "untuned": "#2f9981", "adam_2k": "#9a1774",
-        "adam_eps": "#655c0d", "early_adam": "#642227", "further": "#9b68f1",
+        "adam_eps": "#655c0d", "further": "#9b68f1",
     },
 )  # fmt: skip
 DARK = Theme(
     name="dark", page="#0b0f19", ink="#ececec", muted="#9aa0aa", grid="#262b38",
     hues={
         "adam": "#ececec", "radam": "#ee8032", "warmup": "#3773ef", "untuned": "#3ccba6", "adam_2k": "#9b4f9d",
-        "adam_eps": "#f2c71f", "early_adam": "#c23c3f", "further": "#ba99fb",
+        "adam_eps": "#f2c71f", "further": "#ba99fb",
     },
 )  # fmt: skip
 
-_FAMILIES = {"adam_2k": "adam_2k", "adam_eps": "adam_eps", "radam_early_adam": "early_adam"}
 _WARMUPS = {"none": "adam", "linear": "warmup", "untuned_linear": "untuned", "untuned_exponential": "untuned"}
-LABELS = {
-    "adam": "Adam", "radam": "RAdam", "warmup": "tuned warmup", "untuned": "untuned warmup", "adam_2k": "Adam-2k",
-    "adam_eps": "Adam-eps", "early_adam": "early Adam steps",
-}  # fmt: skip
+_LABELS = {"adam": "Adam", "radam": "RAdam", "untuned": "untuned warmup", "adam_2k": "Adam-2k", "adam_eps": "Adam-eps"}
 
 
 def family(recipe: Mapping[str, Any]) -> str:
@@ -69,14 +65,32 @@ def family(recipe: Mapping[str, Any]) -> str:
     optimizer = recipe["optimizer"]
     if optimizer == "adam" or optimizer.startswith("adamw"):
         return _WARMUPS[recipe["warmup"]]
-    if optimizer in _FAMILIES:
-        return _FAMILIES[optimizer]
     return "radam" if optimizer.startswith(("radam", "paged_radam")) else str(optimizer)  # radam_8bit and its like
 
 
 def families(records: Sequence[Record]) -> dict[str, str]:
     """The family of each recipe by name, recipes in their first order."""
     return {record.recipe: family(record.config["recipe"]) for record in records}
+
+
+def labels(records: Sequence[Record]) -> dict[str, str]:
+    """What readers call each recipe by name: its family, and of a linear warmup its share of the run."""
+    found = {}
+    for record in records:
+        key = family(record.config["recipe"])
+        share = warmup_updates(record) / record.updates
+        found[record.recipe] = f"{share:.0%}".replace("%", " % warmup") if key == "warmup" else _LABELS.get(key, key)
+    return found
+
+
+def label_colors(records: Sequence[Record], theme: Theme) -> dict[str, str]:
+    """The colour of each label: a family's hue, or shades of it where the family has several labels."""
+    members: dict[str, list[str]] = {}
+    for label, key in dict.fromkeys(zip(labels(records).values(), families(records).values(), strict=True)):
+        members.setdefault(key, []).append(label)
+    hues = {key: theme.hues.get(key, theme.hues["further"]) for key in members}
+    pairs = ((names, shades(hues[key], len(names), theme)) for key, names in members.items())
+    return {label: color for names, found in pairs for label, color in zip(names, found, strict=True)}
 
 
 def colors(records: Sequence[Record], theme: Theme) -> dict[str, str]:

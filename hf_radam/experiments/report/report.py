@@ -7,23 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_radam.experiments.report.notes import notes
-from hf_radam.experiments.report.table import Table, tables
+from hf_radam.experiments.report.table import Image, Table, tables
 from hf_radam.experiments.report.verdict import Verdict, judge
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """A figure on the disk."""
-
-    title: str
-    path: str
-    """Relative to the report."""
-    width: int
-    """In CSS pixels."""
-    dark: str | None = None
-    """Path of its variant for dark pages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +37,11 @@ def make_report(results: Results) -> Report:
     )
 
 
-def draw(results: Results, folder: Path, most: int | None = None) -> list[Image]:
-    """Draw all figures below `folder/figures`, or the `most` that say most."""
+def draw(results: Results, folder: Path, most: int | None = None, only: str | None = None) -> list[Image]:
+    """Draw all figures below `folder/figures`, or the `most` that say most, or the one of that name."""
     from hf_radam.experiments.report import figures  # matplotlib is slow to import
 
-    drawn = figures.draw_all(results.records, folder / "figures", results.comparison["target_loss"], most=most)
-    return [
-        Image(title=one.title, path=f"figures/{one.light}", width=one.width, dark=f"figures/{one.dark}")
-        for one in drawn
-    ]
+    return figures.draw_all(results.records, folder, results.comparison["target_loss"], most=most, only=only)
 
 
 def write_report(folder: Path, output_dir: Path | None = None, most: int | None = None) -> Path:

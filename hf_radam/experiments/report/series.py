@@ -54,8 +54,6 @@ def effective_rate(record: Record) -> Curve:
     options = {**recipe["optim_args"], **record.optimizer}
     if "rectification" in record.curves:
         terms = np.array([number(term) for term in record.curves["rectification"]])
-        first, last = options.get("adam_steps", (1, 0))
-        terms[(first <= steps) & (steps <= last)] = 1.0
         rates = rates * terms
     rates[steps <= options.get("freeze_steps", 0)] = 0.0  # Adam-2k does not move yet
     return Curve(steps=steps.tolist(), values=rates.tolist())
@@ -63,8 +61,19 @@ def effective_rate(record: Record) -> Curve:
 
 def relative_rate(record: Record) -> Curve:
     """`effective_rate` by the peak of the schedule."""
-    curve, peak = effective_rate(record), record.learning_rate * record.config["recipe"].get("learning_rate_scale", 1.0)
-    return Curve(steps=curve.steps, values=[value / peak for value in curve.values])
+    curve = effective_rate(record)
+    return Curve(steps=curve.steps, values=[value / peak_rate(record) for value in curve.values])
+
+
+def peak_rate(record: Record) -> float:
+    """The peak learning rate, with the recipe's own factor."""
+    return record.learning_rate * record.config["recipe"].get("learning_rate_scale", 1.0)
+
+
+def mean_rate(record: Record) -> float:
+    """The mean of `effective_rate` over the updates, as far as they were recorded; thinned curves are interpolated."""
+    curve = effective_rate(record)
+    return float(np.interp(np.arange(curve.steps[0], curve.steps[-1] + 1), curve.steps, curve.values).mean())
 
 
 def beta2(record: Record) -> float:

@@ -39,8 +39,6 @@ class Row:
     recipe: str
     learning_rate: float
     seeds: tuple[int, ...]
-    headline: str
-    """What recipes are judged by; see `headline`."""
     loss: Estimate
     """Final evaluation loss, without label smoothing; `Record.loss_unit` says in what."""
     metrics: dict[str, Estimate]
@@ -203,7 +201,6 @@ def _row(records: list[Record], baseline: list[Record], name: str, target_loss: 
         recipe=records[0].recipe,
         learning_rate=records[0].learning_rate,
         seeds=tuple(record.seed for record in records),
-        headline=name,
         loss=estimate([record.final["loss"] for record in records]),
         metrics={
             key: estimate([record.final.get(key) for record in records]) for key in records[0].final if key != "loss"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.report.grid import Grid, grid, label
+from hf_radam.experiments.report.grid import Grid, grid
 from hf_radam.experiments.report.series import median
 from hf_radam.experiments.report.statistics import BASELINE, Row, at_best_rate, summarise
 from hf_radam.experiments.results import Results
@@ -22,6 +22,19 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     best: frozenset[tuple[int, int]] = frozenset()
     """(row, column) of what is written in bold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A figure on the disk."""
+
+    title: str
+    path: str
+    """Relative to the report."""
+    width: int
+    """In CSS pixels; text has one size in all figures."""
+    dark: str | None = None
+    """Path of its variant for dark pages."""
 
 
 def tables(results: Results) -> tuple[list[Table], list[str]]:
@@ -90,23 +103,27 @@ def _diverged(results: Results) -> str:
 
 
 def _grid(over: Grid) -> Table:
-    """A row for each family and beta2, a column for each rate: the median, and how many runs fail."""
-    digits, rows, works = METRICS[over.metric].digits, [], set()
-    for place in dict.fromkeys((family, beta2) for family, beta2, _ in sorted(over.cells, key=over.place)):
-        row = [label(place[0]), f"{place[1]:g}"]
-        for rate in over.rates:
+    """A row for each recipe and beta2, a column for each rate: the median, and how many runs fail."""
+    metric, rows, works = METRICS[over.metric], [], set()
+    for place in dict.fromkeys((label, beta2) for label, beta2, _ in over.cells):
+        row = [place[0], f"{place[1]:g}"]
+        for rate in over.best:
             cell = over.cells.get((*place, rate), ())
             failures = over.failures(cell)
             if cell and not failures:
                 works.add((len(rows), len(row)))
             middle = median([run.final[over.metric] for run in cell]) if cell else 0
-            text = f"{middle:.{digits}f}" if math.isfinite(middle) else "not finite"
-            row.append("" if not cell else f"{text} ({failures} of {len(cell)} fail)" if failures else text)
+            text = f"{middle:.{metric.digits}f}" if math.isfinite(middle) else "not finite"
+            row.append("" if not cell else text + _failed(failures, len(cell)))
         rows.append(tuple(row))
     return Table(
-        title=f"Median final {METRICS[over.metric].label}; bold where all seeds work",
-        columns=("recipe", "beta2", *(f"lr {rate:g}" for rate in over.rates)), rows=tuple(rows), best=frozenset(works),
+        title=f"Median final {metric.label}; ✗ runs over {metric.apart:g} from the best median at that learning rate",
+        columns=("recipe", "beta2", *(f"lr {rate:g}" for rate in over.best)), rows=tuple(rows), best=frozenset(works),
     )  # fmt: skip
+
+
+def _failed(count: int, runs: int) -> str:
+    return "" if not count else " ✗" if runs == 1 else f" ✗ {count}/{runs}"
 
 
 def _pivot(results: Results) -> Table:

@@ -1,60 +1,231 @@
-"""What a comparison found, as facts and in words."""
+"""What a comparison found, in words: the answer, RAdam against warmup, the rest; it says where RAdam loses."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hf_radam.experiments.report.grid import grid
-from hf_radam.experiments.report.grid import sentences as over_grid
-from hf_radam.experiments.report.sentences import sentences, unfinished
+from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.records import Record
+from hf_radam.experiments.report import grid, rates
+from hf_radam.experiments.report.escape import code
+from hf_radam.experiments.report.statistics import (
+    BASELINE,
+    SEEDS_FOR_SIGNIFICANCE,
+    Estimate,
+    Row,
+    estimate,
+    has_failed,
+    sign_flip_p,
+)  # fmt: skip
 from hf_radam.experiments.results import Results
 
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """Where the runs of a recipe ended, at its best learning rate."""
-
-    recipe: str
-    learning_rate: float
-    places: tuple[tuple[int, float], ...]
-    """(seeds, mean of these seeds): one place, or two where results are bimodal; none where no run is finite."""
-    seeds: int
+# A loss at most this share below that of constant prediction has learned nothing.
+LEVEL = 0.01
+SENTENCES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was found."""
+    """What was found, as Markdown; recipes stand in code marks."""
 
-    judged_by: str
-    """A name of `metrics.METRICS`."""
-    runs: int
-    missing: int
-    seeds: tuple[int, ...]
-    """Those that all recipes have."""
-    endings: tuple[Ending, ...]
-    """Best first."""
     headline: tuple[str, ...]
-    """Two or three sentences, as Markdown; recipes stand in code marks."""
+    """Three sentences or so."""
     text: str
-    """All sentences, as Markdown."""
+    """All sentences."""
 
 
 def judge(results: Results) -> Verdict:
-    """The verdict on a comparison, as facts and as sentences."""
-    paired = results.paired()
-    rows = sorted(paired.best_rows(), key=paired.cost) if paired.records else []
-    endings = []
-    for row in rows:
-        places = tuple((len(group), sum(group) / len(group)) for group in paired.places(row))
-        endings.append(Ending(recipe=row.recipe, learning_rate=row.learning_rate, places=places, seeds=len(row.seeds)))
-    over = grid(results.records)
-    said = sentences(results) if over is None else over_grid(over)
-    return Verdict(
-        judged_by=results.selection,
-        runs=len(results.records),
-        missing=results.missing,
-        seeds=tuple(paired.seeds),
-        endings=tuple(endings),
-        headline=tuple(said[: 3 + (0 if over else len(unfinished(results)))]),
-        text=" ".join(said),
+    """The verdict on a comparison."""
+    over, paired = grid.grid(results.records), results.paired()
+    opening = unfinished(results)
+    said = grid.sentences(over) if over else sentences(paired) if paired.records else []
+    equal = [duel.sentence for duel in rates.duels(results.records)]
+    if over:  # a search gives more seeds to what decides
+        opening = opening[: bool(results.missing)]
+    first = [*said[:SENTENCES], *(equal[:1] if over else [])]
+    return Verdict(headline=(*opening, *first), text=" ".join([*opening, *said, *equal]))
+
+
+def unfinished(results: Results) -> list[str]:
+    """How many runs there are yet, and which seeds are compared where not all recipes have all."""
+    made, seeds = len(results.records), results.paired().seeds
+    count = [f"**Not finished: {made} of {made + results.missing} runs.**"] if results.missing else []
+    if not seeds:
+        return [*count, "No seed has a run of all recipes: nothing to compare yet."]
+    if seeds == results.seeds:
+        return count
+    which = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}, which all recipes have"
+    return [*count, f"So far, over {which}:" if results.missing else f"Over {which}; some were given more:"]
+
+
+def sentences(results: Results) -> list[str]:
+    """What a comparison found, where recipes are no grid; what matters most comes first."""
+    best = {row.recipe: row for row in results.best_rows()}
+    # Arms with another model are controls: what they show is not the optimizer's doing.
+    controls = {name: row for name, row in best.items() if results.recipes[name].model}
+    rows = {name: row for name, row in best.items() if name not in controls} or best
+    if len(best) == 1:
+        return [f"`{row.recipe}` {_ends(results, row)}." for row in rows.values()]
+    radam, adam, baseline = rows.get("radam"), rows.get("adam"), _baseline(results, rows)
+    if not any(_learned(results, row) for row in rows.values()):
+        tried = ", ".join(f"{rate:g}" for rate in results.learning_rates)
+        floor = f" or are no better than {_floor(results)}" if _floor(results) else ""
+        said = [f"**Nothing trained.** All {len(rows)} recipes diverge{floor}. Lower the learning rate "
+                f"(tried: {tried}) before comparing optimizers."]  # fmt: skip
+    elif len(results.seeds) == 1:
+        shown = [row for row in (min(rows.values(), key=results.cost), radam, baseline, adam) if row]
+        ends = [f"{_name(results, row)} {_ends(results, row)}" for i, row in enumerate(shown) if row not in shown[:i]]
+        said = [f"**One seed, so no spread and no test.** {'; '.join(ends)}.".replace(" ends at", "")]
+        said.append("`--seeds 0 1 2 3 4 5` is the fewest that allow a test.")
+    else:
+        said = [_answer(results, rows, radam, baseline, adam)]
+        said += [_adam(results, adam)] if adam and radam else []
+        said.append(_best(results, rows, radam, baseline))
+    told = [row for row in (radam, baseline, adam) if row]
+    for row in rows.values():
+        if len(results.places(row)) > 1 and row not in told:
+            said.append(f"**Depends on the seed.** `{row.recipe}` {_ends(results, row)}, so no mean is given.")
+    ends = [f"`{n}` ({_options(results.recipes[n].model)}) {_ends(results, row)}" for n, row in controls.items()]
+    said += [f"With another model, as a control, {'; '.join(ends)}."] if ends and rows != best else []
+    diverged = sum(record.diverged for record in results.records)
+    said += [f"{diverged} of {len(results.records)} runs diverged."] if diverged else []
+    said.append(_certainty(results, radam, baseline))
+    return [sentence for sentence in said if sentence]
+
+
+def _baseline(results: Results, rows: Mapping[str, Row]) -> Row | None:
+    """What RAdam is compared with: adam_warmup, or the best Adam with a linear warmup."""
+    linear = [row for name, row in rows.items() if results.recipes[name].warmup == "linear"]
+    tried = [row for row in linear if results.recipes[row.recipe].optimizer == "adam"]
+    return rows.get(BASELINE) or min(tried, key=results.cost, default=None)
+
+
+def _name(results: Results, row: Row) -> str:
+    recipe = results.recipes[row.recipe]
+    if row.recipe == BASELINE:
+        return f"Adam with a {recipe.warmup_updates(results.updates(recipe))}-update warmup"
+    return {"radam": "RAdam", "adam": "Adam"}.get(row.recipe, f"`{row.recipe}`")
+
+
+def _answer(
+    results: Results, rows: Mapping[str, Row], radam: Row | None, baseline: Row | None, adam: Row | None
+) -> str:
+    metric = METRICS[results.selection]
+    count = len(results.learning_rates)
+    where = f", each at its best of {count} learning rates" if count > 1 else ""
+    if radam is None or baseline is None:
+        best = min(rows.values(), key=results.cost)
+        extreme = "highest" if metric.higher_is_better else "lowest"
+        return f"{_name(results, best)} has the {extreme} {metric.label}: it {_ends(results, best)}{where}."
+    ours, theirs = results.judged(radam).mean, results.judged(baseline).mean
+    name = _name(results, baseline)
+    if ours is None or theirs is None or max(len(results.places(row)) for row in (radam, baseline)) > 1:
+        lost, won = (not results.by_seed(row) for row in (radam, baseline))
+        opening = "Keep the warmup" if lost else "RAdam wins" if won else "Depends on the seed"
+        return f"**{opening}.** RAdam {_ends(results, radam)}; {name} {_ends(results, baseline)}{where}."
+    gaps = [metric.cost(a) - metric.cost(b) for a, b in _pairs(results, radam, baseline)]
+    agreeing, difference = sum(gap * sum(gaps) > 0 for gap in gaps), f"{abs(ours - theirs):.{metric.digits}f}"
+    if agreeing < len(gaps):
+        return (f"**Tie.** RAdam ({_value(results, radam)}) and {name} ({_value(results, baseline)}) differ by "
+                f"{difference}, and {agreeing} of {len(gaps)} seeds agree on the sign{where}.")  # fmt: skip
+    useless = adam is not None and results.cost(adam) <= results.cost(baseline)
+    near = sum(gaps) / len(gaps) <= grid.STRICT * metric.apart
+    opening = "RAdam wins" if sum(gaps) < 0 else "Almost" if near else "RAdam loses" if useless else "Keep the warmup"
+    share = f" ({100 * abs(ours - theirs) / abs(theirs):.0f} %)" if theirs and not metric.higher_is_better else ""
+    return (
+        f"**{opening}{', but warmup is no help here' * useless}.** RAdam ends at {_value(results, radam)}, {difference}"
+        f"{share} {'above' if ours > theirs else 'below'} {name} ({_value(results, baseline)}), in "
+        f"{_share(len(gaps), radam)}{where}."
     )
+
+
+def _adam(results: Results, adam: Row) -> str:
+    stuck = sum(_is_trivial(results, run) for run in results.runs(adam))
+    if not stuck or len(results.places(adam)) > 1:
+        return f"Without warmup Adam {_ends(results, adam)}."
+    return f"Without warmup Adam is no better than {_floor(results)} in {_share(stuck, adam)}."
+
+
+def _best(results: Results, rows: Mapping[str, Row], radam: Row | None, baseline: Row | None) -> str:
+    best = min(rows.values(), key=results.cost)
+    if radam and baseline and best not in (radam, baseline):
+        return f"Best: {_name(results, best)}, {_value(results, best)}."
+    untuned = [row for name, row in rows.items() if name.startswith("adam_untuned")]
+    return f"Untuned warmup {_ends(results, min(untuned, key=results.cost))}." if untuned else ""
+
+
+def _certainty(results: Results, radam: Row | None, baseline: Row | None) -> str:
+    seeds = len(results.seeds)
+    if seeds == 1 or radam is None or baseline is None:
+        return ""
+    if seeds < SEEDS_FOR_SIGNIFICANCE:
+        return f"With {seeds} seeds no test can reach p < 0.05; {SEEDS_FOR_SIGNIFICANCE} can."
+    differences = [ours - theirs for ours, theirs in _pairs(results, radam, baseline)]
+    p = sign_flip_p(differences)
+    if p is None or len(differences) < seeds:
+        return f"{seeds} seeds, and no test of significance, since one of the two diverged in some."
+    tuned = ", which does not count the choice among learning rates" if len(results.learning_rates) > 1 else ""
+    verdict = "RAdam and `{}` differ" if p < 0.05 else "no difference between RAdam and `{}` is shown"
+    return f"Over {seeds} paired seeds {verdict.format(baseline.recipe)} (sign-flip test, p = {p:.3f}{tuned})."
+
+
+def _pairs(results: Results, one: Row, other: Row) -> list[tuple[float, float]]:
+    ours, theirs = results.by_seed(one), results.by_seed(other)
+    return [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+
+
+def _learned(results: Results, row: Row) -> bool:
+    """Whether some run of a row ended with a number that is better than a constant answer's."""
+    return any(run.final[results.selection] is not None and not _is_trivial(results, run) for run in results.runs(row))
+
+
+def _is_trivial(results: Results, run: Record) -> bool:
+    """Whether a run is no better than one that always gives the same answer."""
+    if has_failed(run):
+        return True
+    constant, loss = run.facts.get("unigram_entropy"), run.final["loss"]
+    if results.selection != "loss" or constant is None or loss is None:
+        return False
+    return loss >= constant * (1 - LEVEL)
+
+
+def _floor(results: Results) -> str:
+    facts = results.records[0].facts
+    if "majority_class" in facts:
+        return "always predicting the majority class"
+    return f"constant prediction ({facts['unigram_entropy']:.2f})" if "unigram_entropy" in facts else ""
+
+
+def _ends(results: Results, row: Row) -> str:
+    """What became of a row's runs, also where some of them diverged."""
+    finite = estimate(list(results.by_seed(row).values()))
+    broken, groups = len(row.seeds) - finite.n, results.places(row)
+    if len(groups) > 1:
+        digits = METRICS[results.selection].digits
+        ends = [f"at {sum(group) / len(group):.{digits}f} in {len(group)}" for group in groups]
+        rest = f"; it diverged in {broken}" if broken else ""
+        return f"ends {ends[0]} of {len(row.seeds)} seeds and {ends[1]}{rest}"
+    if not broken:
+        return f"ends at {_text(results, finite)}"
+    rest = f" and ends at {_text(results, finite)} in the other{'s' * (finite.n > 1)}" if finite.n else ""
+    return f"diverged{f' in {_share(broken, row)}' if len(row.seeds) > 1 else ''}{rest}"
+
+
+def _share(count: int, row: Row) -> str:
+    seeds = len(row.seeds)
+    return f"{count} of {seeds} seeds" if count < seeds else "both seeds" if seeds == 2 else f"all {seeds} seeds"
+
+
+def _options(options: Mapping[str, object]) -> str:
+    return ", ".join(code(f"{key}: {json.dumps(value)}") for key, value in options.items())
+
+
+def _value(results: Results, row: Row) -> str:
+    return _text(results, results.judged(row))
+
+
+def _text(results: Results, value: Estimate) -> str:
+    digits = METRICS[results.selection].digits
+    return f"{value.mean:.{digits}f}" + ("" if value.std is None else f" ± {value.std:.{digits}f}")

@@ -47,8 +47,13 @@ def table_markdown(table: Table) -> str:
 
 def to_page(report: Report, records: Sequence[Record]) -> str:
     """The report as one HTML file to explore its records in."""
-    verdict = [sentence.replace("`", "") for sentence in report.verdict.headline]
+    verdict = [plain(sentence) for sentence in report.verdict.headline]
     return to_html(records, title=report.name, verdict=verdict, tables=report.tables)
+
+
+def plain(sentence: str) -> str:
+    """A sentence of a verdict without Markdown's marks."""
+    return sentence.replace("`", "").replace("**", "")
 
 
 def to_json(report: Report, images: Sequence[Image] = ()) -> str:
@@ -65,7 +70,7 @@ def to_terminal(report: Report, folder: Path) -> str:
         report: of the results in the folder.
         folder: the results folder, into which `write_report` has written.
     """
-    verdict = " ".join(report.verdict.headline).replace("`", "")
+    verdict = plain(" ".join(report.verdict.headline))
     table = report.tables[0]
     return "\n\n".join([
         printable(f"{report.name}\n{verdict}"),

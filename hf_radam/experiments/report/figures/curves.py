@@ -11,7 +11,7 @@ from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import messages, series
 from hf_radam.experiments.report.figures.style import LABEL_SIZE, draw_runs, looks, name_ends, name_line, panels, scale
-from hf_radam.experiments.report.palette import LABELS, Theme, families
+from hf_radam.experiments.report.palette import Theme, labels
 from hf_radam.experiments.report.series import Curve, by_recipe, number
 
 COLUMNS = 2
@@ -55,7 +55,7 @@ def _finish(
     curves: Sequence[Callable[[Record], Curve]],
 ) -> None:  # fmt: skip
     """Name the lines of all panels, once all limits are set."""
-    look, names = looks(records, theme), labels(records)
+    look, names = looks(records, theme), names_of(records)
     all_ends: list[dict[str, tuple[float, float, str]]] = []
     for group, curve in zip(groups, curves, strict=True):
         ends = {}
@@ -67,14 +67,13 @@ def _finish(
     name_ends(grid, all_ends)
 
 
-def labels(records: Sequence[Record]) -> dict[str, str]:
-    """What lines are called: the recipe, or its family where panels hold one of each."""
-    of_recipe = families(records)
-    groups = messages.settings(records).values()
+def names_of(records: Sequence[Record]) -> dict[str, str]:
+    """What lines are called: the recipe, or its label where panels hold one of each."""
+    of_recipe, groups = labels(records), messages.settings(records).values()
     if len(groups) > 1 and all(
         len({of_recipe[recipe] for recipe in by_recipe(group)}) == len(by_recipe(group)) for group in groups
     ):
-        return {recipe: LABELS.get(key, key) for recipe, key in of_recipe.items()}
+        return of_recipe
     return {recipe: recipe for recipe in of_recipe}
 
 

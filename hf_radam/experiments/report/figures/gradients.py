@@ -9,10 +9,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import series, statistics
+from hf_radam.experiments.report import statistics
 from hf_radam.experiments.report.figures.style import LABEL_SIZE, panels
-from hf_radam.experiments.report.palette import Theme, family
-from hf_radam.experiments.report.series import by_recipe
+from hf_radam.experiments.report.palette import Theme
 
 PANELS = 8
 # Share of all gradients that may lie outside of the drawn range, on either side.
@@ -23,12 +22,12 @@ def gradient_histograms(records: Sequence[Record], theme: Theme) -> Figure:
     """A heat map for each recipe and learning rate: update, log10|g|, share of the gradients; the line is the median.
 
     Args:
-        records: all with `gradients`. Of more than `PANELS` groups the best of each family is drawn.
+        records: all with `gradients`. Of more than `PANELS` groups the first recipes are drawn, at their best rates.
         theme: whose page the least shares have the colour of.
     """
     groups = statistics.by_rate(records)
     if len(groups) > PANELS:
-        groups = statistics.by_rate(_best_of_families(records))
+        groups = dict(list(statistics.by_rate(statistics.at_best_rate(records)).items())[:PANELS])
     shares = {key: _shares(group) for key, group in groups.items()}
     lowest = {key: float(_medians(share, edges).min()) for key, (_, share, edges) in shares.items()}
     first, last = min(lowest, key=lowest.__getitem__), max(lowest, key=lowest.__getitem__)
@@ -63,16 +62,6 @@ def gradient_histograms(records: Sequence[Record], theme: Theme) -> Figure:
     assert image is not None
     figure.colorbar(image, ax=grid, label="share of the gradients in a bin", format="{x:.0%}", aspect=30)
     return figure
-
-
-def _best_of_families(records: Sequence[Record]) -> list[Record]:
-    name = statistics.headline(records)
-    best: dict[str, list[Record]] = {}
-    for runs in by_recipe(statistics.at_best_rate(records)).values():
-        key = family(runs[0].config["recipe"])
-        if key not in best or series.cost(runs, name) < series.cost(best[key], name):
-            best[key] = runs
-    return [run for runs in best.values() for run in runs]
 
 
 def _shares(group: Sequence[Record]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,45 +1,46 @@
-"""A grid of beta2 and learning rate: where each family works."""
+"""Results over effective learning rates."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from matplotlib.figure import Figure
 
-from hf_radam.experiments.report.figures.style import Look, name_ends, panels
-from hf_radam.experiments.report.figures.sweeps import Line, draw_lines, ends, title
-from hf_radam.experiments.report.grid import Grid, label, sentences
-from hf_radam.experiments.report.palette import Theme, luminance, shades
+from hf_radam.experiments.records import Record
+from hf_radam.experiments.report import rates, statistics
+from hf_radam.experiments.report.figures.style import logarithmic, panels, scale
+from hf_radam.experiments.report.figures.sweeps import title
+from hf_radam.experiments.report.palette import Theme, label_colors
 
-COLUMNS = 2
 
+def effective_rates(records: Sequence[Record], theme: Theme) -> Figure:
+    """A panel for each beta2 of RAdam: results against the effective rate, a line a recipe; × where one fails."""
+    found, name = rates.settings(records), statistics.headline(records)
+    betas = sorted({one.beta2 for one in found if one.label == "RAdam"}) or sorted({one.beta2 for one in found})
+    said = [duel.sentence for duel in rates.duels(records)] or [f"Final {name} over effective rates"]
+    columns = min(3, len(betas))
+    figure, grid = panels([f"beta2 {beta2:g}" for beta2 in betas], said[0], columns=columns, height=3.0, sharex=True,
+                          sharey=True)  # fmt: skip
+    hues, worst = label_colors(records, theme), rates.middle(found)
+    floor = max((one for one in found if math.isfinite(one.cost)), key=lambda one: one.cost, default=found[0]).result
 
-def beta2_map(grid: Grid, theme: Theme) -> Figure:
-    """A panel for each family: results against beta2, a line for each learning rate; or the other way, if more rates.
+    def shown(one: rates.Setting) -> float:
+        return one.result if math.isfinite(one.cost) else floor
 
-    The darker a line on a light page, the higher its learning rate or beta2.
-    """
-    figure, found = panels([label(family) for family in grid.families], sentences(grid)[0], columns=COLUMNS,
-                           height=2.9, sharey=True)  # fmt: skip
-    by_beta2 = len(grid.betas) >= len(grid.rates)
-    across, each = (grid.betas, grid.rates) if by_beta2 else (grid.rates, grid.betas)
-    runs, all_ends = grid.runs(), []
-    for axes, family in zip(found, grid.families, strict=True):
-        colors = shades(_hue(family, theme), len(each), theme)
-        colors.sort(key=luminance, reverse=theme.name == "light")
-        lines = []
-        for value, color in zip(each, colors, strict=True):
-            keys = [(family, place, value) if by_beta2 else (family, value, place) for place in across]
-            of_line = {i: grid.cells[key] for i, key in enumerate(keys) if key in grid.cells}
-            name = f"lr {value:g}" if by_beta2 else f"beta2 {value:g}"
-            if of_line:
-                lines.append(Line(name=name, look=Look(color=color, dashes="-"), runs=of_line))
-        draw_lines(axes, lines, grid.metric, [f"{place:g}" for place in across], runs, theme, also=runs)
-        axes.set_xlabel("beta2" if by_beta2 else "learning rate")
-        all_ends.append(ends(lines, grid.metric))
-    for axes in found[::COLUMNS]:
-        axes.set_ylabel(title(grid.metric, runs))
-    name_ends(found, all_ends)
+    for position, (axes, beta2) in enumerate(zip(grid, betas, strict=True)):
+        scale(axes, name, [one.result for one in found])
+        logarithmic(axes, [one.rate for one in found], "x", most=5)
+        for label, color in hues.items():
+            line = rates.line(found, label, beta2)
+            axes.plot([one.rate for one in line], [shown(one) for one in line], color=color, linewidth=1.5, label=label)
+            for marker, fails in (("o", False), ("x", True)):
+                of_kind = [one for one in line if (one.cost > worst) is fails]
+                axes.plot([one.rate for one in of_kind], [shown(one) for one in of_kind], marker, color=color,
+                          markersize=5, mew=1.6 if fails else 0)  # fmt: skip
+        if position + columns >= len(grid):
+            axes.set_xlabel("effective learning rate")
+            axes.xaxis.set_tick_params(labelbottom=True)
+    grid[0].set_ylabel(title(name, records))
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(hues))
     return figure
-
-
-def _hue(family: str, theme: Theme) -> str:
-    return theme.hues.get(family, theme.hues["further"])

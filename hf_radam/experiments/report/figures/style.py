@@ -180,19 +180,28 @@ def name_line(axes: Axes, name: str, height: float, theme: Theme, *, early: bool
 
 def scale(axes: Axes, name: str, values: Sequence[float], along: str = "y") -> None:
     """Logarithmic for what falls to zero, such as losses; few ticks, as plain numbers."""
+    if not METRICS[name].higher_is_better:
+        logarithmic(axes, values, along)
+
+
+def logarithmic(axes: Axes, values: Sequence[float], along: str, most: int = 9) -> None:
+    """A logarithmic axis with at most so many ticks, as plain numbers, where all finite values are positive."""
     finite = [value for value in values if math.isfinite(value)]
-    if not METRICS[name].higher_is_better and finite and min(finite) > 0:
-        axes.set(**{f"{along}scale": "log"})
-        margin = (max(finite) / min(finite)) ** 0.06 * 1.02
-        low, high = min(finite) / margin, max(finite) * margin
-        axis = axes.yaxis if along == "y" else axes.xaxis
-        steps = [m * 10.0**k for k in range(-9, 10) for m in (1, 2, 5)]
-        ticks = [step for step in steps if low <= step <= high]
-        if len(ticks) < 2:
-            ticks = [float(f"{value:.2g}") for value in np.geomspace(low, high, 5)[1:-1]]
-        axis.set_ticks(list(dict.fromkeys(ticks)), [f"{tick:g}" for tick in dict.fromkeys(ticks)])
-        axis.set_minor_locator(NullLocator())
-        axes.set(**{f"{along}lim": (low, high)})
+    if not finite or min(finite) <= 0:
+        return
+    axes.set(**{f"{along}scale": "log"})
+    margin = (max(finite) / min(finite)) ** 0.06 * 1.02
+    low, high = min(finite) / margin, max(finite) * margin
+    axis = axes.yaxis if along == "y" else axes.xaxis
+    for each in ((1, 2, 5), (1,)):
+        ticks = [step for k in range(-9, 10) for m in each if low <= (step := m * 10.0**k) <= high]
+        if len(ticks) <= most:
+            break
+    if len(ticks) < 2:
+        ticks = [float(f"{value:.2g}") for value in np.geomspace(low, high, 5)[1:-1]]
+    axis.set_ticks(list(dict.fromkeys(ticks)), [f"{tick:g}" for tick in dict.fromkeys(ticks)])
+    axis.set_minor_locator(NullLocator())
+    axes.set(**{f"{along}lim": (low, high)})
 
 
 def save(draw: Callable[[Theme], Figure], folder: Path, name: str, *, palette: int = 64) -> tuple[str, str, int]:

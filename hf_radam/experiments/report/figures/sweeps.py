@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_radam.experiments.metrics import METRICS
@@ -16,7 +14,6 @@ from hf_radam.experiments.report import messages, series, statistics
 from hf_radam.experiments.report.figures.style import (
     LABEL_SIZE,
     SEEDS_AS_LINES,
-    Look,
     looks,
     name_ends,
     name_line,
@@ -29,31 +26,36 @@ from hf_radam.experiments.report.series import by_recipe, number
 SEEDS_OF_A_DISTRIBUTION = 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """The runs of one line of a sweep."""
-
-    name: str
-    look: Look
-    runs: Mapping[int, Sequence[Record]]
-    """By position on the horizontal axis."""
-
-
 def over_learning_rates(records: Sequence[Record], theme: Theme) -> Figure:
-    """Final loss and metric of each recipe against the learning rate."""
-    look = looks(records, theme)
+    """Final loss and metric against the learning rate: a dot a run, lines through medians, × for no number."""
+    look, groups = looks(records, theme), by_recipe(records)
     rates = sorted({record.learning_rate for record in records})
-    lines = [
-        Line(name=recipe, look=look[recipe], runs=_placed(group, [record.learning_rate for record in group], rates))
-        for recipe, group in by_recipe(records).items()
-    ]
     names = list(dict.fromkeys(["loss", records[0].metric]))
-    figure, grid = panels([title(name, records) for name in names], messages.results(records),
-                          columns=2, height=_height(len(lines)))  # fmt: skip
+    figure, grid = panels([title(name, records) for name in names], messages.results(records), columns=2,
+                          height=max(3.2, len(groups) * LABEL_SIZE * 1.22 / 72 + 0.8))  # fmt: skip
+    ends: list[dict[str, tuple[float, float, str]]] = []
     for axes, name in zip(grid, names, strict=True):
-        draw_lines(axes, lines, name, [f"{rate:g}" for rate in rates], records, theme)
-        axes.set_xlabel("peak learning rate")
-    name_ends(grid, [ends(lines, name) for name in names])
+        scale(axes, name, [number(run.final[name]) for run in records])
+        ends.append({})
+        for i, (recipe, group) in enumerate(groups.items()):
+            aside = 0.16 * (i - (len(groups) - 1) / 2) / len(groups)  # so that equal dots are seen
+            color = look[recipe].color
+            dots = [(rates.index(run.learning_rate) + aside, number(run.final[name])) for run in group]
+            places = sorted({place for place, _ in dots})
+            medians = [series.median([value for at, value in dots if at == place]) for place in places]
+            axes.plot(places, medians, color=color, linestyle=look[recipe].dashes, linewidth=1.4)
+            axes.plot(*zip(*dots, strict=True), "o", color=color, markersize=5, mew=0.5, mec=theme.page)
+            broken = [place for place, value in dots if not math.isfinite(value)]
+            axes.plot(broken, np.full(len(broken), 0.98), "x", color=color, mew=1.8, markersize=6,
+                      transform=axes.get_xaxis_transform())  # fmt: skip
+            ends[-1][recipe] = (places[-1], medians[-1], color)
+        axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        axes.set(xlim=(-0.3, len(rates) - 0.7), xlabel="peak learning rate")
+        low, high = axes.get_ylim()
+        entropy = records[0].facts.get("unigram_entropy")
+        if name == "loss" and entropy is not None and low < entropy < high:
+            name_line(axes, "constant prediction", entropy, theme)
+    name_ends(grid, ends)
     return figure
 
 
@@ -98,57 +100,5 @@ def over_seeds(records: Sequence[Record], theme: Theme) -> Figure:
     return figure
 
 
-def _placed(group: Sequence[Record], keys: Sequence[float], places: Sequence[float]) -> dict[int, list[Record]]:
-    found: dict[int, list[Record]] = {}
-    for record, key in sorted(zip(group, keys, strict=True), key=lambda pair: pair[1]):
-        found.setdefault(places.index(key), []).append(record)
-    return found
-
-
-def draw_lines(
-    axes: Axes, lines: Sequence[Line], name: str, ticks: Sequence[str], records: Sequence[Record], theme: Theme,
-    also: Sequence[Record] = (),
-) -> None:  # fmt: skip
-    """Dots, lines through medians, and an × at the top for a run without a number; lines lie a little apart."""
-    drawn = [run for line in lines for runs in line.runs.values() for run in runs]
-    scale(axes, name, [number(run.final[name]) for run in [*drawn, *also]])
-    for i, line in enumerate(lines):
-        aside = _aside(i, lines)
-        medians = [series.median([run.final[name] for run in runs]) for runs in line.runs.values()]
-        axes.plot([place + aside for place in line.runs], medians, color=line.look.color, linestyle=line.look.dashes,
-                  linewidth=1.4)  # fmt: skip
-        dots = [(place + aside, number(run.final[name])) for place, runs in line.runs.items() for run in runs]
-        axes.plot(*zip(*dots, strict=True), "o", color=line.look.color, markersize=5, mew=0.5, mec=theme.page)
-        broken = [place for place, value in dots if not math.isfinite(value)]
-        axes.plot(broken, np.full(len(broken), 0.98), "x", color=line.look.color, mew=1.8, markersize=6,
-                  transform=axes.get_xaxis_transform())  # fmt: skip
-    axes.set_xticks(range(len(ticks)), ticks)
-    axes.set_xlim(-0.3, len(ticks) - 0.7)
-    low, high = axes.get_ylim()
-    entropy = records[0].facts.get("unigram_entropy")
-    if name == "loss" and entropy is not None and low < entropy < high:
-        name_line(axes, "constant prediction", entropy, theme)
-
-
-def ends(lines: Sequence[Line], name: str) -> dict[str, tuple[float, float, str]]:
-    return {
-        line.name: (
-            max(line.runs) + _aside(i, lines),
-            series.median([run.final[name] for run in line.runs[max(line.runs)]]),
-            line.look.color,
-        )
-        for i, line in enumerate(lines)
-    }
-
-
-def _aside(i: int, lines: Sequence[Line]) -> float:
-    """How far a line lies from the ticks, so that equal dots are seen."""
-    return 0.16 * (i - (len(lines) - 1) / 2) / len(lines)
-
-
 def title(name: str, records: Sequence[Record]) -> str:
     return f"Final {METRICS[name].label}" + (f", {records[0].loss_unit}" if name == "loss" else "")
-
-
-def _height(lines: int) -> float:
-    return max(3.2, lines * LABEL_SIZE * 1.22 / 72 + 0.8)
