@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from hf_radam.arguments import check_options, warn_of_no_rectification
-
-EpsOn = Literal["sqrt(v_hat)", "sqrt(v)"]
+from hf_radam.probe import EpsOn
 
 
 class Kernel(NamedTuple):
@@ -17,32 +17,51 @@ class Kernel(NamedTuple):
 
     eps_on: EpsOn = "sqrt(v_hat)"
     """What the step adds its eps to."""
+    decoupled: bool | None = None
+    """Whether the decay is decoupled; None where a flag of the group or the optimizer says it."""
+    in_float32: bool = False
+    """Whether it steps in float32 whatever the parameter's dtype: float16 overflows in start-up."""
     tensors: bool = False
     """Whether eps and weight decay are given as tensors: torchao compiles numbers in as constants."""
     forgets: tuple[str, ...] = ()
     """State that measures the size of the last update before lr, and must not outlive start-up."""
+    moments: tuple[str, ...] = ()
+    """State that has the shape of the parameter."""
 
 
-# By the package of the class that defines the step's arithmetic.
+_TORCH = Kernel(moments=("exp_avg", "exp_avg_sq"))
+_BITSANDBYTES = Kernel(in_float32=True, moments=("state1", "state2"))
+_TORCHAO = Kernel(in_float32=True, tensors=True, moments=("exp_avg", "exp_avg_sq"))
+_LOW_RANK = Kernel(eps_on="sqrt(v)")
+# By the module of the class, or its package where all optimizers in that are AdamWs.
 KERNELS = {
-    "apollo_torch": Kernel(eps_on="sqrt(v)", forgets=("scaled_grad",)),
-    "bitsandbytes": Kernel(),
-    "deepspeed": Kernel(),
-    "galore_torch": Kernel(eps_on="sqrt(v)"),
-    "torch": Kernel(),
-    "torch_npu": Kernel(),
-    "torch_xla": Kernel(),
-    "torchao": Kernel(tensors=True),
-    "torchdistx": Kernel(),
+    "apollo_torch": _LOW_RANK._replace(forgets=("scaled_grad",)),
+    "apollo_torch.adamw8bit": Kernel(in_float32=True),
+    "apollo_torch.q_apollo": Kernel(in_float32=True, forgets=("scaled_grad",)),
+    "bitsandbytes.optim.adam": _BITSANDBYTES,
+    "bitsandbytes.optim.adamw": _BITSANDBYTES,
+    "deepspeed.ops.adam.cpu_adam": _TORCH._replace(in_float32=True),
+    "deepspeed.ops.adam.fused_adam": _TORCH._replace(in_float32=True),
+    "galore_torch.adamw": _LOW_RANK,
+    "galore_torch.adamw8bit": Kernel(in_float32=True),
+    "torch.optim.adam": _TORCH,
+    "torch.optim.adamw": _TORCH,
+    "torch_npu": _TORCH,
+    "torch_xla": _TORCH,
+    "torchao.optim.adam": _TORCHAO,
+    "torchdistx": _TORCH,
 }
 
 
-def kernel_of(cls: type) -> Kernel:
-    """What is known of the step of a class; that of GaLore's 8-bit class is bitsandbytes'."""
-    packages = [base.__module__.partition(".")[0] for base in cls.__mro__]
-    if "bitsandbytes" in packages:
-        return KERNELS["bitsandbytes"]
-    return next((KERNELS[package] for package in packages if package in KERNELS), Kernel())
+def kernel_of(cls: type) -> tuple[Kernel, bool]:
+    """What is known of the step of a class, and whether that is all: not if a class of one's own steps otherwise."""
+    stepping = inspect.unwrap(cls.step).__module__.partition(".")[0]  # pyright: ignore[reportAttributeAccessIssue]
+    for base in cls.__mro__:
+        package = base.__module__.partition(".")[0]
+        kernel = KERNELS.get(base.__module__, KERNELS.get(package))
+        if kernel is not None:
+            return kernel, stepping == package
+    return Kernel(), False
 
 
 # What RAdam reads from the groups and sets there.
@@ -83,12 +102,13 @@ def check_library(state_dict: Mapping[str, Any], cls: type) -> None:
         )
 
 
-def check_group(group: Mapping[str, Any], parent: type) -> None:
+def check_group(group: Mapping[str, Any], parent: type, kernel: Kernel) -> None:
     """Refuse a parameter group of an AdamW whose steps cannot be those of RAdam.
 
     Args:
         group: with its defaults filled in.
         parent: the class that is rectified.
+        kernel: what is known of its step.
 
     Raises:
         ValueError: see `rectified.RectifiedMixin`.
@@ -107,8 +127,7 @@ def check_group(group: Mapping[str, Any], parent: type) -> None:
     for key in ("capturable", "differentiable"):
         if group.get(key):
             raise ValueError(f"{key} does not work with {name} under other numbers each step; use hf_radam.RAdam")
-    # bitsandbytes, torchao and DeepSpeed step in float32.
-    in_half = name.startswith(("torch.optim", "galore_torch.adamw.", "apollo_torch")) and not group.get("fused")
+    in_half = not (kernel.in_float32 or group.get("fused"))
     if in_half and any(p.dtype == torch.float16 for p in group["params"]):
         remedy = "pass fused=True, or use" if "fused" in group else "use"
         raise ValueError(f"float16 parameters overflow the start-up of {name}; {remedy} hf_radam.RAdam")
@@ -163,7 +182,7 @@ def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
 def library_of_class(cls: type) -> str | None:
     """As `library_of_state` tells it, for an optimizer class of which it can be told."""
     modules = {base.__module__ for base in cls.__mro__} - {"torch.optim.optimizer"}  # every optimizer's
-    packages = {module.partition(".")[0] for module in modules} & KERNELS.keys()
+    packages = {module.partition(".")[0] for module in modules} & {key.partition(".")[0] for key in KERNELS}
     if packages & {"galore_torch", "apollo_torch"}:  # what they keep depends on the group
         return None
     # The others keep what torch does.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from itertools import chain
 from operator import attrgetter
 from typing import Any, NoReturn
 
@@ -18,6 +17,7 @@ from hf_radam import rectification
 from hf_radam.arguments import check_flags, check_options, warn_of_no_rectification
 from hf_radam.rectification import Hyperparameters
 from hf_radam.state import check_fit, check_loaded, fits, local, name_of
+from hf_radam.step_counts import CountVector
 from hf_radam.update import UPDATES, Bucket, Implementation, Update
 
 # Devices for which PyTorch ships a fused AdamW kernel.
@@ -26,7 +26,7 @@ FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 # Behaviour that torch.optim.RAdam does not know. It stays out of the parameter groups, whose keys are part of the
 # format of (sharded) checkpoints, so that checkpoints of the two classes interchange.
 _FLAGS = ("absolute_weight_decay", "degenerated_to_sgd", "optimized_update", "amsgrad", "fused")
-_is_cpu, _is_sparse = attrgetter("is_cpu"), attrgetter("is_sparse")
+_is_sparse = attrgetter("is_sparse")
 
 
 class RAdam(Optimizer):
@@ -101,6 +101,7 @@ class RAdam(Optimizer):
         self.optimized_update = optimized_update
         self.amsgrad = amsgrad
         self.fused = fused
+        self._counts: dict[int, CountVector] = {}
         defaults: dict[str, Any] = {
             "lr": lr,
             "betas": betas,
@@ -143,8 +144,13 @@ class RAdam(Optimizer):
         return {**super().__getstate__(), **{flag: getattr(self, flag) for flag in _FLAGS}}  # for pickle and deepcopy
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        check_loaded(state["state"], state["param_groups"])
+        check_loaded(state["state"], state["param_groups"], ("exp_avg", "exp_avg_sq"))
+        defaults = state.get("defaults") or self.defaults
+        for group in state["param_groups"]:
+            check_options({**defaults, **group}, state.get("fused", vars(self).get("fused")))
+            warn_of_no_rectification(group["betas"][1])
         super().__setstate__(state)
+        self._counts = {}
         for group in self.param_groups:
             for key in ("amsgrad", "fused"):  # AdamW's: `fused` would have torch move the step counts to the GPU
                 group.pop(key, None)
@@ -155,7 +161,8 @@ class RAdam(Optimizer):
                 if not p_state:
                     continue
                 device = p.device if group["capturable"] else "cpu"
-                p_state["step"] = torch.as_tensor(p_state["step"], dtype=torch.float32).reshape(()).to(device)
+                step = torch.as_tensor(p_state["step"], dtype=torch.float32).reshape(()).to(device)
+                p_state["step"] = step.clone()  # else an optimizer whose state dict this is would go on counting in it
                 if not self.amsgrad and p_state.pop("max_exp_avg_sq", None) is not None:
                     warnings.warn(
                         "this state has the maxima of amsgrad=True, which are dropped; pass amsgrad=True to keep them",
@@ -198,56 +205,58 @@ class RAdam(Optimizer):
             )
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             # All buckets first: an error must leave every parameter as it was.
-            buckets = [
-                (group, bucket) for i, group in enumerate(self.param_groups) for bucket in self._buckets(i, group)
-            ]
-            updates = [UPDATES[self._implementation(group, bucket.params[0])] for group, bucket in buckets]
-            for (group, bucket), update in zip(buckets, updates, strict=True):
-                self._update_bucket(group, bucket, update)
+            gathered = [self._gather(i, group) for i, group in enumerate(self.param_groups)]
+            for group, (counts, buckets) in zip(self.param_groups, gathered, strict=True):
+                if counts:
+                    torch._foreach_add_(counts, 1)
+                for bucket, update in buckets:
+                    self._update_bucket(group, bucket, UPDATES[update])
 
-    def _buckets(self, index: int, group: dict[str, Any]) -> list[Bucket]:
-        """Gather what has a gradient, in buckets of one step count, dtype and device each."""
+    def _gather(self, index: int, group: dict[str, Any]) -> tuple[list[Tensor], list[tuple[Bucket, Implementation]]]:
+        """What has a gradient: the tensors to raise for its step counts, and buckets of one count, dtype and device."""
         check_options(group, self.fused, running=True)
-        params, grads, states = [], [], []
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None and not p.requires_grad:
-                continue
-            # Also without a gradient: ranks and checkpoints must agree about which parameters have state.
-            state = self.state[p]
-            if not state or (self.amsgrad and "max_exp_avg_sq" not in state):
-                self._init_state(p, group["capturable"])
-            if grad is not None:
-                params.append(p)
-                grads.append(grad)
-                states.append(state)
-        if not params:
-            return []
-        moments = [[state.get(key) for state in states] for key in self._moments()]
-        steps = [state.get("step") for state in states]
-        columns: list[Any] = [params, grads, *moments]
-        plain = {kind for column in (*columns, steps) for kind in set(map(type, column))} <= {Tensor, Parameter}
-        if any(map(_is_sparse, grads)) or not (plain or all(isinstance(t, Tensor) for t in chain(*moments, steps))):
+        params: list[Tensor] = group["params"]
+        grads: list[Any] = [p.grad for p in params]
+        states: list[Any] = list(map(self.state.get, params))
+        if not all(states) or type(None) in map(type, grads) or self.amsgrad:
+            for p in params:  # also without a gradient: ranks and checkpoints must agree about which have state
+                if p.requires_grad or p.grad is not None:
+                    self._init_state(p, group["capturable"])
+            params = [p for p in params if p.grad is not None]
+            grads, states = [p.grad for p in params], [self.state[p] for p in params]
+            if not params:
+                return [], []
+        columns: list[Any] = [params, grads]
+        columns += [[state.get(key) for state in states] for key in self._moments()]
+        kinds = {kind for column in columns for kind in set(map(type, column))}
+        if any(map(_is_sparse, grads)) or not all(issubclass(kind, Tensor) for kind in kinds):
             self._refuse(index, group)
-        if not plain:
-            columns = [params, [local(grad, of=p) for p, grad in zip(params, grads, strict=True)], *moments]
+        if not kinds <= {Tensor, Parameter}:
+            columns = [params, [local(grad, of=p) for p, grad in zip(params, grads, strict=True)], *columns[2:]]
             columns = [list(map(local, column)) for column in columns]
-        if group["capturable"] or not all(map(_is_cpu, steps)):  # the option or all state may have been moved
-            for i, p in enumerate(columns[0]):
-                if steps[i].numel() != 1:
-                    self._refuse(index, group)
-                if steps[i].is_cpu != (p.is_cpu or not group["capturable"]):
-                    steps[i] = states[i]["step"] = steps[i].to(p.device if group["capturable"] else "cpu")
-        try:  # a step count on the device is not read: that would wait for the device
-            counts = [0.0] * len(steps) if group["capturable"] else list(map(Tensor.item, steps))
-        except RuntimeError:  # of a step that is no number
+        steps = [state.get("step") for state in states]
+        try:
+            if group["capturable"]:  # counts on the device are not read: that would wait for the device
+                counts = steps = [step.to(p.device) for step, p in zip(steps, columns[0], strict=True)]
+                numbers = [0.0 if step.numel() == 1 else -1.0 for step in steps]
+            else:
+                steps = (count := self._counts.setdefault(index, CountVector())).follow(steps)
+                counts, numbers = [count.vector], count.vector.tolist()
+        except (AttributeError, RuntimeError, TypeError):  # of a step that is no number
             self._refuse(index, group)
-        buckets = Bucket(*columns, *([] if self.amsgrad else [[]]), steps=steps).split(counts)
-        if not all(count >= 0 and float(count).is_integer() for count in set(counts)):
+        if not all(number >= 0 and number.is_integer() for number in set(numbers)):
             self._refuse(index, group)
-        if not all(fits(*filter(None, bucket[:5])) for bucket in buckets):
-            self._refuse(index, group)
-        return buckets
+        for state, step in zip(states, steps, strict=True):
+            state["step"] = step
+        buckets = []
+        for bucket in Bucket(*columns, *([] if self.amsgrad else [[]]), steps=steps).split(numbers):
+            update = self._implementation(group, bucket.params[0])
+            # Start-up goes through foreach, which wants equal shapes.
+            by_size = update == "fused" and self.calc_rectification_term(group["betas"][1], int(bucket.steps[0]) + 1)
+            if not fits(*filter(None, bucket[:5]), by_size=bool(by_size)):
+                self._refuse(index, group)
+            buckets.append((bucket, update))
+        return counts, buckets
 
     def _refuse(self, index: int, group: dict[str, Any]) -> NoReturn:
         """Raise the error that says which parameter has a gradient or a state that does not fit."""
@@ -262,24 +271,22 @@ class RAdam(Optimizer):
 
     def _init_state(self, p: Tensor, capturable: bool) -> None:
         state = self.state[p]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device if capturable else "cpu")
-            for key in ("exp_avg", "exp_avg_sq"):
-                state[key] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        if self.amsgrad:
-            state["max_exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        with torch.inference_mode(False):  # normal tensors, which outlive the mode
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float32, device=p.device if capturable else "cpu")
+                for key in ("exp_avg", "exp_avg_sq"):
+                    state[key] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            if self.amsgrad and "max_exp_avg_sq" not in state:
+                state["max_exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
     def _update_bucket(self, group: dict[str, Any], bucket: Bucket, update: Update) -> None:
-        step = bucket.steps[0]
-        # Adding a list of tensors takes a quarter of the time of adding a number.
-        torch._foreach_add_(bucket.steps, [torch.ones_like(step)] * len(bucket.steps))
         if bucket.params[0].is_complex():
             bucket = Bucket(*([torch.view_as_real(t) for t in column] for column in bucket[:5]), steps=bucket.steps)
         lr = group["lr"].reshape(()) if isinstance(group["lr"], Tensor) else group["lr"]
         if group["capturable"]:  # what stays on the device is not read
             number, lr = torch.stack(bucket.steps).double(), lr.double() if isinstance(lr, Tensor) else lr
         else:
-            number, lr = int(step.item()), lr if group["differentiable"] else float(lr)
+            number, lr = int(bucket.steps[0].item()), lr if group["differentiable"] else float(lr)
         decay = "absolute" if self.absolute_weight_decay else "decoupled" if group["decoupled_weight_decay"] else "l2"
         hyperparameters = Hyperparameters(
             lr=lr,

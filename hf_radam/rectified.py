@@ -13,7 +13,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 import torch
@@ -21,9 +20,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hf_radam.arguments import check_flags
-from hf_radam.libraries import EpsOn, Kernel, check_group, check_library, check_overrides, full_name, kernel_of
+from hf_radam.libraries import Kernel, check_group, check_library, check_overrides, full_name, kernel_of
 from hf_radam.low_bit import without_zero
+from hf_radam.probe import EpsOn, find_out, uncounted
 from hf_radam.rectification import Hyperparameters, rectification, step_scalars
+from hf_radam.state import check_loaded
+from hf_radam.step_counts import CountMemory
 
 if TYPE_CHECKING:  # the mixin goes on top of any AdamW
     _Optimizer = Optimizer
@@ -32,8 +34,6 @@ else:
 
 NUMBERS = ("lr", "eps", "weight_decay")
 T = TypeVar("T", bound=Optimizer)
-_NOTHING: tuple[list[Tensor], list[int], list[int]] = ([], [], [])
-_dtype, _version = attrgetter("dtype"), attrgetter("_version")
 
 
 def rectified(
@@ -51,66 +51,69 @@ def rectified(
         degenerated_to_sgd: take steps of momentum SGD in start-up; if False, those steps only fill the moments. Also
             an argument of the new class.
         optimized_update: add eps to sqrt(v), as in the authors' code; if False, to sqrt(v_hat). Also an argument.
-        eps_on: what the kernel of `cls` adds its eps to, the one fact that must be known of it. By default that of the
-            library where it is in `libraries.KERNELS`, else sqrt(v_hat), as in PyTorch.
+        eps_on: what the step of `cls` adds its eps to. It is found out: a class that `libraries.KERNELS` does not
+            name takes a few steps on parameters of ours when its optimizer is built. Say it only of a class that
+            cannot step there.
 
     Raises:
         TypeError: `cls` is no optimizer class, or is rectified already; a flag is no bool.
-        ValueError: `eps_on` is neither of the two.
+        ValueError: `eps_on` is neither of the two. When an optimizer is built, what `RectifiedMixin` raises.
 
     Example:
         >>> model = torch.nn.Linear(4, 1)
         >>> optimizer = rectified(torch.optim.AdamW)(model.parameters(), lr=1e-3, weight_decay=0.01)
         >>> model(torch.ones(2, 4)).sum().backward()
         >>> optimizer.step()
-        >>> type(optimizer).__name__, optimizer.param_groups[0]["lr"]
+        >>> type(optimizer).__qualname__, optimizer.param_groups[0]["lr"]
         ('RAdam', 0.001)
     """
     if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
         raise TypeError(f"rectified() takes a class of optimizers, got {cls!r}")
     if "RAdam" in cls.__name__ or issubclass(cls, RectifiedMixin):
-        raise TypeError(f"{cls.__name__} is rectified already; a second time would rectify the rectified rate")
+        raise TypeError(f"{cls.__qualname__} is rectified already; a second time would rectify the rectified rate")
     if eps_on not in (None, *get_args(EpsOn)):
         raise ValueError(f"eps_on must be {' or '.join(map(repr, get_args(EpsOn)))}, got {eps_on!r}")
     check_flags({"degenerated_to_sgd": degenerated_to_sgd, "optimized_update": optimized_update})
-    return _rectified(cls, degenerated_to_sgd, optimized_update, eps_on or kernel_of(cls).eps_on)
+    return _rectified(cls, degenerated_to_sgd, optimized_update, eps_on)
 
 
 @functools.cache
-def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool, eps_on: EpsOn) -> Any:
-    # Named as if it stood beside its parent: Transformers recognises bitsandbytes' classes by their module.
+def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool, eps_on: EpsOn | None) -> Any:
+    # Code that goes by names finds its class: Transformers and PEFT know bitsandbytes' by module and name. What people
+    # are shown, `__qualname__`, says RAdam.
     return type(
-        re.sub("AdamW?", "RAdam", cls.__name__),
+        cls.__name__,
         (*without_zero(cls), RectifiedMixin, cls),
         {
             "__module__": cls.__module__,
+            "__qualname__": re.sub("AdamW?", "RAdam", cls.__name__),
             "__doc__": f"RAdam with the kernel and the state of {full_name(cls)}.",
             "degenerated_to_sgd": degenerated_to_sgd,
             "optimized_update": optimized_update,
-            "kernel": kernel_of(cls)._replace(eps_on=eps_on),
             "_made_of": (cls, degenerated_to_sgd, optimized_update, eps_on),
         },
     )
 
 
 class RectifiedMixin(_Optimizer):
-    """Makes the AdamW that it is put before a RAdam; `rectified` does that, with what it knows of the class.
+    """Makes the AdamW that it is put before a RAdam; `rectified` does that.
 
-    For an AdamW that adds its eps to sqrt(v):
+    An AdamW that no step on other parameters shows to be one (it projects gradients, its step needs the model) may be
+    rectified on your word, which is believed:
 
         class MyRAdam(RectifiedMixin, MyAdamW):
-            kernel = Kernel(eps_on="sqrt(v)")
+            kernel = Kernel(eps_on="sqrt(v)", decoupled=True)
 
     Raises:
-        ValueError: groups without `lr`, `betas`, `eps` or `weight_decay`; an AdamW without bias correction, with a
-            step that is captured or differentiated, or with a float16 denominator, where the rule does not hold.
+        ValueError: groups without `lr`, `betas`, `eps` or `weight_decay`; a step that is not Adam's or cannot be tried;
+            an AdamW without bias correction, with a step that is captured or differentiated, or with a float16
+            denominator, where the rule does not hold. `load_state_dict` refuses the same.
     """
 
     degenerated_to_sgd: bool = True
     optimized_update: bool = True
-    kernel: Kernel = Kernel()
-    _known: tuple[list[Tensor], list[int], list[int]] = _NOTHING
-    """Step counts that are tensors, with the versions and numbers that our last step left."""
+    kernel: Kernel | None = None
+    """What is known of the parent's step; found out where it is not said."""
 
     def __init__(
         self,
@@ -125,14 +128,28 @@ class RectifiedMixin(_Optimizer):
         if optimized_update is not None:
             self.optimized_update = optimized_update
         check_flags({"degenerated_to_sgd": self.degenerated_to_sgd, "optimized_update": self.optimized_update})
+        self._memory = CountMemory()
         super().__init__(params, *args, **kwargs)
+        if self.kernel is None:
+            parent: Any = self._parent()
+            self.kernel, known = kernel_of(parent)
+            if not known:  # with its own arguments
+                stated = getattr(type(self), "_made_of", (None,))[-1]
+                found = find_out(lambda groups: parent(groups, *args, **kwargs), self.param_groups, parent, stated)
+                self.kernel = self.kernel._replace(**found._asdict())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in the parent, after a check that the group can be rectified."""
         super().add_param_group(param_group)  # which fills in the defaults
         group = self.param_groups.pop()
-        check_group(group, self._parent())
+        check_group(group, self._parent(), self._kernel())
         self.param_groups.append(group)
+
+    def _kernel(self) -> Kernel:
+        return self.kernel or kernel_of(self._parent())[0]
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace(type(self).__name__, type(self).__qualname__, 1)
 
     def __reduce__(self) -> Any:
         made_of = vars(type(self)).get("_made_of")  # such a class has no name that pickle could import
@@ -140,14 +157,22 @@ class RectifiedMixin(_Optimizer):
         return *new, self.__getstate__()
 
     def __getstate__(self) -> dict[str, Any]:
-        flags = {"degenerated_to_sgd": self.degenerated_to_sgd, "optimized_update": self.optimized_update}
-        return {**super().__getstate__(), **flags}
+        own = {key: getattr(self, key) for key in ("degenerated_to_sgd", "optimized_update", "kernel")}
+        return {**super().__getstate__(), **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kernel = state.get("kernel") or self._kernel()
+        check_loaded(state["state"], state["param_groups"], kernel.moments)
+        for group in state["param_groups"]:
+            check_group(group, self._parent(), kernel)
+        super().__setstate__(state)
+        self._memory = CountMemory()
 
     def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """As in the parent; the state of its plain AdamW goes on as RAdam at its step count.
 
         Raises:
-            ValueError: the state is that of another library.
+            ValueError: the state is that of another library or of another optimizer, or its groups are refused.
         """
         check_library(state_dict, type(self))
         super().load_state_dict(state_dict, *args, **kwargs)
@@ -173,8 +198,8 @@ class RectifiedMixin(_Optimizer):
         parent_step = inspect.unwrap(super().step.__func__, stop=lambda f: not getattr(f, "hooked", False))  # pyright: ignore
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         steps = self._steps(params)
-        counts = self._counts(steps)
-        buckets = _buckets(params, counts)
+        counts = self._memory.read(steps)
+        buckets = self._buckets(params, counts)
         if not buckets:
             parent_step(self)
         for bucket in buckets:
@@ -186,29 +211,27 @@ class RectifiedMixin(_Optimizer):
 
     def _steps(self, params: list[Tensor]) -> list[Any]:
         """What the state holds as step counts, None where it has none."""
-        return [state.get("step") if state else None for state in map(self.state.get, params)]
+        states: list[Any] = list(map(self.state.get, params))
+        if all(states):
+            return [state.get("step") for state in states]
+        return [state.get("step") if state else None for state in states]
 
-    def _counts(self, steps: list[Any]) -> list[int]:
-        """Steps that each parameter has taken. On an accelerator, to read them is to wait: not if nothing but our last
-        step has written there."""
-        known, versions, counts = self._known
-        if len(known) == len(steps) and all(map(is_, steps, known)) and versions == [*map(_version, steps)]:
-            return counts
-        return [0 if step is None else int(step) for step in steps]
+    def forget_counts(self) -> None:
+        """Have the next step read the step counts where they are.
 
-    def _remember(self, params: list[Tensor], steps: list[Any], counts: list[int]) -> None:
-        types = set(map(type, steps))
-        if type(None) in types:  # some have taken their first
+        To be called after counts on an accelerator were written behind PyTorch's back, by a collective in place or
+        through `.data`. On a CPU each step reads them.
+        """
+        self._memory.forget()
+
+    def _remember(self, params: list[Tensor], steps: list[Any], counts: list[float]) -> None:
+        if type(None) in set(map(type, steps)):  # some have taken their first
             steps = self._steps(params)
-            types = set(map(type, steps))
-        if type(None) in types:  # every step would be taken for the first
-            raise ValueError(
-                f"RAdam goes by the steps that each parameter has taken, but the state of {full_name(self._parent())} "
-                "has no 'step'; rectify a class that counts there"
-            )
-        # A GradScaler leaves it to a fused kernel whether it steps, and only the accelerator knows.
-        sure = types == {Tensor} and getattr(self, "found_inf", None) is None
-        self._known = (steps, [*map(_version, steps)], [count + 1 for count in counts]) if sure else _NOTHING
+        if type(None) in set(map(type, steps)):  # every step would be taken for the first
+            raise ValueError(uncounted(full_name(self._parent())))
+        self._memory.remember(steps, counts)
+        if getattr(self, "found_inf", None) is not None:  # a fused kernel has been left to decide whether it steps
+            self._memory.forget()
 
     @contextmanager
     def _numbers_of_radam(self, bucket: Bucket) -> Iterator[None]:
@@ -217,9 +240,10 @@ class RectifiedMixin(_Optimizer):
         try:
             for group in self.param_groups:
                 group.update(self._numbers(group, bucket))
-            if self.kernel.forgets and self._ends_start_up(bucket):
+            forgets = self._kernel().forgets
+            if forgets and bucket.step > 1 and self._starts_up(bucket.step - 1) and not self._starts_up(bucket.step):
                 for p in bucket.params:
-                    for key in self.kernel.forgets:
+                    for key in forgets:
                         self.state[p].pop(key, None)
             yield
         finally:
@@ -239,18 +263,29 @@ class RectifiedMixin(_Optimizer):
                 optimized_update=self.optimized_update,
             ),
         )
-        numbers = scalars.adamw(eps_on=self.kernel.eps_on, k=2.0**100 if bucket.double else 2.0**40)._asdict()
-        if self.kernel.tensors:
+        kernel, double = self._kernel(), bucket.params[0].dtype == torch.float64
+        numbers = scalars.adamw(eps_on=kernel.eps_on, k=2.0**100 if double else 2.0**40)._asdict()
+        if kernel.tensors:
             numbers.update({key: torch.tensor(numbers[key], dtype=torch.float32) for key in ("eps", "weight_decay")})
         return numbers
 
-    def _ends_start_up(self, bucket: Bucket) -> bool:
-        beta2 = self.param_groups[0]["betas"][1]
-        waited = bucket.step > 1 and rectification(bucket.step - 1, beta2) is None
-        return waited and rectification(bucket.step, beta2) is not None
+    def _buckets(self, params: list[Tensor], counts: list[float]) -> list[Bucket]:
+        """Parameters by their step count, to which the scalars belong; in start-up by the K of their dtype as well."""
+        if len(set(counts)) == 1 and not self._starts_up(int(counts[0]) + 1):
+            return [Bucket(int(counts[0]) + 1, params)]
+        buckets: dict[tuple[float, bool], list[Tensor]] = {}
+        for p, count in zip(params, counts, strict=True):
+            buckets.setdefault((count, p.dtype == torch.float64), []).append(p)
+        return [Bucket(int(count) + 1, of_key) for (count, _), of_key in buckets.items()]
+
+    def _starts_up(self, step: int) -> bool:
+        return any(rectification(step, group["betas"][1]) is None for group in self.param_groups)
 
     def _decoupled(self, group: dict[str, Any]) -> bool:
         """False for an L2 decay, by the flags of torch, DeepSpeed and torchao; bitsandbytes' are all decoupled."""
+        decoupled = self._kernel().decoupled
+        if decoupled is not None:
+            return decoupled
         by_optimizer = getattr(self, "adam_w_mode", getattr(self, "is_adamw", True))
         return bool(group.get("decoupled_weight_decay", by_optimizer))
 
@@ -260,21 +295,10 @@ class RectifiedMixin(_Optimizer):
 
 
 class Bucket(NamedTuple):
-    """Parameters whose next step has one number; a float64 kernel takes a larger K."""
+    """Parameters whose next step has one number."""
 
     step: int
-    double: bool
     params: list[Tensor]
-
-
-def _buckets(params: list[Tensor], counts: list[int]) -> list[Bucket]:
-    """Parameters by their step count: the scalars belong to a count."""
-    if len(set(counts)) == len(set(map(_dtype, params))) == 1:
-        return [Bucket(counts[0] + 1, params[0].dtype == torch.float64, params)]
-    buckets: dict[tuple[int, bool], list[Tensor]] = {}
-    for p, count in zip(params, counts, strict=True):
-        buckets.setdefault((count + 1, p.dtype == torch.float64), []).append(p)
-    return [Bucket(*key, of_key) for key, of_key in buckets.items()]
 
 
 def _new(*made_of: Any) -> Any:

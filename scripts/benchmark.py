@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py step                                       # BERT-base and LoRA shapes
     python scripts/benchmark.py step --shapes decoder-1b --device cuda --json runs/step.json
+    python scripts/benchmark.py host                                       # Python's share, many tiny tensors
     python scripts/benchmark.py sharded --processes 2                      # DTensor parameters; benchmark_sharded.py
 
 `step` prints, for RAdam of this and other packages and for AdamW:
@@ -36,7 +37,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from contenders import CONTENDERS, KERNELS, SHAPES, UNCHECKED, WARM_UP, Contender
+from contenders import CONTENDERS, KERNELS, SHAPES, WARM_UP, Contender
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -209,16 +210,9 @@ def step(options: argparse.Namespace) -> None:
     benchmarks: list[dict[str, Any]] = []
     dtype = getattr(torch, options.dtype)
     for shapes in options.shapes:
-        # Only among small tensors does it matter what a check of each costs.
-        chosen = [contender for contender in contenders if contender is not UNCHECKED or shapes == "lora"]
-        benchmarks.append(measure(shapes, chosen, device, dtype, options.steps, options.rounds))
+        benchmarks.append(measure(shapes, contenders, device, dtype, options.steps, options.rounds))
         print(table(benchmarks[-1], facts), flush=True)
-    if options.json:
-        content = {"environment": facts, "benchmarks": benchmarks}
-        try:
-            write_whole(options.json, json.dumps(content, indent=2) + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {options.json}: {error.strerror}; the tables above are complete") from error
+    write(options.json, facts, benchmarks)
 
 
 def sharded(options: argparse.Namespace) -> None:
@@ -226,6 +220,30 @@ def sharded(options: argparse.Namespace) -> None:
     import benchmark_sharded  # which imports from here
 
     benchmark_sharded.sharded(options)
+
+
+def host(options: argparse.Namespace) -> None:
+    """The subcommand `host`."""
+    import benchmark_host
+    import benchmark_sharded
+
+    benchmarks = benchmark_host.host(options)
+    facts = environment(processes=1)
+    facts["hardware"] = cpu_name()
+    facts["versions"] = {package: metadata.version(package) for package in ("torch", "hf_radam")}
+    for measured in benchmarks:
+        print(benchmark_sharded.table(measured, facts), flush=True)
+    write(options.json, facts, benchmarks)
+
+
+def write(path: Path | None, facts: Mapping[str, Any], benchmarks: list[dict[str, Any]]) -> None:
+    """Keep the numbers, if a file was asked for."""
+    if path is None:
+        return
+    try:
+        write_whole(path, json.dumps({"environment": facts, "benchmarks": benchmarks}, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; the tables above are complete") from error
 
 
 class Parser(argparse.ArgumentParser):
@@ -269,6 +287,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--tensors", type=positive, default=200, help="parameters")
     add("--steps", type=positive, default=10, help="timed steps of an optimizer in a round")
     add("--rounds", type=positive, default=7, help="times that each optimizer has its turn")
+    add("--json", type=Path, help="file for the same numbers")
+    command = commands.add_parser("host", help="CPU time of a step of many tiny tensors: a GPU's host")
+    command.set_defaults(run=host)
+    add = command.add_argument
+    add("--tensors", nargs="+", type=positive, default=[200, 500, 2000], help="parameters")
+    add("--rounds", type=positive, default=25, help="times that each optimizer has its turn")
     add("--json", type=Path, help="file for the same numbers")
     options = parser.parse_args(argv)
     try:

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import benchmark_host
 import torch
 import torch.distributed as dist
 from contenders import CONTENDERS, WARM_UP
@@ -96,13 +97,18 @@ def measure(options: argparse.Namespace) -> None:
             write_whole(Path(options.json), json.dumps(content, indent=2) + "\n")
 
 
+def intro(benchmark: Mapping[str, Any]) -> str:
+    """What was measured."""
+    size = f"{ROWS} x {COLUMNS}, float32, on {benchmark['processes']} processes"
+    return f"{benchmark['tensors']} DTensor parameters of {size}; {benchmark['device']}"
+
+
 def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """What `measure` found, as Markdown."""
+    """Times and ratios as Markdown, of this subcommand and of `host`."""
     versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    said = benchmark_host.intro(benchmark) if "host" in benchmark else intro(benchmark)
     lines = [
-        f"{benchmark['tensors']} DTensor parameters of {ROWS} x {COLUMNS}, float32, on {benchmark['processes']} "
-        "processes; "
-        f"{benchmark['device']}: {facts['hardware']}; {versions}; median (least to most) of rounds x steps: "
+        f"{said}: {facts['hardware']}; {versions}; median (least to most) of rounds x steps: "
         f"{benchmark['rounds']} x {benchmark['steps']}",
         "",
         "| optimizer | ms a step | of the baseline |",

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from math import prod
 from typing import Any
-from unittest.mock import patch
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -47,22 +46,9 @@ class Contender:
         return optimizer
 
 
-class Trusting(Contender):
-    """RAdam that does not ask whether gradients and state fit: what is left of its time is the price of that check."""
-
-    def build(self, params: list[Tensor]) -> Optimizer:
-        """The optimizer, ready for `step()`."""
-        optimizer = super().build(params)
-        trust = patch("hf_radam.optimizer.fits", lambda *columns: True)
-        optimizer.step = trust(optimizer.step)  # pyright: ignore[reportAttributeAccessIssue]
-        return optimizer
-
-
-UNCHECKED = Trusting("hf_radam", "hf_radam", "RAdam", "fused, unchecked", {"fused": True})
 CONTENDERS = (
     Contender("torch", "torch.optim", "AdamW", "fused", {"fused": True}),  # the baseline
     Contender("hf_radam", "hf_radam", "RAdam", "fused", {"fused": True}),
-    UNCHECKED,
     Contender("hf_radam", "hf_radam", "RAdam", "foreach", {"foreach": True}),
     Contender("hf_radam", "hf_radam", "RAdam", "for-loop", {"foreach": False}),
     Contender("torch", "torch.optim", "AdamW", "foreach", {"foreach": True}),

@@ -137,7 +137,7 @@ def speed(path: str) -> str:
 
 
 def _benchmark_table(measured: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    return (sharded_table if "processes" in measured else benchmark_table)(measured, environment)
+    return (benchmark_table if "shapes" in measured else sharded_table)(measured, environment)
 
 
 def render_card(folder: Path, output_dir: Path) -> Path:

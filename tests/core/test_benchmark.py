@@ -18,7 +18,6 @@ ALWAYS_THERE = {
     "torch.optim.RAdam (foreach)",
     "torch.optim.RAdam (for-loop)",
     "hf_radam.RAdam (fused)",
-    "hf_radam.RAdam (fused, unchecked)",
     "hf_radam.RAdam (foreach)",
     "hf_radam.RAdam (for-loop)",
 }
@@ -58,6 +57,16 @@ def test_step_compares_all_optimizers_with_the_baseline(
 
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("|")]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == list(rows)
+
+
+def test_host_compares_within_the_rounds(script: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "host.json"
+    assert script.main(["host", "--tensors", "3", "--rounds", "1", "--json", str(path)]) == 0
+    [benchmark] = json.loads(path.read_text(encoding="utf-8"))["benchmarks"]
+    ratios = {row["optimizer"]: row["ratio"] for row in benchmark["rows"]}
+    assert ratios["torch.optim.AdamW (fused)"] == 1
+    assert min(ratios.values()) > 0
+    assert "3 parameters of one element" in capfd.readouterr().out
 
 
 def test_a_rectified_class_is_measured_by_its_plain_one(script: ModuleType) -> None:

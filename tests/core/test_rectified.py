@@ -153,11 +153,12 @@ def test_schedulers_hooks_and_closures_see_one_step(scheduled: bool) -> None:
 def test_numbers_come_back_when_the_step_raises() -> None:
     class Breaks(torch.optim.AdamW):
         def step(self, closure: Any = None) -> Any:
-            assert self.param_groups[0]["lr"] != 1e-2
             raise RuntimeError("broken")
 
     params = parameters()
-    optimizer = rectified(Breaks)(params, lr=1e-2, eps=1e-6, weight_decay=0.1)
+    with pytest.raises(ValueError, match=r"takes no step on parameters of ours .*broken"):
+        rectified(Breaks)(params)
+    optimizer = rectified(Breaks, eps_on="sqrt(v_hat)")(params, lr=1e-2, eps=1e-6, weight_decay=0.1)
     Gradients().set(params)
     params[0].requires_grad_(False).grad = None
     grads = [p.grad for p in params]
@@ -223,33 +224,140 @@ def test_plain_adamw_goes_on_as_radam_at_its_count() -> None:
     assert largest_difference(advance(ours, params, 5, Gradients(2)), advance(radam, others, 5, Gradients(2))) < 1e-12
 
 
-def test_an_adamw_of_ones_own_is_rectified_by_the_place_of_its_eps() -> None:
-    class Mine(torch.optim.Optimizer):
-        """Adds eps to sqrt(v), and counts from an int."""
+def own(
+    name: str,
+    *,
+    direction: Callable[..., Any] = lambda m, v, bc1, bc2, eps: m / bc1 / ((v / bc2).sqrt() + eps),
+    second: Callable[..., Any] = lambda g, m: g,
+    l2: bool = False,
+    decay: Callable[..., Any] = lambda lr, weight_decay: lr * weight_decay,
+    after: bool = False,
+    key: str = "step",
+) -> Any:
+    """A text-book Adam, and what others make of it."""
 
-        def __init__(self, params: Any, lr: float = 1e-3) -> None:
-            super().__init__(params, {"lr": lr, "betas": (0.9, 0.999), "eps": 1e-3, "weight_decay": 0.1})
+    class Own(torch.optim.Optimizer):
+        def __init__(self, params: Any, lr: float = 1e-3, eps: float = 1e-3, weight_decay: float = 0.1) -> None:
+            options = {"lr": lr, "betas": (0.9, 0.999), "eps": eps, "weight_decay": weight_decay}
+            super().__init__(params, options)
 
         @torch.no_grad()
         def step(self, closure: Any = None) -> Any:
             for group in self.param_groups:
-                (beta1, beta2), lr = group["betas"], group["lr"]
+                (beta1, beta2), lr, eps = group["betas"], group["lr"], group["eps"]
                 for p in group["params"]:
-                    state = self.state[p]
+                    state, g = self.state[p], p.grad.add(p, alpha=group["weight_decay"] * l2)
                     if not state:
-                        state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
-                    state["step"] += 1
-                    state["m"].lerp_(p.grad, 1 - beta1)
-                    state["v"].lerp_(p.grad**2, 1 - beta2)
-                    size = lr * (1 - beta2 ** state["step"]) ** 0.5 / (1 - beta1 ** state["step"])
-                    p.mul_(1 - lr * group["weight_decay"]).sub_(size * state["m"] / (state["v"].sqrt() + group["eps"]))
+                        state.update({key: 0, "m": torch.zeros_like(p), "v": torch.zeros_like(p)})
+                    state[key] += 1
+                    state["m"].lerp_(g, 1 - beta1)
+                    state["v"].lerp_(second(g, state["m"]) ** 2, 1 - beta2)
+                    left = 1 if l2 else 1 - decay(lr, group["weight_decay"])
+                    move = lr * direction(state["m"], state["v"], 1 - beta1 ** state[key], 1 - beta2 ** state[key], eps)
+                    p.copy_((p - move) * left if after else p * left - move)
 
-    class MyRAdam(RectifiedMixin, Mine):
-        kernel = Kernel(eps_on="sqrt(v)")
+    Own.__name__ = Own.__qualname__ = name
+    return Own
 
-    expected = train(RAdam, parameters(), eps=1e-3, weight_decay=0.1)
-    for cls in (rectified(Mine, eps_on="sqrt(v)"), MyRAdam):
-        assert largest_difference(train(cls, parameters()), expected) < 1e-12
+
+def on_root(m: Tensor, v: Tensor, bc1: float, bc2: float, eps: float) -> Tensor:
+    return m / bc1 * bc2**0.5 / (v.sqrt() + eps)
+
+
+OWN: dict[str, tuple[Any, dict[str, Any]]] = {
+    "text-book": (own("Mine"), {"optimized_update": True}),
+    "eps on sqrt(v)": (own("Mine", direction=on_root), {}),
+    "l2": (own("Mine", l2=True), {"decoupled_weight_decay": False}),
+    "l2, eps on sqrt(v)": (own("Mine", l2=True, direction=on_root), {"decoupled_weight_decay": False}),
+}
+NO_ADAMW: dict[str, tuple[Any, str]] = {
+    "NAdam": (torch.optim.NAdam, r"NAdam is no Adam or AdamW: .* move a parameter by up to 0\.32\d"),
+    "Adamax": (torch.optim.Adamax, "Adamax is no Adam or AdamW"),
+    "AdaBelief": (own("AdaBelief", second=lambda g, m: g - m), "AdaBelief is no Adam or AdamW"),
+    "a sign": (own("Lion", direction=lambda m, *_: m.sign()), "Lion is no Adam or AdamW"),
+    "no bias correction": (
+        own("Raw", direction=lambda m, v, bc1, bc2, eps: m / (v.sqrt() + eps)), "Raw is no Adam or AdamW"
+    ),
+    "trust ratio": (
+        own("Lamb", direction=lambda m, v, bc1, bc2, eps: (u := m / (v.sqrt() + eps)) / u.norm()),
+        "Lamb is no Adam or AdamW",
+    ),
+    "eps under the root": (
+        own("Under", direction=lambda m, v, bc1, bc2, eps: m / bc1 / (v / bc2 + eps).sqrt()),
+        r"Under adds eps neither to sqrt\(v_hat\) nor to sqrt\(v\)",
+    ),
+    "square of lr": (
+        own("Square", decay=lambda lr, weight_decay: lr**2 * weight_decay), "decay of .*Square is neither decoupled"
+    ),
+    "without lr": (own("Bare", decay=lambda lr, weight_decay: weight_decay), "decay of .*Bare is neither decoupled"),
+    "bounded step": (
+        own("Clips", direction=lambda m, v, bc1, bc2, eps: m / bc1 / ((v / bc2).sqrt() + min(eps, 1e3))),
+        "Clips does not take momentum SGD",
+    ),
+    "no count": (own("Counts", key="t"), "the state of .*Counts has no 'step' that counts them"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_an_adamw_of_ones_own_is_found_out(name: str) -> None:
+    cls, options = OWN[name]
+    before = torch.random.get_rng_state()
+    found = train(rectified(cls, optimized_update=options.get("optimized_update", True)), parameters())
+    assert (
+        largest_difference(found, train(RAdam, parameters(), **{"eps": 1e-3, "weight_decay": 0.1, **options})) < 1e-12
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_decay_after_the_step_is_an_adamws() -> None:
+    optimizer = rectified(own("Mine", after=True))(parameters())
+    assert (optimizer.kernel.eps_on, optimizer.kernel.decoupled) == ("sqrt(v_hat)", True)
+
+
+@pytest.mark.parametrize("name", NO_ADAMW)
+def test_what_is_no_adamw_is_refused_with_what_differs(name: str) -> None:
+    cls, message = NO_ADAMW[name]
+    before = flat(params := parameters())
+    with pytest.raises(ValueError, match=message):
+        rectified(cls)(params)
+    assert torch.equal(flat(params), before)
+
+
+def test_what_is_said_must_be_what_is_found() -> None:
+    with pytest.raises(ValueError, match=r"eps_on='sqrt\(v_hat\)'; leave eps_on out"):
+        rectified(own("Mine", direction=on_root), eps_on="sqrt(v_hat)")(parameters())
+
+
+@pytest.mark.parametrize("cls", [torch.optim.AdamW, type("Mine", (torch.optim.AdamW,), {}), own("Mine")])
+def test_float16_is_refused_of_subclasses_too(cls: Any) -> None:
+    with pytest.raises(ValueError, match="float16 parameters overflow the start-up"):
+        rectified(cls)(parameters(torch.float16))
+
+
+@pytest.mark.parametrize("cls", [RAdam, rectified(torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda s: s["param_groups"][0].update(eps=-1.0), ValueError, "eps must be a number >= 0"),
+        (lambda s: s["param_groups"][0].update(betas=(0.9, 0.6)), UserWarning, "stays momentum SGD"),
+        (lambda s: s["param_groups"][0].update(differentiable=True, foreach=True), ValueError, "exclude each other"),
+        (lambda s: s["param_groups"][0].pop("betas"), ValueError, "group 0 has no betas; load that of an Adam"),
+        (lambda s: s["state"][0].pop("exp_avg_sq"), ValueError, "has no exp_avg_sq, only step, exp_avg"),
+        (lambda s: s["state"][0].update(exp_avg=torch.zeros(2)), ValueError, r"exp_avg of .* has the shape \(2,\)"),
+        *((lambda s, n=n: s["state"][0].update(step=torch.tensor(n)), ValueError, "whole number >= 0, got")
+          for n in (-1.0, float("inf"), 1.5)),
+    ],
+)  # fmt: skip
+def test_what_construction_refuses_loading_refuses(cls: Any, change: Any, error: Any, message: str) -> None:
+    params = parameters()
+    optimizer = cls(params, lr=1e-2)
+    advance(optimizer, params, 1, Gradients())
+    content = copy.deepcopy(optimizer.state_dict())
+    change(content)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(error, match=message):
+        optimizer.load_state_dict(content)
+    assert str(optimizer.state_dict()) == str(before)
 
 
 @pytest.mark.parametrize("name", kernels("galore"))
@@ -277,25 +385,6 @@ def test_growth_limiter_forgets_start_up(name: str) -> None:
     assert torch.equal(run(disable_nl=False), run(disable_nl=True))
 
 
-def step_of(cls: Any) -> Callable[[], Any]:
-    def step() -> None:
-        Gradients().set(params := parameters())
-        rectified(cls)(params).step()
-
-    return step
-
-
-class CountsInTheGroup(torch.optim.Optimizer):
-    def __init__(self, params: Any) -> None:
-        super().__init__(params, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "step": 0})
-
-    def step(self, closure: Any = None) -> Any:
-        for group in self.param_groups:
-            group["step"] += 1
-            for p in group["params"]:
-                self.state[p]["exp_avg"] = torch.zeros_like(p)
-
-
 BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no class": (lambda: rectified(torch.nn.Linear), TypeError, "takes a class of optimizers"),  # pyright: ignore
     "twice": (lambda: rectified(rectified(torch.optim.AdamW)), TypeError, "is rectified already"),
@@ -316,7 +405,6 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "optimized_update must be True or False, got 'no'",
     ),
     "no betas": (lambda: rectified(torch.optim.SGD)(parameters()), ValueError, "have no betas and no eps"),
-    "no step count": (step_of(CountsInTheGroup), ValueError, "CountsInTheGroup has no 'step'; rectify a class that"),
     "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), warmup=3), TypeError, "warmup"),  # pyright: ignore
     "captured": (lambda: rectified(torch.optim.AdamW)(parameters(), capturable=True), ValueError, "use hf_radam.RAdam"),
     "half": (
@@ -370,7 +458,9 @@ def test_float16_is_refused_where_it_overflows(name: str) -> None:
 
 @pytest.mark.parametrize("name", kernels("bitsandbytes 8"))
 def test_transformers_recognises_the_class_of_bitsandbytes(name: str) -> None:
-    assert str(rectified(KERNELS[name].load())) == "<class 'bitsandbytes.optim.adamw.RAdam'>"
+    assert str(cls := rectified(KERNELS[name].load())) == "<class 'bitsandbytes.optim.adamw.RAdam'>"
+    assert cls.__name__ == "AdamW"  # PEFT goes by the name
+    assert repr(cls(parameters(torch.float32))).startswith("RAdam (")
 
 
 @pytest.mark.parametrize("name", kernels("torchao 8"))

@@ -1,0 +1,59 @@
+"""How many steps each parameter has taken: read and raised in one call, on a CPU; not read, where that would wait."""
+
+from __future__ import annotations
+
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class CountVector:
+    """Step counts on a CPU as one vector and views of it, which are what the state holds."""
+
+    def __init__(self) -> None:
+        self.vector = torch.zeros(0)
+        self.views: list[Tensor] = []
+
+    def follow(self, steps: list[Any]) -> list[Tensor]:
+        """The views of these step counts, the same as in the last step if the state still holds them, one by one.
+
+        Raises:
+            RuntimeError, TypeError: one of them is no number.
+        """
+        if len(self.views) != len(steps) or not all(map(is_, self.views, steps)):
+            with torch.inference_mode(False):  # normal tensors, which outlive the mode
+                numbers = [torch.as_tensor(step, dtype=torch.float32, device="cpu").reshape(()) for step in steps]
+                self.vector = torch.stack(numbers)
+                self.views = list(self.vector.unbind())
+        return self.views
+
+
+class CountMemory:
+    """Step counts that are somebody else's: read on a CPU, and remembered where to read them is to wait."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Read them anew."""
+        self._steps: list[Tensor] = []
+        self._versions: list[int] = []
+        self._counts: list[float] = []
+
+    def read(self, steps: list[Any]) -> list[float]:
+        """The counts; on an accelerator from memory, if nothing that PyTorch counts has been written there since."""
+        same = self._steps and len(self._steps) == len(steps) and all(map(is_, steps, self._steps))
+        if same and self._versions == [step._version for step in steps]:
+            return self._counts
+        if set(map(type, steps)) == {Tensor}:
+            return list(map(Tensor.item, steps))
+        return [0 if step is None else int(step) for step in steps]
+
+    def remember(self, steps: list[Any], counts: list[float]) -> None:
+        """Take note that these have been raised from these counts."""
+        self.forget()
+        if steps and isinstance(steps[0], Tensor) and not steps[0].is_cpu and not steps[0].is_inference():
+            self._steps, self._versions = steps, [step._version for step in steps]
+            self._counts = [count + 1 for count in counts]

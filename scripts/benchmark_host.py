@@ -1,0 +1,93 @@
+"""Measure what a step costs the host: the subcommand `host` of benchmark.py.
+
+On a GPU with many small tensors (LoRA) the kernel is over before Python has asked for the next: a step costs what
+Python costs. A stand-in without a GPU: tensors of one element, one thread, CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from contenders import OPTIONS, WARM_UP
+from torch import Tensor
+
+from hf_radam import RAdam
+from hf_radam.rectified import rectified
+
+STEPS = 6000  # of one tensor, in a round
+# Each with the one that it is measured against.
+PAIRS = {
+    "torch.optim.AdamW (fused), counts in one call": "torch.optim.AdamW (fused), counts in one call",
+    "hf_radam.RAdam (fused)": "torch.optim.AdamW (fused), counts in one call",
+    "torch.optim.AdamW (fused)": "torch.optim.AdamW (fused)",
+    "rectified torch.optim.AdamW (fused)": "torch.optim.AdamW (fused)",
+}
+
+
+def tensors(count: int) -> list[Tensor]:
+    """Parameters of one element, each with a gradient."""
+    params = [torch.ones(1, requires_grad=True) for _ in range(count)]
+    for p in params:
+        p.grad = torch.full((1,), 0.1)
+    return params
+
+
+def adamw_as_on_a_gpu(count: int) -> Callable[[], object]:
+    """AdamW whose step counts rise in one call, as they do on a GPU; on a CPU PyTorch adds to one after the other."""
+    optimizer = torch.optim.AdamW(params := tensors(count), fused=True, **OPTIONS)
+    optimizer.step()
+    counts = torch.stack([optimizer.state[p]["step"] for p in params])
+    for p, view in zip(params, counts.unbind(), strict=True):
+        optimizer.state[p]["step"] = view
+    return patch("torch._foreach_add_", lambda steps, one: counts.add_(one))(optimizer.step)
+
+
+def measure(count: int, rounds: int) -> dict[str, Any]:
+    """CPU seconds a step, each optimizer once in every round; ratios within the rounds."""
+    first, ours, plain, rectified_plain = PAIRS
+    steps: dict[str, Callable[[], object]] = {
+        first: adamw_as_on_a_gpu(count),
+        ours: RAdam(tensors(count), fused=True, **OPTIONS).step,
+        plain: torch.optim.AdamW(tensors(count), fused=True, **OPTIONS).step,
+        rectified_plain: rectified(torch.optim.AdamW)(tensors(count), fused=True, **OPTIONS).step,
+    }
+    for step in steps.values():
+        for _ in range(WARM_UP):
+            step()
+    repeats, times = max(1, STEPS // count), {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.process_time()
+            for _ in range(repeats):
+                step()
+            times[name].append((time.process_time() - start) / repeats)
+    rows = [
+        {
+            "optimizer": name,
+            "seconds": statistics.median(times[name]),
+            "seconds_of_rounds": times[name],
+            "ratio": statistics.median(a / b for a, b in zip(times[name], times[base], strict=True)),
+        }
+        for name, base in PAIRS.items()
+    ]
+    return {"host": True, "tensors": count, "steps": repeats, "rounds": rounds, "rows": rows}
+
+
+def intro(benchmark: Mapping[str, Any]) -> str:
+    """What was measured."""
+    return (
+        f"{benchmark['tensors']} parameters of one element, CPU time of one thread; RAdam against AdamW with its step "
+        "counts in one call, rectified AdamW against AdamW as it is"
+    )
+
+
+def host(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The subcommand."""
+    torch.set_num_threads(1)
+    return [measure(count, options.rounds) for count in options.tensors]
