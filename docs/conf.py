@@ -13,7 +13,7 @@ REPO = "https://github.com/hf-radam/hf_radam"
 
 project, author, release = "hf_radam", "The hf_radam authors", hf_radam.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.linkcode"]
-html_theme, html_title = "furo", "hf_radam"
+html_theme, html_title, html_show_copyright = "furo", "hf_radam", False
 html_theme_options = {"source_repository": REPO, "source_branch": "main", "source_directory": "docs/"}
 # Files of the repository that pages link are shown on GitHub; see `_leave`.
 exclude_patterns = ["benchmark", "bf16_weights", "_static"]
