@@ -36,7 +36,7 @@ ORDER = (
     ("training",),
     ("experiments.schema", "experiments.metrics", "experiments.recipes", "experiments.yaml_text"),
     ("experiments.comparison", "experiments.tasks"),
-    ("experiments.records", "experiments.environment"),
+    ("experiments.records", "experiments.environment", "experiments.folder"),
     ("experiments.results", "experiments.report.statistics"),
     ("experiments.runs",),
     ("experiments.report",),

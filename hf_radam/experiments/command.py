@@ -58,20 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -
     add("--report_to", nargs="+", metavar="T", help="trackers: tensorboard, trackio, wandb")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, as training.adam_beta2=0.99")
     add("--parallel_runs", type=int, metavar="N", help="runs at a time; as many as fit if not given")
-    add("--part", type=_part, metavar="K/N", help="every N-th run from the K-th on; parts share --output_dir")
     add("--accelerate_config", metavar="C", help="in several processes: ddp, fsdp2, deepspeed_zero2, ... or a file")
     data = parser.add_argument_group("data").add_argument
     for name, text in DATA_FLAGS.items():
         data(f"--{name}", metavar="X", help=rare(text))
     data("--trainer", type=int, metavar="K", help=rare("which training of a script is compared, where it has several"))
-
-
-def _part(text: str) -> tuple[int, int]:
-    """3/8 as (3, 8)."""
-    first, _, count = text.partition("/")
-    if not (first.isdigit() and count.isdigit()):
-        raise argparse.ArgumentTypeError(f"must be K/N, such as 3/8, got {text!r}")
-    return int(first), int(count)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -93,14 +84,18 @@ def run(options: argparse.Namespace) -> int:
     from accelerate import PartialState
     from transformers.utils import logging
 
+    from hf_radam.experiments.folder import in_turn
     from hf_radam.experiments.runs.sweep import sweep
 
     logging.disable_progress_bar()  # those of writing files; the bars of training are others
     folder = options.output_dir or Path("runs") / name
     try:
-        complete = sweep(comparison, folder, options.parallel_runs, options.part, options.accelerate_config or None)
-        if PartialState().is_main_process and (complete or options.part is None):
-            write_report_of(folder)
+        others = sweep(comparison, folder, options.parallel_runs, options.accelerate_config or None)
+        if PartialState().is_main_process and others:
+            print(f"other jobs train the last {others} runs; the one that ends last writes the report")
+        elif PartialState().is_main_process:
+            with in_turn(folder):
+                write_report_of(folder)
     finally:
         if PartialState._shared_state and PartialState().num_processes > 1:
             PartialState().destroy_process_group()

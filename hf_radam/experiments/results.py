@@ -1,25 +1,20 @@
-"""The one reader of a results folder: claims, opens, reads, writes and judges it."""
+"""The results of a comparison: its records, read once, and what is asked of them."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from hf_radam.experiments.comparison import Comparison, read_recipe
+from hf_radam.experiments.comparison import read_recipe
+from hf_radam.experiments.folder import read_comparison
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report.statistics import Estimate, Row, at_best_rate, by_rate, headline, modes, summarise
 from hf_radam.experiments.schema import UserError
-from hf_radam.files import one_line, write_whole
 from hf_radam.registry import unknown_name
 
 
@@ -41,7 +36,7 @@ class Results:
         Raises:
             UserError: the folder holds no comparison, or no record, or one with names that no run of ours has.
         """
-        comparison = _read_comparison(folder)
+        comparison = read_comparison(folder)
         target_loss, order = comparison["target_loss"], list(comparison["recipes"])
         records = load_records(folder)
         if len({record.metric for record in records}) > 1:
@@ -152,130 +147,3 @@ class Results:
     def cost(self, row: Row) -> float:
         """The less the better; infinite where a seed has no finite value."""
         return METRICS[self.selection].cost(self.judged(row).mean)
-
-
-@contextmanager
-def claim(
-    folder: Path, comparison: Comparison, fingerprint: str, part: tuple[int, int] | None = None
-) -> Iterator[None]:
-    """Hold a results folder for one job, as long as the block lasts, and write down whose results it holds.
-
-    The lock is the operating system's, so that nothing of it is left after SIGKILL. Reading takes no lock.
-
-    Args:
-        folder: made if missing.
-        comparison: what the job runs.
-        fingerprint: of its text, from the task.
-        part: (k, n) for the k-th of n jobs that do one sweep together in this folder; None for a job that does it all.
-
-    Raises:
-        UserError: another job holds the folder, or it holds results of something else.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    ours = folder / (".job.lock" if part is None else f".job-{part[0]}-of-{part[1]}.lock")
-    lock = FileLock(ours)
-    try:
-        with FileLock(folder / ".claim.lock"):  # for a moment only: two jobs look and write one after the other
-            for other in sorted({ours, *folder.glob(".job*.lock")}):
-                if part is None or other == ours or not other.stem.endswith(f"-of-{part[1]}"):
-                    _refuse_held(other)
-            check_folder(folder, comparison, fingerprint)
-            lock.acquire(blocking=False)
-            _holder(ours).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-            _write_comparison(folder, comparison, fingerprint)
-        yield
-    finally:
-        if lock.is_locked:
-            _holder(ours).unlink(missing_ok=True)
-            lock.release()
-
-
-def _holder(lock: Path) -> Path:
-    """Where a job says which one it is: a second job that asks for the lock empties the lock's own file."""
-    return lock.with_suffix(".holder")
-
-
-def _refuse_held(path: Path) -> None:
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        holder = _holder(path)
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "a process that has just begun"
-        raise UserError(
-            f"{path.parent} belongs to another job, {who}; wait for its end, or give --output_dir another folder"
-        ) from None
-    lock.release()
-
-
-def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None = None) -> None:
-    """Refuse a folder with results of something else; without a fingerprint, before any text is read.
-
-    Raises:
-        UserError: it is a file, or holds other files, another comparison, or results on another text.
-    """
-    description = folder / "comparison.json"
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; give --output_dir a folder")
-    if not description.is_file():
-        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
-            raise UserError(f"{folder} holds other files and no comparison; give --output_dir an empty or new folder")
-        return
-    if not any((folder / "records").glob("*.json")):
-        return  # a job that stopped before its first result binds nobody
-    earlier = _read_comparison(folder)
-    recipes = {recipe.name: recipe.definition() for recipe in comparison.recipes}
-    known = {name: recipe for name, recipe in recipes.items() if name in earlier["recipes"]}
-    for now, before in (
-        (comparison.shared(), earlier["shared"]),
-        (known, {name: earlier["recipes"][name] for name in known}),
-    ):
-        for key in {**before, **now}:
-            if before.get(key) != now.get(key):
-                raise UserError(
-                    f"{folder} holds results of another comparison: {key} was {before.get(key)!r} and is now "
-                    f"{now.get(key)!r}; give --output_dir a new folder, or a changed recipe a new name"
-                )
-    if fingerprint not in (None, earlier["data"]):
-        raise UserError(
-            f"{folder} holds results on another text or checkpoint, or of another script; give --output_dir a new "
-            "folder"
-        )
-
-
-def _write_comparison(folder: Path, comparison: Comparison, fingerprint: str) -> None:
-    """Write down whose results the folder holds, and which runs were asked for; those of earlier jobs stay."""
-    earlier = _read_comparison(folder) if any((folder / "records").glob("*.json")) else {}
-    content = {
-        "name": comparison.name,
-        "shared": comparison.shared(),
-        "data": fingerprint,
-        "target_loss": comparison.target_loss,
-        "asked": sorted({*earlier.get("asked", []), *(run.id for run in comparison.runs())}),
-        "recipes": {
-            **earlier.get("recipes", {}),
-            **{recipe.name: recipe.definition() for recipe in comparison.recipes},
-        },
-    }
-    write_whole(folder / "comparison.json", json.dumps(content, indent=2) + "\n")
-
-
-def _read_comparison(folder: Path) -> dict[str, Any]:
-    """The content of comparison.json, checked as far as its readers rely on it.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    path = folder / "comparison.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{folder} is no results folder: {path} is missing or damaged ({one_line(error)})") from error
-    kinds = {"name": str, "shared": dict, "data": str, "target_loss": (int, float, type(None)), "recipes": dict}
-    for key, kind in kinds.items():
-        if not isinstance(content, dict) or not isinstance(content.get(key, ...), kind):
-            raise UserError(f"{folder} is no results folder: {path} is damaged at {key!r}; move it out of the way")
-    asked = content.get("asked", [])
-    if not isinstance(asked, list) or not all(isinstance(run, str) for run in asked):
-        raise UserError(f"{folder} is no results folder: {path} is damaged at 'asked'; move it out of the way")
-    return content

@@ -452,7 +452,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 LATE: dict[str, tuple[dict[str, Any], str]] = {
     "optimizer option": (
-        {"recipes": ["radam", {"recipe": "radam", "name": "x", "optim_args": {"eps": -1}}]},
+        {"recipes": [{"recipe": "radam", "name": "x", "optim_args": {"eps": -1}}]},
         "'x': eps must",
     ),
     "model": ({"model": {**TINY["model"], "activation_function": "rellu"}}, "rellu"),
@@ -463,12 +463,12 @@ LATE: dict[str, tuple[dict[str, Any], str]] = {
         {"recipes": [{"name": "x", "optimizer": "adamw_torch", "optim_args": {"eps": 1.0}}]},
         "Transformers ignores the option 'eps' of 'adamw_torch'; leave it out, or take a registered optimizer: radam",
     ),
-    "model of a recipe": ({"recipes": ["adam", {"recipe": "radam", "model": {"d_modle": 1}}]}, "'d_modle'"),
+    "model of a recipe": ({"recipes": [{"recipe": "radam", "model": {"d_modle": 1}}]}, "'d_modle'"),
     "schedule": ({"training": {"lr_scheduler_type": "warmup_stable_decay"}}, "recipe 'adam'"),
     "betas": ({"training": {"adam_beta2": 2.0}}, "recipe 'adam'"),
     "untuned": (
         {
-            "recipes": ["radam", "adam_untuned_linear"],
+            "recipes": ["adam_untuned_linear"],
             "training": {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "nll"},
         },
         "untuned warmup needs",
@@ -477,7 +477,7 @@ LATE: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", LATE)
-def test_what_only_building_shows_is_said_before_training(case: str, tmp_path: Path) -> None:
+def test_what_only_building_shows_is_said_before_the_first_update(case: str, tmp_path: Path) -> None:
     changes, message = LATE[case]
     comparison = load_comparison(write_config(tmp_path, **changes))
     with pytest.raises(UserError, match=message):

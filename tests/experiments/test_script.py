@@ -19,7 +19,7 @@ from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.runs import recorder, script
-from hf_radam.experiments.runs.launching import RECORDING, REQUEST, Job, Request, launch
+from hf_radam.experiments.runs.launching import RECORDING, REQUEST, Job, Request, follow, keep
 from hf_radam.experiments.runs.progress import Progress
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
@@ -73,7 +73,7 @@ def measured(record: Record) -> Any:
 
 def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, folder = comparison(), Path("whole")
-    assert sweep(asked, folder, parallel_runs=2)
+    assert sweep(asked, folder, parallel_runs=2) == 0
     untuned, radam = load_records(folder)
     assert radam.curves["step"] == [*range(1, 13)]
     assert [bool(r) for r in radam.curves["rectification"]] == [step > 5 for step in range(1, 13)]
@@ -105,7 +105,7 @@ def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.Monk
         sweep(comparison(recipes=["radam"]), Path("broken"))
     assert [path.name for path in Path("broken/runs").glob("*/model/checkpoint-*")] == ["checkpoint-5"]
     monkeypatch.delenv("DIES")
-    assert sweep(comparison(recipes=["radam"]), Path("broken"))
+    assert sweep(comparison(recipes=["radam"]), Path("broken")) == 0
     (resumed,) = load_records(Path("broken"))
     assert measured(resumed) == measured(radam)
 
@@ -145,13 +145,12 @@ FAILING = {
 def test_scripts_that_end_without_a_record(case: str) -> None:
     own, message = FAILING[case]
     Path("beside.py").write_text("")
-    (run,) = comparison(recipes=["radam"]).runs()
     job = of_script(own)
     logged = Job(
         command=["sh", "-c", f"exec {sys.executable} own.py 2>run/log.txt"], environment={}, request=job.request
     )
     with pytest.raises(UserError, match=message):
-        launch({run.id: logged}, run, lambda step, loss: None)
+        follow(logged, lambda step, loss: None)
 
 
 @pytest.fixture
@@ -265,9 +264,9 @@ def test_two_runs_that_are_equal_to_the_last_digit_are_no_tie() -> None:
     for run in (first, second):
         Path("r/runs", run.id).mkdir(parents=True)
         Path("r/runs", run.id, RECORDING).write_text(json.dumps(recording()))
-    script.keep(first, task, Path("r"), asked.runs())
-    with pytest.raises(UserError, match=r"seed 1: its losses are those of radam, .* so the script ignores --seed;"):
-        script.keep(second, task, Path("r"), asked.runs())
+    keep(first, task, Path("r"))
+    with pytest.raises(UserError, match=r"its losses are those of radam, .* so the script ignores --seed;"):
+        keep(second, task, Path("r"))
     assert len(load_records(Path("r"))) == 1
 
 
@@ -277,10 +276,10 @@ def test_a_script_that_evaluates_nothing(capsys: pytest.CaptureFixture[str]) -> 
     Path("r/runs", run.id).mkdir(parents=True)
     place = Path("r/runs", run.id, RECORDING)
     place.write_text(json.dumps(recording(evaluations={"step": [], "loss": []}, final={})))
-    with pytest.raises(UserError, match=r"radam, .*: the script evaluated no loss; set eval_steps"):
-        script.keep(run, ScriptTask(asked), Path("r"), [])
+    with pytest.raises(UserError, match="the script evaluated no loss; set eval_steps"):
+        keep(run, ScriptTask(asked), Path("r"))
     place.write_text(json.dumps(recording(evaluations={"step": [], "loss": []}, final={"loss": None}, diverged=True)))
-    script.keep(run, ScriptTask(asked), Path("r"), [])
+    keep(run, ScriptTask(asked), Path("r"))
     (record,) = load_records(Path("r"))
     assert record.final == {"loss": None, "largest_error_lower_is_better": None}
     Progress([]).finish(run, record)

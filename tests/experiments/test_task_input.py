@@ -187,10 +187,6 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "blank text": (LANGUAGE_MODELING, ["--train_file", "blank.txt"], "blank.txt is empty"),
     "little text": (LANGUAGE_MODELING, ["--train_file", "train.txt"], "but there are only 90; give validation_file"),
-    "too few positions": (
-        {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "max_position_embeddings": 4}}},
-        [*local("csv"), *LABELS], "recipe 'radam': RuntimeError: The expanded size",
-    ),
     "layers as text": (
         {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "num_hidden_layers": "two"}}},
         [*local("csv"), *LABELS], "cannot make it (StrictDataclassFieldValidationError",

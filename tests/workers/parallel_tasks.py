@@ -48,7 +48,7 @@ def main() -> None:
     list(in_parallel(do, sys.argv[1:], 2, log))
 
 
-def finish_unless_killed(task: Task, folder: Path, run: Run, tell: Callable[[int, float], None]) -> None:
+def finish_unless_killed(task: Task, folder: Path, run: Run, tell: Callable[[int, float], None]) -> bool:
     """A run of adam or radam; radam kills the whole job after update 6, and when that has been, itself after 11."""
     from hf_radam.experiments.runs.sweep import _finish_alone
 
@@ -71,7 +71,7 @@ def finish_unless_killed(task: Task, folder: Path, run: Run, tell: Callable[[int
         if step == 11 and run.recipe.name == "radam":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    _finish_alone(task, folder, run, watched)
+    return _finish_alone(task, folder, run, watched)
 
 
 def compare() -> None:

@@ -7,7 +7,7 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from transformers import TrainerCallback
 
 from hf_radam.experiments.environment import environment, peak_memory
 from hf_radam.experiments.runs.gradients import GradientHistograms, collect
-from hf_radam.experiments.schema import UserError
 from hf_radam.state import state_bytes_per_parameter
 from hf_radam.training.callbacks import innermost
 from hf_radam.training.trainer_card import describe_optimizer
@@ -56,25 +55,6 @@ class StepRecorder(TrainerCallback):
                 control.should_save = False
 
 
-class ResumeGuard(TrainerCallback):
-    """Ends a run that does not go on at its checkpoint's step: Trainer counts from 0 if the checkpoint loses its state.
-
-    Args:
-        checkpoint: the folder that is resumed from, `checkpoint-STEP`.
-    """
-
-    def __init__(self, checkpoint: str) -> None:
-        self.checkpoint = checkpoint
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Compare the steps."""
-        if state.global_step != int(self.checkpoint.rpartition("-")[2]):
-            raise UserError(
-                f"{self.checkpoint} was resumed at update {state.global_step}: it changed while it was read; make sure "
-                "that nothing else writes there, and run the same command again"
-            )
-
-
 class Telling(TrainerCallback):
     """Tells the step and the loss of each update to whoever shows them.
 
@@ -96,18 +76,31 @@ def observers(every: int) -> list[TrainerCallback]:
     return [StepRecorder(), *([GradientHistograms()] if every == 1 else [])]
 
 
-def resume_point(trainer: Any, folder: Path) -> str | None:
-    """The checkpoint under `folder` that a Trainer goes on from, with a guard that it does."""
-    checkpoint = _last_whole_checkpoint(folder)
-    if checkpoint is not None:
-        trainer.add_callback(ResumeGuard(checkpoint))
-    return checkpoint
+def unheeded(optimizer: Any, asked: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first option that no group of parameters has as it was asked for: its name, what was asked, what is there.
+
+    Args:
+        optimizer: as the Trainer has it, the schedule made.
+        asked: options by the names of training arguments, or those of groups.
+    """
+    read: dict[str, Callable[[Any], Any]] = {
+        "learning_rate": lambda group: group.get("initial_lr"),
+        "adam_beta1": lambda group: group.get("betas", (None, None))[0],
+        "adam_beta2": lambda group: group.get("betas", (None, None))[1],
+        "adam_epsilon": lambda group: group.get("eps"),
+    }
+    for name, value in asked.items():
+        found = [read.get(name, lambda group, name=name: group.get(name))(g) for g in innermost(optimizer).param_groups]
+        plain = json.loads(json.dumps([value, *found], default=float))
+        if plain[0] not in plain[1:]:
+            return name, value, found[0]
+    return None
 
 
-def _last_whole_checkpoint(folder: Path) -> str | None:
+def resume_point(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end; Trainer writes `trainer_state.json` last."""
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for checkpoint in checkpoints:
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    for checkpoint in sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True):
         try:
             json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
             return str(checkpoint)

@@ -87,7 +87,7 @@ class _Recorder:
         telling = Telling(lambda step, loss: self._tell(trainer, step=step, loss=loss))
         for callback in (*observers(self.request.record_every), telling, ending):
             trainer.add_callback(callback)
-        own = resume_point(trainer, Path(trainer.args.output_dir))
+        own = resume_point(Path(trainer.args.output_dir))
         reset_peak_memory()
         try:
             done = train(checkpoint if own is None else own)

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PrinterCallback, ProgressCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import SchedulerType
 
 from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.environment import reset_peak_memory
+from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.history import (
@@ -27,8 +28,9 @@ from hf_radam.experiments.runs.history import (
     measured,
     observers,
     resume_point,
+    unheeded,
 )
-from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded
+from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded, blamed
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
 from hf_radam.registry import get_optimizer, list_optimizers
@@ -48,10 +50,14 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         The record, on the main process; None on the others.
     """
     processes = PartialState().num_processes
-    trainer = build_trainer(run, task, folder, processes)
+    with blamed(run.recipe):
+        trainer = build_trainer(run, task, folder, processes)
+        trainer.get_train_dataloader()
+        trainer.get_eval_dataloader()
     trainer.add_callback(Telling(tell))
+    trainer.add_callback(_Heeding(run.recipe))
     reset_peak_memory()
-    trainer.train(resume_from_checkpoint=resume_point(trainer, folder))
+    trainer.train(resume_from_checkpoint=resume_point(folder))
 
     history = trainer.state.log_history
     curves = columns(history, CURVES, "loss", "")
@@ -87,6 +93,22 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         notes=trainer.notes,
         **measured(trainer, evaluations, run.comparison.record_every),
     )
+
+
+class _Heeding(TrainerCallback):
+    """Ends a run of which Transformers drops an option: two arms would be the same without a word."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        """Compare the options with those of the optimizer."""
+        own = list_optimizers()
+        if self.recipe.optimizer not in own and (found := unheeded(optimizer, self.recipe.optim_args)):
+            raise UserError(
+                f"recipe {self.recipe.name!r}: Transformers ignores the option {found[0]!r} of "
+                f"{self.recipe.optimizer!r}; leave it out, or take a registered optimizer: {', '.join(own)}"
+            )
 
 
 def build_trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTrainer:

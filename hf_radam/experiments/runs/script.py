@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +12,10 @@ from typing import Any
 import torch
 
 from hf_radam.experiments.comparison import Run
-from hf_radam.experiments.records import Record
-from hf_radam.experiments.runs.launching import RECORDING, Job, Request
+from hf_radam.experiments.runs.launching import Job, Request
 from hf_radam.experiments.runs.run import as_text, identity, option_values, run_name
 from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.tasks.script import LOWER, ScriptData, ScriptTask, key_of
+from hf_radam.experiments.tasks.script import ScriptData, ScriptTask
 from hf_radam.optim_args import parse_optim_args
 from hf_radam.registry import list_optimizers
 from hf_radam.training.launch import script_command, script_environment
@@ -152,59 +150,3 @@ def _request(run: Run, task: ScriptTask, place: Path) -> Request:
         record_every=run.comparison.record_every,
         fingerprint=task.fingerprint,
     )
-
-
-def keep(run: Run, task: ScriptTask, folder: Path, others: Sequence[Run]) -> None:
-    """Make the record of a run whose script has ended well.
-
-    Raises:
-        UserError: the script evaluated nothing, or another run has the very same curve.
-    """
-    recorded = json.loads((folder / "runs" / run.id / RECORDING).read_text(encoding="utf-8"))
-    if not recorded["evaluations"]["loss"]:
-        if not recorded["diverged"]:
-            raise UserError(
-                f"{run}: the script evaluated no loss; set eval_steps, or give it what makes it evaluate (often "
-                "--do_eval or --eval_strategy) on data, not by an evaluator alone; where it evaluates several data "
-                "sets, name a metric of one (--metric NAME_loss)"
-            )
-        recorded["evaluations"] = {"step": recorded["curves"]["step"][-1:], "loss": [math.nan]}
-    key = task.data.metric_key
-    if key.endswith(LOWER):
-        for part in (recorded["evaluations"], recorded["final"]):
-            if (found := key_of(task.data.metric or "")) in part:
-                part[key] = part.pop(found)
-    recorded["final"].setdefault(key, math.nan)
-    environment = recorded["environment"]
-    environment["versions"] = {**environment["versions"], task.data.name: task.version}
-    record = Record(
-        id=run.id,
-        comparison=run.comparison.name,
-        config=run.config(),
-        facts={},
-        metric=key,
-        loss_unit="as the script counts it",
-        **recorded,
-    )
-    _refuse_the_same(run, record, folder, others)
-    record.save(folder / "records" / f"{run.id}.json")
-
-
-def _refuse_the_same(run: Run, record: Record, folder: Path, others: Sequence[Run]) -> None:
-    """Two runs that differ in what was asked and agree in every digit show that the script did not listen."""
-    for other in others:
-        path = folder / "records" / f"{other.id}.json"
-        if other.id == run.id or record.diverged or not path.is_file():
-            continue
-        earlier = Record.load(path)
-        if [float(f"{x:.8g}") for x in record.curves["loss"] if x is not None] == earlier.curves["loss"]:
-            differs = {
-                "--seed": other.seed != run.seed,
-                "--learning_rate": other.learning_rate != run.learning_rate,
-                "--optim, its options or the warmup": other.recipe != run.recipe,
-            }
-            ignored = " and ".join(flag for flag, differs_ in differs.items() if differs_)
-            raise UserError(
-                f"{run}: its losses are those of {other} to the last digit, so the script ignores {ignored}; have it "
-                "heed them, or name its own flags in data.flags"
-            )

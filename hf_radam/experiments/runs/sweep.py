@@ -1,23 +1,22 @@
-"""All runs of a comparison; finished ones are skipped, broken ones resumed."""
+"""All runs of a comparison; finished ones are skipped, broken ones resumed, those of other jobs left to them."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers.utils import logging
 
 from hf_radam.experiments.comparison import Comparison, Run
+from hf_radam.experiments.folder import check_folder, claim, hold, in_turn, is_free, record_path, remove_checkpoints
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.results import check_folder, claim
 from hf_radam.experiments.runs import script
-from hf_radam.experiments.runs.check import check
-from hf_radam.experiments.runs.launching import LOG, Job, launch
+from hf_radam.experiments.runs.launching import LOG, launch
 from hf_radam.experiments.runs.progress import Progress
 from hf_radam.experiments.runs.run import train_and_record, training_arguments
 from hf_radam.experiments.runs.workers import Tell, as_many_as_fit, import_ahead, in_parallel
@@ -30,15 +29,12 @@ _SHORT = 200
 
 
 def sweep(
-    comparison: Comparison,
-    folder: Path,
-    parallel_runs: int | None = None,
-    part: tuple[int, int] | None = None,
-    accelerate_config: str | None = None,
-) -> bool:
+    comparison: Comparison, folder: Path, parallel_runs: int | None = None, accelerate_config: str | None = None
+) -> int:
     """Train whatever has no record yet, and write one record a run under `folder/records`.
 
-    Killed at any moment and started again, it goes on where it was.
+    Killed at any moment and started again, it goes on where it was. Started several times on one folder, each job
+    takes the next run that no other has.
 
     Args:
         comparison: what to run.
@@ -48,15 +44,14 @@ def sweep(
             as GPUs, or cores, and free memory allow; 1 if the runs are short or a launcher gives each several
             processes. Records are those of a sequential job, up to rounding if `comparison.threads` is not set: the
             runs then share the cores.
-        part: (k, n) for every n-th run from the k-th on, so that n jobs do one sweep together in this folder.
         accelerate_config: of the processes of each run of a script; other tasks find theirs around them.
 
     Returns:
-        Whether every run of the comparison has its record now: of several parts, the last to end makes the report.
+        How many runs other jobs are still training; of several jobs the last to end finds 0.
 
     Raises:
-        UserError: bad input, another job holds the folder, or it belongs to another comparison; no result has been
-            changed then. Also for a run that failed in a process of its own.
+        UserError: bad input, or the folder belongs to another comparison; no result has been changed then. Also for a
+            run that failed in a process of its own.
     """
     state = _process_state(comparison)
     if state.num_processes > 1 and parallel_runs is None:
@@ -69,16 +64,11 @@ def sweep(
             f"parallel_runs must be >= 1, and 1 where a launcher gives each run several processes, got {parallel_runs} "
             f"with {state.num_processes} process(es)"
         )
-    first, step = part or (1, 1)
-    if not 1 <= first <= step:
-        raise UserError(f"part must be K/N with 1 <= K <= N, got {first}/{step}")
-    runs = comparison.runs()[first - 1 :: step]
-    records = {run.id: folder / "records" / f"{run.id}.json" for run in runs}
-    finished = {id for id, path in records.items() if path.is_file()}
+    runs = comparison.runs()
     check_folder(folder, comparison)
     for run in runs:  # all of them now, so that a slip in the last recipe does not cost hours
-        if run.id in finished:
-            Record.load(records[run.id])
+        if record_path(folder, run).is_file():
+            Record.load(record_path(folder, run))
         elif is_script:
             script.arguments(run, folder / "runs" / run.id)
         else:
@@ -87,69 +77,57 @@ def sweep(
     check_folder(folder, comparison, task.fingerprint)
     started_by = script.command(task, accelerate_config) if isinstance(task, ScriptTask) else []
     state.wait_for_everyone()  # all processes have looked before one writes
-    with claim(folder, comparison, task.fingerprint, part) if state.is_main_process else nullcontext():
+    with claim(folder, comparison, task.fingerprint) if state.is_main_process else nullcontext():
+        missing = [run for run in runs if not record_path(folder, run).is_file()]
         if isinstance(task, ScriptTask):
-            jobs = script.jobs([run for run in runs if run.id not in finished], task, folder, started_by)
-            _finish_scripts(runs, task, jobs, folder, parallel_runs or 1)
+            jobs = script.jobs(missing, task, folder, started_by)
+            parallel_runs = parallel_runs or 1
+            work = partial(launch, jobs, task, folder)
         else:
-            _finish_all(runs, task, folder, parallel_runs)
-    return all((folder / "records" / f"{run.id}.json").is_file() for run in comparison.runs())
+            if parallel_runs is None and sum(run.max_steps for run in missing) <= _SHORT * len(missing):
+                parallel_runs = 1
+            if parallel_runs != 1 and len(missing) > 1:
+                import_ahead([__name__, type(task).__module__])
+            with state.main_process_first(), in_turn(folder):
+                task.prepare(cache_dir=folder)
+            parallel_runs = min(parallel_runs or as_many_as_fit(comparison.threads), max(1, len(missing)))
+            work = partial(_finish_alone if parallel_runs > 1 else _finish, task, folder)
+        with Progress(missing, silent=not state.is_main_process) as progress:
+            progress.say(f"{len(missing)} of {len(runs)} runs to do, {parallel_runs} at a time")
+            log = lambda run: folder / "runs" / run.id / LOG  # noqa: E731
+            found = True
+            while found:  # once more after each round: a job that died has freed its runs
+                found = False
+                if parallel_runs > 1 or is_script:
+                    free = (run for run in runs if is_free(folder, run))
+                    done = in_parallel(work, free, parallel_runs, log, progress.update)
+                else:
+                    done = _one_by_one(work, runs, folder, progress)
+                with closing(done):
+                    for run in done:
+                        found = True
+                        if state.is_main_process:
+                            progress.finish(run, Record.load(record_path(folder, run)))
+        state.wait_for_everyone()
+        if state.is_main_process:
+            for run in runs:  # killed between its record and the end of its checkpoints
+                for place in (folder / "runs" / run.id, folder / "runs" / run.id / "model"):
+                    if record_path(folder, run).is_file():
+                        remove_checkpoints(place)
+    return sum(not record_path(folder, run).is_file() for run in runs)
 
 
-def _finish_all(runs: Sequence[Run], task: Task, folder: Path, parallel_runs: int | None) -> None:
-    """Do what is missing in a folder that this job has claimed."""
-    state = PartialState()
-    finished = {run.id for run in runs if (folder / "records" / f"{run.id}.json").is_file()}
-    missing = [run for run in runs if run.id not in finished]
-    if parallel_runs is None and sum(run.max_steps for run in missing) <= _SHORT * len(missing):
-        parallel_runs = 1
-    if parallel_runs != 1 and len(missing) > 1:
-        import_ahead([__name__, type(task).__module__])
-    state.wait_for_everyone()  # all processes have looked before one writes
-    with state.main_process_first():
-        task.prepare(cache_dir=folder)
-    for run in {run.recipe.name: run for run in missing}.values():
-        check(run, task, folder / "runs" / run.id)
-
-    if state.is_main_process:
-        for run in runs:  # killed between its record and the end of its checkpoints
-            if run.id in finished:
-                _remove_checkpoints(folder / "runs" / run.id)
-    if parallel_runs is None:
-        parallel_runs = as_many_as_fit(runs[0].comparison.threads)
-    parallel_runs = min(parallel_runs, len(missing))
-    with Progress(missing, silent=not state.is_main_process) as progress:
-        progress.say(f"{len(missing)} of {len(runs)} runs to do, {max(parallel_runs, 1)} at a time")
-        if parallel_runs > 1:
-            work = partial(_finish_alone, task, folder)
-            log = lambda run: folder / "runs" / run.id / "log.txt"  # noqa: E731
-            with closing(in_parallel(work, missing, parallel_runs, log, progress.update)) as done:
-                for run in done:
-                    progress.finish(run, Record.load(folder / "records" / f"{run.id}.json"))
-        else:
-            for run in missing:
-                record = _finish(task, folder, run, partial(progress.update, run))
-                if record is not None:
-                    progress.finish(run, record)
-    state.wait_for_everyone()
-
-
-def _finish_scripts(
-    runs: Sequence[Run], task: ScriptTask, jobs: Mapping[str, Job], folder: Path, parallel_runs: int
-) -> None:
-    """`_finish_all` for a script, whose runs are processes of their own, one at a time as well."""
-    missing = [run for run in runs if run.id in jobs]
+def _one_by_one(
+    work: Callable[[Run, Tell], None], runs: Sequence[Run], folder: Path, progress: Progress
+) -> Iterator[Run]:
+    """`in_parallel` in this process, or in those of a launch, of which the main one asks for each run."""
     for run in runs:
-        if run.id not in jobs:
-            _remove_checkpoints(folder / "runs" / run.id / "model")
-    with Progress(missing) as progress:
-        progress.say(f"{len(missing)} of {len(runs)} runs to do, {parallel_runs} at a time")
-        log = lambda run: folder / "runs" / run.id / LOG  # noqa: E731
-        with closing(in_parallel(partial(launch, jobs), missing, parallel_runs, log, progress.update)) as done:
-            for run in done:
-                script.keep(run, task, folder, runs[0].comparison.runs())
-                _remove_checkpoints(folder / "runs" / run.id / "model")
-                progress.finish(run, Record.load(folder / "records" / f"{run.id}.json"))
+        with hold(folder, run) if PartialState().is_main_process else nullcontext(False) as ours:
+            (ours,) = broadcast_object_list([ours])
+            if ours:
+                work(run, partial(progress.update, run))
+        if ours:
+            yield run
 
 
 def _process_state(comparison: Comparison) -> PartialState:
@@ -160,24 +138,19 @@ def _process_state(comparison: Comparison) -> PartialState:
     return state
 
 
-def _finish(task: Task, folder: Path, run: Run, tell: Tell) -> Record | None:
+def _finish(task: Task, folder: Path, run: Run, tell: Tell) -> None:
     """Train a run, write its record, and drop its checkpoints."""
     record = train_and_record(run, task, folder / "runs" / run.id, tell)
     if record is not None:
-        record.save(folder / "records" / f"{run.id}.json")
-        _remove_checkpoints(folder / "runs" / run.id)
-    return record
+        record.save(record_path(folder, run))
+        remove_checkpoints(folder / "runs" / run.id)
 
 
-def _finish_alone(task: Task, folder: Path, run: Run, tell: Tell) -> None:
-    """`_finish` in a process of its own."""
+def _finish_alone(task: Task, folder: Path, run: Run, tell: Tell) -> bool:
+    """`_finish` in a process of its own, unless another job has the run; whether it was ours."""
     logging.disable_progress_bar()  # those of writing files; the parent has a bar for all
     _process_state(run.comparison)
-    _finish(task, folder, run, tell)
-
-
-def _remove_checkpoints(folder: Path) -> None:
-    for pattern in ("checkpoint-*", "training-*/checkpoint-*", "averages"):
-        for path in folder.glob(pattern):
-            shutil.rmtree(path)
-    (folder / "training_args.bin").unlink(missing_ok=True)  # a script's: a pickle that names folders of this machine
+    with hold(folder, run) as ours:
+        if ours:
+            _finish(task, folder, run, tell)
+        return ours

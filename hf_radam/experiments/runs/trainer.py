@@ -14,12 +14,25 @@ from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 
 from hf_radam.experiments.comparison import Run
+from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.batches import TokenBatches
 from hf_radam.experiments.runs.warmup import add_untuned_warmup
+from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
-from hf_radam.files import is_full_disk
+from hf_radam.files import is_full_disk, one_line
 from hf_radam.training.trainer import RAdamTrainer
+
+
+@contextmanager
+def blamed(recipe: Recipe) -> Iterator[None]:
+    """Say which recipe cannot be trained."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError) as error:
+        raise UserError(
+            f"recipe {recipe.name!r}: {one_line(error)}; mend its options, or those of the model, the data or training"
+        ) from error
 
 
 class ComparisonTrainer(RAdamTrainer):
@@ -77,9 +90,15 @@ class ComparisonTrainer(RAdamTrainer):
             if self.average is not None:
                 self.average.forget_before(step)
 
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Transformers; options that the optimizer refuses are the recipe's fault."""
+        with blamed(self.run.recipe):
+            return super().create_optimizer(*args, **kwargs)
+
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The scheduler of the arguments, times the recipe's untuned warmup factor."""
-        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        with blamed(self.run.recipe):
+            scheduler = super().create_scheduler(num_training_steps, optimizer)
         add_untuned_warmup(scheduler, self.run.recipe.warmup, self.run.recipe.name)
         return scheduler
 

@@ -20,7 +20,7 @@ def work(channel: Connection, log: Path, cores: Sequence[int], environment: Mapp
     """Call the pickled function with its item; send each update, and at the end `done` or an `error`."""
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is for the parent, who decides
-    with log.open("wb") as file:
+    with log.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     os.environ.clear()
@@ -32,8 +32,8 @@ def work(channel: Connection, log: Path, cores: Sequence[int], environment: Mapp
     threading.Thread(target=_follow_parent, args=(channel,), daemon=True).start()
     try:
         function, item = pickle.loads(call)
-        function(item, lambda step, loss: channel.send({"step": step, "loss": loss}))
-        channel.send({"done": True})
+        done = function(item, lambda step, loss: channel.send({"step": step, "loss": loss}))
+        channel.send({"done": done is not False})
     except (UserError, OSError) as error:
         channel.send({"error": one_line(error)})
     finally:

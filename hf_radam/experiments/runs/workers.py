@@ -67,7 +67,7 @@ def as_many_as_fit(threads: int | None) -> int:
         threads: CPU threads of each run; one if None.
     """
     devices = len(_gpus()) if torch.accelerator.is_available() else len(_cores()) // (threads or 1)
-    # This process has the data, and has built each model once; a run adds gradients, optimizer state and activations.
+    # This process has the data; a run adds its model, gradients, optimizer state and activations.
     each = 2 * psutil.Process().memory_info().rss
     return max(1, min(devices, psutil.virtual_memory().available // each))
 
@@ -94,8 +94,8 @@ def in_parallel(
     Whatever ends this, an error or a signal or the caller, ends the processes too.
 
     Args:
-        function: picklable, as are the items; what it returns is dropped.
-        items: handed out in order.
+        function: picklable, as are the items; of an item for which it returns False, nothing was to be done.
+        items: handed out in order, each taken when a process is free for it.
         processes: how many at a time.
         log: the file for what the process of an item prints.
         on_update: called here with what a run tells.
@@ -103,14 +103,14 @@ def in_parallel(
     Raises:
         UserError: an item failed, in one line.
     """
-    waiting = deque(items)
-    free = deque(places(min(processes, len(waiting)), _cores(), _gpus(), os.environ))
+    waiting = iter(items)
+    free = deque(places(processes, _cores(), _gpus(), os.environ))
     running: dict[Connection, _Worker[T]] = {}
     context: Any = multiprocessing.get_context(_method())
     try:
-        while waiting or running:
-            while waiting and free:
-                item, place = waiting.popleft(), free.popleft()
+        while True:
+            while free and (item := next(waiting, None)) is not None:
+                place = free.popleft()
                 channel, theirs = context.Pipe()
                 path = log(item)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +119,8 @@ def in_parallel(
                 running[channel] = _Worker(item, place, path, context.Process(target=work, args=given))
                 running[channel].process.start()
                 theirs.close()
+            if not running:
+                return
             for ready in wait(list(running)):
                 channel = cast(Connection, ready)
                 worker = running[channel]
@@ -129,7 +131,8 @@ def in_parallel(
                     if "done" not in worker.last:
                         raise UserError(f"{worker.item}: {worker.last.get('error') or _last_words(worker)}") from None
                     free.append(worker.place)
-                    yield worker.item
+                    if worker.last["done"]:
+                        yield worker.item
                 else:
                     if "step" in worker.last:
                         on_update(worker.item, worker.last["step"], worker.last["loss"])

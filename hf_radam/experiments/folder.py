@@ -1,0 +1,176 @@
+"""The files of a results folder: whose results it holds, and which job trains which run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from hf_radam.experiments.comparison import Comparison, Run
+from hf_radam.experiments.schema import UserError
+from hf_radam.files import one_line, write_whole
+
+_LOCKS = ".locks"
+
+
+def record_path(folder: Path, run: Run) -> Path:
+    """Where the record of a run lies, once there is one."""
+    return folder / "records" / f"{run.id}.json"
+
+
+def in_turn(folder: Path) -> FileLock:
+    """For a moment only: what jobs in one folder do one after the other."""
+    return FileLock(folder / _LOCKS / "folder")
+
+
+@contextmanager
+def claim(folder: Path, comparison: Comparison, fingerprint: str) -> Iterator[None]:
+    """Be one of the jobs that work in a folder, as long as the block lasts, and write down whose results it holds.
+
+    Locks are the operating system's, so that nothing of them is left after SIGKILL. Reading takes none.
+
+    Args:
+        folder: made if missing.
+        comparison: what the job runs.
+        fingerprint: of its text, from the task.
+
+    Raises:
+        UserError: it holds results of something else, or another job works there on something else.
+    """
+    locks = folder / _LOCKS
+    locks.mkdir(parents=True, exist_ok=True)
+    ours = locks / f"job-{uuid4().hex}"
+    lock = FileLock(ours)
+    with in_turn(folder):
+        others = any(map(_is_held, locks.glob("job-*")))
+        check_folder(folder, comparison, fingerprint, others)
+        _write_comparison(folder, comparison, fingerprint, others)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+        ours.unlink()
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+@contextmanager
+def hold(folder: Path, run: Run) -> Iterator[bool]:
+    """Have a run for oneself as long as the block lasts; False where another job has it, or it has its record."""
+    lock = FileLock(folder / _LOCKS / run.id, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield not record_path(folder, run).is_file()
+    finally:
+        lock.release()
+
+
+def is_free(folder: Path, run: Run) -> bool:
+    """Whether a run has neither a record nor a job that trains it."""
+    with hold(folder, run) as ours:
+        return ours
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Drop what a run that has its record needs no more; another job may be at it too."""
+    for pattern in ("checkpoint-*", "training-*/checkpoint-*", "averages"):
+        for path in folder.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a script's: a pickle that names folders of this machine
+
+
+def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None = None, others: bool = False) -> None:
+    """Refuse a folder with results of something else; without a fingerprint, before any text is read.
+
+    Args:
+        folder: need not be there.
+        comparison: what a job would run.
+        fingerprint: of its text.
+        others: whether other jobs work there, so that its comparison binds without a result too.
+
+    Raises:
+        UserError: it is a file, or holds other files, another comparison, or results on another text.
+    """
+    description = folder / "comparison.json"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give --output_dir a folder")
+    if not description.is_file():
+        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise UserError(f"{folder} holds other files and no comparison; give --output_dir an empty or new folder")
+        return
+    if not others and not any((folder / "records").glob("*.json")):
+        return  # a job that stopped before its first result binds nobody
+    earlier = read_comparison(folder)
+    recipes = {recipe.name: recipe.definition() for recipe in comparison.recipes}
+    known = {name: recipe for name, recipe in recipes.items() if name in earlier["recipes"]}
+    for now, before in (
+        (comparison.shared(), earlier["shared"]),
+        (known, {name: earlier["recipes"][name] for name in known}),
+    ):
+        for key in {**before, **now}:
+            if before.get(key) != now.get(key):
+                raise UserError(
+                    f"{folder} holds results of another comparison: {key} was {before.get(key)!r} and is now "
+                    f"{now.get(key)!r}; give --output_dir a new folder, or a changed recipe a new name"
+                )
+    if fingerprint not in (None, earlier["data"]):
+        raise UserError(
+            f"{folder} holds results on another text or checkpoint, or of another script; give --output_dir a new "
+            "folder"
+        )
+
+
+def _write_comparison(folder: Path, comparison: Comparison, fingerprint: str, others: bool) -> None:
+    """Write down whose results the folder holds, and which runs were asked for; those of earlier jobs stay."""
+    earlier = read_comparison(folder) if others or any((folder / "records").glob("*.json")) else {}
+    content = {
+        "name": comparison.name,
+        "shared": comparison.shared(),
+        "data": fingerprint,
+        "target_loss": comparison.target_loss,
+        "asked": sorted({*earlier.get("asked", []), *(run.id for run in comparison.runs())}),
+        "recipes": {
+            **earlier.get("recipes", {}),
+            **{recipe.name: recipe.definition() for recipe in comparison.recipes},
+        },
+    }
+    write_whole(folder / "comparison.json", json.dumps(content, indent=2) + "\n")
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """The content of comparison.json, checked as far as its readers rely on it.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / "comparison.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{folder} is no results folder: {path} is missing or damaged ({one_line(error)})") from error
+    kinds = {"name": str, "shared": dict, "data": str, "target_loss": (int, float, type(None)), "recipes": dict}
+    for key, kind in kinds.items():
+        if not isinstance(content, dict) or not isinstance(content.get(key, ...), kind):
+            raise UserError(f"{folder} is no results folder: {path} is damaged at {key!r}; move it out of the way")
+    asked = content.get("asked", [])
+    if not isinstance(asked, list) or not all(isinstance(run, str) for run in asked):
+        raise UserError(f"{folder} is no results folder: {path} is damaged at 'asked'; move it out of the way")
+    return content

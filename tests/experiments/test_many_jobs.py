@@ -1,0 +1,96 @@
+"""Several jobs on one results folder; a folder that may not be written to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from comparisons import COMPARE, compare, environment, run, write_config
+
+from hf_radam.experiments.comparison import load_comparison
+from hf_radam.experiments.folder import claim, hold, is_free
+from hf_radam.experiments.records import load_records
+from hf_radam.experiments.schema import UserError
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from hf_radam.experiments.folder import claim, hold
+run, asked = SimpleNamespace(id=sys.argv[2]), SimpleNamespace(
+    name="Other", target_loss=None, recipes=(), shared=lambda: {"max_steps": 7}, runs=lambda: []
+)
+with claim(Path(sys.argv[1]), asked, "0"), hold(Path(sys.argv[1]), run) as ours:
+    print(ours, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_three_jobs_at_once_train_each_run_once(tmp_path: Path) -> None:
+    """Each exits with 0; the last to end writes the report, from four records."""
+    config = write_config(tmp_path, recipes=["adam", "radam"], seeds=[0, 1])
+    command = [*COMPARE, str(config), "--output_dir", "r", "--parallel_runs"]
+    jobs = [
+        subprocess.Popen([*command, n], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for n in ("1", "1", "2")
+    ]
+    said = [job.communicate(timeout=600) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0, 0], said
+    trained = [line.partition(": ")[0] for _, err in said for line in err.splitlines() if ": BLEU" in line]
+    assert sorted(trained) == [f"{recipe}, lr 0.003, seed {seed}" for recipe in ("adam", "radam") for seed in (0, 1)]
+    assert len(load_records(tmp_path / "r")) == 4
+    assert "| radam |" in (tmp_path / "r" / "table.md").read_text()
+    for out, _ in said:
+        assert ("report:" in out) != ("other jobs train the last" in out)
+    assert not list(tmp_path.glob("r/.locks/job-*"))
+
+
+def test_a_job_that_dies_frees_its_run_and_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path, recipes=["adam", "radam"], max_steps=1, eval_steps=1)
+    comparison, folder = load_comparison(config), tmp_path / "r"
+    adam, radam = comparison.runs()
+    other = subprocess.Popen([sys.executable, "-c", HOLDING, str(folder), adam.id], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "True\n"
+    assert (is_free(folder, adam), is_free(folder, radam)) == (False, True)
+    with pytest.raises(UserError, match="r holds results of another comparison"), claim(folder, comparison, "1"):
+        pass
+    other.kill()
+    other.wait()
+    with claim(folder, comparison, "1"), hold(folder, adam) as ours, hold(folder, adam) as twice:
+        assert (ours, twice) == (True, False)
+    assert compare(config, "--output_dir", folder) == 0
+    assert "report:" in capsys.readouterr().out
+    assert not is_free(folder, adam)  # it has its record
+
+
+ORDINARY_USER = """
+import os, sys
+from hf_radam import cli
+import hf_radam.experiments.runs.sweep, hf_radam.experiments.tasks.translation  # root's files, to be read as root
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+sys.exit(cli.main(["compare", sys.argv[1], "--output_dir", sys.argv[2]]))
+"""
+
+
+def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to other users
+        folder = Path(name)
+        config = write_config(folder, recipes=["radam"], max_steps=1, eval_steps=1)
+        (folder / "results").mkdir()
+        (folder / "results").chmod(0o555)
+        folder.chmod(0o555)
+        command = [sys.executable, "-c", ORDINARY_USER, str(config), str(folder / "results")]
+        done = run(command, check=False, env=environment(HOME=name, HF_HOME=str(tmp_path)), cwd="/")
+        folder.chmod(0o755)
+        (folder / "results").chmod(0o755)
+        assert done.returncode == 2, done.stderr
+        (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+        assert "Permission denied" in line
+        assert line.endswith("; name a folder that you may write to")
+        assert list((folder / "results").iterdir()) == []
