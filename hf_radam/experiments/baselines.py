@@ -84,20 +84,9 @@ class Adam2k(AdamW):
                     torch._foreach_addcmul_(bucket.exp_avg_sqs, bucket.grads, bucket.grads, 1 - beta2)
                     torch._foreach_add_(bucket.steps, 1)
                 else:
-                    _adam({**group, "eps": group["eps"] / (1 - beta2 ** (step + 1)) ** 0.5}, bucket)
+                    adamw(
+                        *bucket, foreach=True, amsgrad=False, maximize=False, beta1=group["betas"][0], beta2=beta2,
+                        lr=float(group["lr"]), weight_decay=group["weight_decay"],
+                        eps=group["eps"] / (1 - beta2 ** (step + 1)) ** 0.5,
+                    )  # fmt: skip
         return loss
-
-
-def _adam(group: dict[str, Any], bucket: Bucket) -> None:
-    """One step of PyTorch's own AdamW, with the options of a group."""
-    adamw(
-        *bucket,
-        foreach=True,
-        amsgrad=False,
-        beta1=group["betas"][0],
-        beta2=group["betas"][1],
-        lr=float(group["lr"]),
-        weight_decay=group["weight_decay"],
-        eps=group["eps"],
-        maximize=False,
-    )

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -
     add("--max_steps", type=int, metavar="N", help="updates of each run")
     add("--threads", type=int, metavar="N", help="CPU threads of each run")
     add("--name_or_path", metavar="M", help="checkpoint to fine-tune: a name on the Hub, or a folder")
+    add("--ignore_mismatched_sizes", action="store_true", default=None, help=rare("its head may be for other labels"))
     add("--report_to", nargs="+", metavar="T", help="trackers: tensorboard, trackio, wandb")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, as training.adam_beta2=0.99")
     add("--parallel_runs", type=int, metavar="N", help="runs at a time; as many as fit if not given")
@@ -134,7 +135,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
         found["data"]["arguments"] = shlex.join(options.arguments)
     if not options.comparison and (script := options.script or options.module):
         found.setdefault("name", f"Can warmup go in {Path(script).name}?")
-    found["model"].update({name: given[name] for name in ("name_or_path",) if name in given})
+    found["model"].update({name: given[name] for name in ("name_or_path", "ignore_mismatched_sizes") if name in given})
     found["training"].update({name: given[name] for name in ("report_to",) if name in given})
     return found
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, Strict, StrictBool, TypeAdapter, ValidationError
 
 from hf_radam.experiments.metrics import is_metric
 from hf_radam.experiments.schema import UserError
@@ -16,39 +18,90 @@ from hf_radam.files import one_line, write_whole
 
 # Of the files; raised when a reader would misunderstand an earlier one.
 VERSION = 1
-# Text becomes file names, and stands in Markdown as the names of recipes do.
-_ID = re.compile(r"[^\W_][\w .=+-]*")
+
+
+def _demand(condition: object, rule: str) -> None:
+    if not condition:
+        raise ValueError(rule)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _columns(columns: Mapping[str, list[Any]]) -> Mapping[str, list[Any]]:
+    _demand({"step", "loss"} <= columns.keys(), "step or loss is missing")
+    _demand(len({len(column) for column in columns.values()}) == 1, "must hold lists of one length")
+    steps = columns["step"]
+    _demand(steps and None not in steps and sorted(set(steps)) == steps, "step must rise")
+    return columns
+
+
+def _config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    recipe, rate = config.get("recipe"), config.get("learning_rate")
+    _demand(isinstance(recipe, dict) and isinstance(recipe.get("name"), str), "recipe must be a mapping with a name")
+    _demand(isinstance(rate, (int, float)) and math.isfinite(rate), "learning_rate must be a number")
+    _demand(_is_count(config.get("seed")), "seed must be a whole number")
+    return config
+
+
+def _environment(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    versions = found.get("versions")
+    _demand(isinstance(found.get("hardware"), str) and isinstance(versions, dict), "hardware, versions must be there")
+    _demand(_is_count(found.get("processes")) and _is_count(found.get("threads")), "processes, threads must be numbers")
+    texts = [found.get("commit"), *(versions or {}).values()]
+    _demand(all(isinstance(text, (str, type(None))) for text in texts), "commit, versions must be text")
+    return found
+
+
+def _gradients(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    _Histograms.validate_python(found)
+    _demand(len({*map(len, found["counts"])}) <= 1, "counts must be lists of one length")
+    _demand(len(found["step"]) == len(found["counts"]), "must hold a row of counts for each step")
+    return found
+
+
+def _metrics(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    _demand(all(map(is_metric, values)), "names must be letters, digits or _")
+    return values
+
+
+Number = Annotated[FiniteFloat, Strict()]
+Columns = Annotated[Mapping[str, list[Number | None]], AfterValidator(_columns)]
+_Histograms = TypeAdapter(dict[str, Number | list[Number] | list[list[Number]]])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One run. Numbers that are not finite are None."""
 
-    id: str
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    id: Annotated[str, Field(pattern=r"^[^\W_][\w .=+-]*$")]  # it becomes a file's name, and stands in Markdown
     """Stable name of the run; see `config.Run.id`."""
     comparison: str
     """Title of the comparison it was made for."""
-    config: Mapping[str, Any]
+    config: Annotated[Mapping[str, Any], AfterValidator(_config)]
     """Everything that decides the result, the recipe, learning rate and seed among it."""
-    diverged: bool
+    diverged: StrictBool
     """Whether the loss became infinite or NaN, or ended above that of the untrained model, in training as well."""
-    curves: Mapping[str, list[float | None]]
+    curves: Columns
     """One entry a recorded update: step, loss (as trained), learning_rate, rectification, rho, grad_norm, seconds."""
-    evaluations: Mapping[str, list[float | None]]
+    evaluations: Annotated[Columns, AfterValidator(_metrics)]
     """One entry an evaluation: step, loss (in `loss_unit`, without label smoothing), and further metrics."""
-    final: Mapping[str, float | None]
+    final: Annotated[Mapping[str, Number | None], AfterValidator(_metrics)]
     """The last evaluation, and the task's metric."""
-    facts: Mapping[str, float]
+    facts: Mapping[str, Number]
     """Numbers about the data; see `tasks.Task.facts`."""
-    gradients: Mapping[str, Any] | None = None
+    gradients: Annotated[Mapping[str, Any], AfterValidator(_gradients)] | None = None
     """Histograms of log10|g|; see `gradients.collect`. None where none were made."""
     optimizer: Mapping[str, Any]
     """Class and options of the optimizer at the end, read from the optimizer itself."""
-    seconds_per_step: float
+    seconds_per_step: Number
     """Median over the updates, without evaluations."""
-    peak_memory: int
+    peak_memory: Annotated[int, Strict(), Field(ge=0, lt=2**63)]
     """Bytes: of the GPU, or on a CPU of the whole process."""
-    environment: Mapping[str, Any]
+    environment: Annotated[Mapping[str, Any], AfterValidator(_environment)]
     """Versions, commit, hardware, processes, threads."""
     metric: str
     """The key of `final` that is the task's own metric; see `metrics.METRICS`."""
@@ -58,7 +111,9 @@ class Record:
     """What went wrong without ending the run, such as a checkpoint for which the disk had no room."""
     example: Mapping[str, str] | None = None
     """A text (`input`) and what the trained model makes of it (`output`); None where none was asked."""
-    state_bytes_per_parameter: float | None = None
+    positive_label: str | None = None
+    """Of two labels the one whose F1 is measured; None for other metrics."""
+    state_bytes_per_parameter: Number | None = None
     """Bytes of optimizer state for each trained parameter, at the end, on the main process; None if not measured."""
     version: int = VERSION
     """Of the file's format."""
@@ -96,9 +151,18 @@ class Record:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-            return cls(**_checked(content))
+            _demand(isinstance(content, dict), "the file must be a mapping")
+            _demand(content.get("version") == VERSION, f"its version must be {VERSION}, that of this hf_radam")
+            record = _adapter().validate_python(content)
+            _demand(is_metric(record.metric), "metric must be letters, digits or _")
+            needed = ("loss", record.metric)
+            _demand(record.final.keys() >= {*needed}, f"final: {' or '.join(needed)} is missing")
+            return record
         except (OSError, ValueError, RecursionError) as error:  # of text, of JSON, of what it says
             why = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error)
+            if isinstance(error, ValidationError):  # without the value, which may be of any size
+                first = error.errors(include_input=False, include_url=False)[0]
+                why = one_line(f"{': '.join(map(str, first['loc']))[:80]}: {first['msg']}")
             raise UserError(f"{path} is no record of a run: {why}; move it out of the folder") from error
 
 
@@ -129,106 +193,6 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
-def _checked(content: Any) -> dict[str, Any]:
-    """The fields of a record's file.
-
-    Raises:
-        ValueError: naming the field and what it must be, never its value, which may be of any size.
-    """
-    content = _mapping(content, "the file")
-    if content.get("version") != VERSION:
-        raise ValueError(f"its version must be {VERSION}, the format that this hf_radam reads")
-    known = {f.name for f in fields(Record)}
-    for name in known - {"example", "state_bytes_per_parameter"}:
-        _demand(name in content, f"{name} is missing")
-    _demand(content.keys() <= known, "it has fields that no record has")
-    for name in ("id", "comparison", "loss_unit", "metric"):
-        _demand(isinstance(content[name], str), f"{name} must be text")
-    _demand(_ID.fullmatch(content["id"]), "id must be letters, digits, spaces or _ . = + -")
-    _demand(is_metric(content["metric"]), "metric must be letters, digits or _")
-    _demand(isinstance(content["diverged"], bool), "diverged must be true or false")
-    config = _mapping(content["config"], "config")
-    recipe = _mapping(config.get("recipe"), "config: recipe")
-    _demand(isinstance(recipe.get("name"), str), "config: recipe: name must be text")
-    _demand(_is_number(config.get("learning_rate")), "config: learning_rate must be a number")
-    _demand(_is_count(config.get("seed")), "config: seed must be a whole number")
-    _columns(content["curves"], "curves", ("step", "loss", "learning_rate"))
-    evaluations = _columns(content["evaluations"], "evaluations", ("step", "loss"))
-    final = _numbers(content["final"], "final", or_none=True)
-    for name in ("loss", content["metric"]):
-        _demand(name in final, f"final: {name} is missing")
-    _demand(all(map(is_metric, {*final, *evaluations})), "names in final and evaluations must be letters, digits or _")
-    _numbers(content["facts"], "facts")
-    _gradients(content["gradients"])
-    _mapping(content["optimizer"], "optimizer")
-    _demand(_is_number(content["seconds_per_step"]), "seconds_per_step must be a number")
-    _demand(_is_count(content["peak_memory"]), "peak_memory must be a whole number")
-    environment = _mapping(content["environment"], "environment")
-    _demand(isinstance(environment.get("hardware"), str), "environment: hardware must be text")
-    for name in ("processes", "threads"):
-        _demand(_is_count(environment.get(name)), f"environment: {name} must be a whole number")
-    texts = [environment.get("commit"), *_mapping(environment.get("versions"), "environment: versions").values()]
-    _demand(all(isinstance(text, (str, type(None))) for text in texts), "environment: commit, versions must be text")
-    notes = content["notes"]
-    _demand(isinstance(notes, list) and all(isinstance(note, str) for note in notes), "notes must be a list of text")
-    if (example := content.get("example")) is not None:
-        texts = [_mapping(example, "example").get(key) for key in ("input", "output")]
-        _demand(all(isinstance(text, str) for text in texts), "example: input, output must be text")
-    state = content.get("state_bytes_per_parameter")
-    _demand(state is None or _is_number(state), "state_bytes_per_parameter must be a number")
-    return content
-
-
-def _demand(holds: object, rule: str) -> None:
-    if not holds:
-        raise ValueError(rule)
-
-
-def _mapping(value: Any, where: str) -> dict[str, Any]:
-    _demand(isinstance(value, dict), f"{where} must be a mapping")
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _numbers(value: Any, where: str, *, or_none: bool = False) -> dict[str, Any]:
-    for number in _mapping(value, where).values():
-        _demand(_is_number(number) or (or_none and number is None), f"{where} must hold numbers")
-    return value
-
-
-def _columns(value: Any, where: str, needed: tuple[str, ...]) -> dict[str, Any]:
-    columns = _mapping(value, where)
-    for name in needed:
-        _demand(name in columns, f"{where}: {name} is missing")
-    for column in columns.values():
-        _demand(isinstance(column, list) and column, f"{where} must hold lists that are not empty")
-        _demand(len(column) == len(columns["step"]), f"{where} must hold lists of one length")
-        _demand(all(number is None or _is_number(number) for number in column), f"{where} must hold numbers")
-    steps = columns["step"]
-    _demand(None not in steps and sorted(set(steps)) == steps, f"{where}: step must rise")
-    return columns
-
-
-def _list(value: Any) -> list[Any]:
-    _demand(isinstance(value, list), "gradients: step, counts must be lists")
-    return value
-
-
-def _gradients(value: Any) -> None:
-    if value is None:
-        return
-    found = _mapping(value, "gradients")
-    steps, rows = _list(found.get("step")), _list(found.get("counts"))
-    _demand(_is_number(found.get("low")) and _is_number(found.get("high")), "gradients: low, high must be numbers")
-    _demand(
-        len(steps) == len(rows) and all(map(_is_number, steps)), "gradients must hold a row of counts for each step"
-    )
-    widths = {len(row) if isinstance(row, list) and all(map(_is_number, row)) else None for row in rows}
-    _demand(None not in widths and len(widths) <= 1, "gradients: counts must be lists of numbers, all of one length")
+@cache
+def _adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)

@@ -91,5 +91,6 @@ def typed(value: Any, hint: Any, where: str) -> Any:
     expected = {float: (int, float), Mapping: dict}.get(origin or hint, origin or hint)
     if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
         name = {Mapping: "a mapping", int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise UserError(f"{where} must be {name.get(origin or hint, hint)}, got {shown(value)}")
+        said = f"{where} must be {name.get(origin or hint, hint)}, got {shown(value)}"
+        raise UserError(f"{said}; YAML reads no as false: put it in quotes" if hint is str and value is False else said)
     return float(value) if hint is float else value

@@ -23,10 +23,12 @@ from task_files import (
     write,
     write_files,
 )
+from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
 
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.tasks.text import own_tokenizer
 
 pytestmark = pytest.mark.usefixtures("sketched")
 
@@ -95,6 +97,13 @@ def bad_files() -> None:
         "short.csv": f"{header}1,a,b,yes,0\n2,a\n",
         "other_label.csv": f"{header}1,a,b,maybe,0\n",
         "no_number.csv": f"{header}1,a,b,yes,nan\n",
+        "comma.csv": "text,past\na,no\none, two,yes\n",
+        "commas.csv": "text,past\none, two,yes\nthree, four,no\n",
+        "open.csv": 'text,past\na,no\n"b,yes\nc,no\n',
+        "twice.csv": "text,past,past\na,no,1\nb,yes,2\n",
+        "half.jsonl": '{"text": "a\\ud800b", "past": "yes"}\n',
+        "nan.jsonl": '{"text": "a", "past": NaN}\n',
+        "list.jsonl": '{"text": ["a"], "past": "yes"}\n',
         "list.json": "[1, 2]",
         "broken.jsonl": '{"text": "a", "past": "yes"}\n{oops\n',
         "no_key.jsonl": '{"text": "a", "past": "yes"}\n{"past": "yes"}\n',
@@ -148,12 +157,34 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         CLASSIFICATION, [*local("tsv"), "--text_column", "9", "--label_column", "2"],
         "train.tsv, row 1 has no column '9', only 1, 2, 3, 4",
     ),
-    "short row": (CLASSIFICATION, ["--train_file", "short.csv", *LABELS], "row 3 has no column 'text', only number"),
+    "short row": (CLASSIFICATION, ["--train_file", "short.csv", *LABELS], "row 3: column 'text' is empty"),
     "missing key": (CLASSIFICATION, ["--train_file", "no_key.jsonl", *LABELS], "line 2 has no column 'text'"),
     "json of numbers": (CLASSIFICATION, ["--train_file", "list.json"], "list.json, row 1 must be an object"),
     "broken json": (CLASSIFICATION, ["--train_file", "broken.jsonl"], "broken.jsonl, line 2 is not JSON"),
     "empty text": (
         CLASSIFICATION, ["--train_file", "blank.csv", *LABELS], "blank.csv, row 3: column 'text' is empty",
+    ),
+    "a comma without quotes": (
+        CLASSIFICATION, ["--train_file", "comma.csv", *LABELS], "Expected 2 fields in line 3, saw 3; put quotes around",
+    ),
+    "commas in all rows": (CLASSIFICATION, ["--train_file", "commas.csv", *LABELS], "Expected 2 fields in line 2"),
+    "an open quote": (CLASSIFICATION, ["--train_file", "open.csv", *LABELS], "EOF inside string starting at row 2"),
+    "two columns of one name": (CLASSIFICATION, ["--train_file", "twice.csv", *LABELS], "two columns of the name"),
+    "half of a surrogate pair": (
+        CLASSIFICATION, ["--train_file", "half.jsonl", *LABELS], "half.jsonl, line 1 holds half of a surrogate pair",
+    ),
+    "a label that is NaN": (CLASSIFICATION, ["--train_file", "nan.jsonl", *LABELS], "line 1: column 'past' is empty"),
+    "a list as text": (
+        CLASSIFICATION, ["--train_file", "list.jsonl", *LABELS], "column 'text' must be text or a number, got ['a']",
+    ),
+    "text of another column": (
+        LANGUAGE_MODELING, ["--train_file", "train.csv", "--text_column", "words"], "row 2 has no text 'words', only",
+    ),
+    "positive label": (
+        CLASSIFICATION, [*local("csv"), *LABELS, "--set", "data.positive_label=maybe"], "one of two labels, got",
+    ),
+    "a language that YAML reads as false": (
+        {**TRANSLATION, "data": {"source_lang": False}}, [], "must be text, got False; YAML reads no as false",
     ),
     "no label": (CLASSIFICATION, ["--train_file", "unlabelled.csv", *LABELS], "row 3: column 'past' is empty"),
     "one class": (
@@ -252,6 +283,24 @@ def test_checkpoints_of_another_architecture(checkpoints: Path, capfd: pytest.Ca
     assert compare(*arguments, "--output_dir", "tuned") == 0
     (record,) = load_records(checkpoints / "tuned")
     assert record.config["model"] == {"name_or_path": "language_modeling"}
+
+
+def test_a_checkpoint_with_another_head_or_without_padding(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    classes = {**CLASSIFICATION, "max_steps": 1, "eval_steps": 1}
+    text = own_tokenizer(Path("train.txt").read_text().splitlines(), "0" * 64, 300, files)
+    head = BertForSequenceClassification(BertConfig(vocab_size=300, num_labels=3, **ENCODER["config"]))
+    sizes: dict[str, Any] = {"vocab_size": 300, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}
+    decoder = GPT2ForSequenceClassification(GPT2Config(**sizes, bos_token_id=1, eos_token_id=1))
+    for name, model in (("head", head), ("gpt", decoder)):
+        model.save_pretrained(name)
+        text.save_pretrained(name)
+    Path("gpt/tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}')
+    Path("gpt/special_tokens_map.json").unlink(missing_ok=True)
+    arguments = [write(files, {**classes, "model": {}}), *local("csv"), *COLUMNS, "--name_or_path"]
+    assert compare(*arguments, "head", "--output_dir", "r") == 2
+    assert "give --ignore_mismatched_sizes" in capfd.readouterr().err
+    assert compare(*arguments, "head", "--ignore_mismatched_sizes", "--output_dir", "r") == 0
+    assert compare(*arguments, "gpt", "--output_dir", "padded") == 0
 
 
 def test_other_weights_under_the_same_name_are_another_comparison(checkpoints: Path) -> None:

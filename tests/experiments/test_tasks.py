@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import signal
 import subprocess
@@ -10,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from comparisons import COMMITTED, COMPARE, CONFIGS, ROOT, TINY, compare
 from safetensors.torch import load_file
+from sklearn.metrics import f1_score
 from task_files import (
     CLASSIFICATION,
     COLUMNS,
@@ -35,6 +39,7 @@ from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.runs.batches import TokenBatches
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import TASKS, task_class
+from hf_radam.experiments.tasks.labelled_text import ClassificationData, load_examples
 from hf_radam.experiments.tasks.language_modeling import Blocks
 
 # Sums of float32 in another order: 6e-8 relative, which grows over the updates.
@@ -127,6 +132,60 @@ def test_one_text_in_all_forms(files: Path) -> None:
     assert len(expected[1][1]) == 9
     train, validation = examples(train_file="train.csv", label_column="past")  # a tenth is held out
     assert (len(train[0]), len(validation[0])) == (80, 9)
+
+
+def read(name: str, content: str | bytes, **data: Any) -> tuple[list[str], list[str]]:
+    """Texts and labels of a file, in its order: nothing is held out."""
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    _, found, names = load_examples(ClassificationData(train_file=name, validation_file=name, **data))
+    return found.texts[0], [names[int(label)] for label in found.labels]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", 'text,label\r\n"a, ""b""\nc",1\r\n\r\nNA,2\r\nnull,1\r\n'),
+        ("a.csv", "\ufefftext,label,more\nx,2\ny,1,z\n"),
+        ("a.tsv", 'text\tlabel\n"a\tb"\t1\na "quote" within\t2\n'),
+        ("a.csv", f"text,label\n{'x' * 200_000},1\ny,2\n"),
+    ],
+)
+def test_tables_are_read_as_by_pandas(name: str, content: str) -> None:
+    frame = pd.read_csv(io.BytesIO(content.encode()), sep="\t" if name == "a.tsv" else ",", dtype=str, na_filter=False)
+    assert read(name, content) == (frame["text"].tolist(), frame["label"].tolist())
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "read_as"),
+    [
+        ([1, 1.0, "1", " 1", 0, -2.5], ["-2.5", "0", "1"], ["1", "1", "1", "1", "0", "-2.5"]),
+        ([10, 9], ["9", "10"], ["10", "9"]),
+        ([True, False], ["False", "True"], ["True", "False"]),
+        (["not spam", "spam "], ["not spam", "spam"], ["not spam", "spam"]),
+        (["1", "b", 1.0], ["1", "b"], ["1", "b", "1"]),
+    ],
+)
+def test_labels_are_in_order_and_the_second_is_the_positive_one(labels: Any, names: Any, read_as: Any) -> None:
+    rows = "".join(json.dumps({"text": "x", "label": label}) + "\n" for label in labels)
+    assert read("a.jsonl", rows)[1] == read_as
+    data = {"train_file": "a.jsonl", "validation_file": "a.jsonl", "metric": "f1"}
+    for options, positive in [({}, 1), *([({"positive_label": names[0]}, 0)] if len(names) == 2 else [])]:
+        task: Any = task_class("classification")(comparison(CLASSIFICATION, data={**data, **options}, batch_size=1))
+        assert task.names == names
+        truth = np.arange(12) % len(names)
+        if len(names) == 2:
+            expected = f1_score(truth, np.zeros(12), pos_label=positive, zero_division=0)  # pyright: ignore[reportArgumentType]
+            assert task._scores(np.zeros(12), truth)["f1"] == expected
+
+
+def test_text_in_a_column_of_a_table_is_no_markup() -> None:
+    rows = [{"id": i, "text": f"word {i}"} for i in range(8)]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("a.csv").write_text("id,text\n" + "".join(f"{row['id']},{row['text']}\n" for row in rows))
+    for name in ("a.jsonl", "a.csv"):
+        data = {"train_file": name, "validation_file": name, "block_size": 2}
+        task: Any = task_class("language_modeling")(comparison(LANGUAGE_MODELING, data=data))
+        assert [*task._train] == [row["text"] for row in rows]
 
 
 def prepared(content: dict[str, Any], **changes: Any) -> Any:

@@ -15,25 +15,31 @@ from hf_radam.experiments.schema import UserError
 
 NOISE = "x" * 10_000
 CASES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "curves are text": (lambda r: r.update(curves=NOISE), "curves must be a mapping"),
-    "a column is text": (lambda r: r["curves"].update(loss="1234"), "curves must hold lists"),
-    "a ragged column": (lambda r: r["curves"]["loss"].pop(), "curves must hold lists of one length"),
-    "empty columns": (lambda r: r.update(evaluations={"step": [], "loss": []}), "evaluations must hold lists that"),
-    "a number is text": (lambda r: r["curves"].update(loss=[NOISE] * 4), "curves must hold numbers"),
-    "steps that fall": (lambda r: r["curves"]["step"].reverse(), "curves: step must rise"),
-    "final is a list": (lambda r: r.update(final=[1.0, NOISE]), "final must be a mapping"),
-    "final without its loss": (lambda r: r["final"].pop("loss"), "final: loss is missing"),
+    "curves are text": (lambda r: r.update(curves=NOISE), "curves: Input should be a valid dictionary"),
+    "a column is text": (lambda r: r["curves"].update(loss="1234"), "curves: loss: Input should be a valid list"),
+    "a ragged column": (lambda r: r["curves"]["loss"].pop(), "curves: Value error, must hold lists of one length"),
+    "empty columns": (
+        lambda r: r.update(evaluations={"step": [], "loss": []}),
+        "evaluations: Value error, step",
+    ),
+    "a number is text": (
+        lambda r: r["curves"].update(loss=[NOISE] * 4),
+        "loss: 0: Input should be a valid number",
+    ),
+    "steps that fall": (lambda r: r["curves"]["step"].reverse(), "curves: Value error, step must rise"),
+    "final is a list": (lambda r: r.update(final=[1.0, NOISE]), "final: Input should be a valid dictionary"),
+    "final without its loss": (lambda r: r["final"].pop("loss"), "final: loss or bleu is missing"),
     "an unknown metric": (lambda r: r.update(metric=NOISE), "metric must be letters, digits or _"),
-    "an unknown number": (lambda r: r["final"].update({NOISE: 1}), "names in final and evaluations must be letters"),
-    "truth is text": (lambda r: r.update(diverged="no"), "diverged must be true or false"),
-    "an id that is a path": (lambda r: r.update(id="../" + NOISE), "id must be letters"),
-    "no recipe": (lambda r: r["config"].pop("recipe"), "config: recipe must be a mapping"),
-    "ragged histograms": (lambda r: r["gradients"]["counts"][0].pop(), "gradients: counts must be lists"),
-    "notes are text": (lambda r: r.update(notes=NOISE), "notes must be a list of text"),
+    "an unknown number": (lambda r: r["final"].update({NOISE: 1}), "final: Value error, names must be letters"),
+    "truth is text": (lambda r: r.update(diverged="no"), "diverged: Input should be a valid boolean"),
+    "an id that is a path": (lambda r: r.update(id="../" + NOISE), "id: String should match pattern"),
+    "no recipe": (lambda r: r["config"].pop("recipe"), "config: Value error, recipe must be a mapping"),
+    "ragged histograms": (lambda r: r["gradients"]["counts"][0].pop(), "gradients: Value error, counts must be lists"),
+    "notes are text": (lambda r: r.update(notes=NOISE), "notes: Input should be a valid list"),
     "an older format": (lambda r: r.pop("version"), "its version must be 1"),
-    "a missing field": (lambda r: r.pop("facts"), "facts is missing"),
-    "a further field": (lambda r: r.update({NOISE: 1}), "it has fields that no record has"),
-    "a number too large": (lambda r: r["facts"].update(size=10**400), "facts must hold numbers"),
+    "a missing field": (lambda r: r.pop("facts"), "facts: Field required"),
+    "a further field": (lambda r: r.update({NOISE: 1}), "x: Unexpected keyword argument"),
+    "a number too large": (lambda r: r["facts"].update(size=10**400), "facts: size: Input should be a valid number"),
 }
 
 

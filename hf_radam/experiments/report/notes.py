@@ -33,6 +33,8 @@ def notes(results: Results) -> list[str]:
             f"failed: {METRICS[first.metric].label} not better than that of always predicting the majority class, "
             f"{first.facts['majority_class']:.{METRICS[first.metric].digits}f}."
         )
+    if first.positive_label is not None:
+        found.append(f"F1 is that of the label {first.positive_label!r}.")
     found += [f"{record.recipe}, seed {record.seed}: {note}" for record in records for note in record.notes]
     return found + [f"{line}." for line in sorted({_environment(record.environment) for record in records})]
 

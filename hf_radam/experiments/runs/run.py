@@ -66,7 +66,8 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
     names = [key.removeprefix("eval_") for entry in history if "eval_nll" in entry for key in entry]
     noise = {"step", "epoch", "loss", *TRAINER_NOISE}
     # A resumed run has also evaluated where it went on.
-    history = [e for e in history if "eval_nll" not in e or _is_due(e["step"], run)]
+    due = {*range(0, run.max_steps, run.comparison.eval_steps), run.max_steps}
+    history = [e for e in history if "eval_nll" not in e or e["step"] in due]
     evaluations = columns(history, [n for n in dict.fromkeys(names) if n not in noise], "eval_nll", "eval_")
     evaluations["loss"] = evaluations.pop("nll")
     final = {key: values[-1] for key, values in evaluations.items() if key != "step"}
@@ -91,6 +92,7 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         metric=task.metric,
         loss_unit=task.loss_unit,
         notes=trainer.notes,
+        positive_label=task.positive_label,
         **measured(trainer, evaluations, run.comparison.record_every),
     )
 
@@ -225,7 +227,3 @@ def as_text(options: Mapping[str, Any]) -> str | None:
         if any(character in f"{key}{value}" for character in ",= "):
             raise ValueError(f"Transformers cannot be given the option {key}: {value!r}; take a registered optimizer")
     return ",".join(f"{key}={value}" for key, value in options.items()) or None
-
-
-def _is_due(step: float, run: Run) -> bool:
-    return step % run.comparison.eval_steps == 0 or step == run.max_steps

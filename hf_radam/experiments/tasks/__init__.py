@@ -35,6 +35,8 @@ class Task(Protocol):
 
     metric: str
     """The task's own number at the end of a run, a key of `metrics.METRICS`."""
+    positive_label: str | None = None
+    """Of two labels the one whose F1 is the metric."""
     loss_unit: str
     """What the loss is counted in: "nats a token", "nats an example" or "squared error"."""
     fingerprint: str

@@ -37,6 +37,8 @@ class ClassificationTask(Task):
         self.regression = self.metric in REGRESSION
         self.loss_unit = "squared error" if self.regression else "nats an example"
         train, validation, self.names = load_examples(self.data)
+        if self.metric == "f1" and len(self.names) == 2:
+            self.positive_label = self.data.positive_label or self.names[1]
         self.fingerprint = digest(asdict(train), asdict(validation), self.names, self.choice.fingerprint())
         self._train = train.take(range(whole_batches(len(train), comparison.batch_size or 1)))
         self._validation = validation
@@ -46,6 +48,8 @@ class ClassificationTask(Task):
         train, validation = self._train, self._validation
         if self.choice.name_or_path:
             self.tokenizer: Any = self.choice.tokenizer()
+            if self.tokenizer.pad_token is None:
+                self.tokenizer.pad_token = self.tokenizer.eos_token  # GPT-2 and its like have no other
         else:
             texts = [text for column in train.texts for text in column]
             self.tokenizer = own_tokenizer(texts, digest(texts), self.data.vocab_size, cache_dir)
@@ -101,11 +105,12 @@ class ClassificationTask(Task):
             correlations = (stats.pearsonr(predicted, labels), stats.spearmanr(predicted, labels))
             return {name: float(result.statistic) for name, result in zip(REGRESSION, correlations, strict=True)}  # pyright: ignore[reportAttributeAccessIssue]
         predicted, labels = predicted.astype(int), labels.astype(int)
+        positive = self.names.index(self.positive_label or self.names[1])
         average: Any = "binary" if len(self.names) == 2 else "macro"
         zero: Any = 0  # where a label is never predicted
         return {
             "accuracy": float(metrics.accuracy_score(labels, predicted)),
-            "f1": float(metrics.f1_score(labels, predicted, average=average, zero_division=zero)),
+            "f1": float(metrics.f1_score(labels, predicted, pos_label=positive, average=average, zero_division=zero)),
             "matthews_correlation": float(metrics.matthews_corrcoef(labels, predicted)),
         }
 

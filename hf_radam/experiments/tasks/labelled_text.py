@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from hf_radam.experiments.schema import UserError, check_least
-from hf_radam.experiments.tasks.text import Row, TextData, json_rows, read_text
+from hf_radam.experiments.schema import UserError, check_least, shown
+from hf_radam.experiments.tasks.text import Row, TextData, table_rows
 
 REGRESSION = ("pearson", "spearman")
 """Metrics of tasks whose label is a number."""
@@ -20,24 +18,17 @@ COUNTED = ("accuracy", "f1", "matthews_correlation")
 """Metrics of tasks whose label is one of a few."""
 
 
-class _Glue(NamedTuple):
-    text_column: str
-    metric: str
-    validation_split: str = "validation"
-
-
-# Columns, metric and validation split of each task of GLUE (Wang et al., arXiv 1804.07461); the labels of its test
-# splits are kept secret.
-GLUE: Mapping[str, _Glue] = {
-    "cola": _Glue("sentence", "matthews_correlation"),
-    "sst2": _Glue("sentence", "accuracy"),
-    "mrpc": _Glue("sentence1,sentence2", "f1"),
-    "qqp": _Glue("question1,question2", "f1"),
-    "stsb": _Glue("sentence1,sentence2", "pearson"),
-    "mnli": _Glue("premise,hypothesis", "accuracy", "validation_matched"),
-    "qnli": _Glue("question,sentence", "accuracy"),
-    "rte": _Glue("sentence1,sentence2", "accuracy"),
-    "wnli": _Glue("sentence1,sentence2", "accuracy"),
+# Columns and metric of the tasks of GLUE (Wang et al., arXiv 1804.07461); the labels of its test splits are secret.
+GLUE: Mapping[str | None, tuple[str, str]] = {
+    "cola": ("sentence", "matthews_correlation"),
+    "sst2": ("sentence", "accuracy"),
+    "mrpc": ("sentence1,sentence2", "f1"),
+    "qqp": ("question1,question2", "f1"),
+    "stsb": ("sentence1,sentence2", "pearson"),
+    "mnli": ("premise,hypothesis", "accuracy"),
+    "qnli": ("question,sentence", "accuracy"),
+    "rte": ("sentence1,sentence2", "accuracy"),
+    "wnli": ("sentence1,sentence2", "accuracy"),
 }
 
 
@@ -60,6 +51,8 @@ class ClassificationData(TextData):
     """The column of the text ("text"), or two with a comma between; numbers from 1 for a file without a header."""
     label_column: str = "label"
     """The column of the label."""
+    positive_label: str | None = None
+    """Of two labels the one whose F1 is measured; by default the second in order, as in Transformers' examples."""
     metric: str | None = None
     """accuracy, f1 or matthews_correlation; pearson or spearman if the label is a number. By default accuracy."""
     max_length: int = 128
@@ -79,26 +72,25 @@ class ClassificationData(TextData):
             raise UserError(f"data: text_column must name one or two columns, got {self.text_column!r}")
 
     @property
-    def _glue(self) -> _Glue | None:
-        name = str(self.dataset_name).rsplit("/", 1)[-1]
-        return GLUE.get(self.dataset_config_name or "") if name == "glue" else None
+    def _glue(self) -> tuple[str, str]:
+        is_glue = str(self.dataset_name).rsplit("/", 1)[-1] == "glue"
+        return GLUE.get(self.dataset_config_name if is_glue else None, ("text", "accuracy"))
 
     @property
     def text_columns(self) -> list[str]:
         """The one or two columns of the text."""
-        default = self._glue.text_column if self._glue else "text"
-        return [column.strip() for column in (self.text_column or default).split(",") if column.strip()]
+        return [name.strip() for name in (self.text_column or self._glue[0]).split(",") if name.strip()]
 
     @property
     def chosen_metric(self) -> str:
         """The metric, a key of `METRICS`."""
-        return self.metric or (self._glue.metric if self._glue else "accuracy")
+        return self.metric or self._glue[1]
 
     @property
     def splits(self) -> tuple[str, str]:
         """The parts of a Hub dataset for training and evaluation."""
-        default = self._glue.validation_split if self._glue else "validation"
-        return self.train_split, self.validation_split or default
+        is_mnli = self._glue == GLUE["mnli"]
+        return self.train_split, self.validation_split or ("validation_matched" if is_mnli else "validation")
 
 
 @dataclass(frozen=True)
@@ -133,17 +125,22 @@ def load_examples(data: ClassificationData) -> tuple[Examples, Examples, list[st
         feature = splits[data.splits[0]].features.get(data.label_column)
         names = getattr(feature, "names", None) or []
     else:
-        train, validation = (_rows_of_file(Path(f), data) if f else [] for f in (data.train_file, data.validation_file))
-    keys = [str(number) for number in range(len(names))]
+        header = not all(column.isdecimal() for column in (*data.text_columns, data.label_column))
+        files = (data.train_file, data.validation_file)
+        train, validation = (table_rows(Path(name), header) if name else [] for name in files)
+    keys: list[Any] = [*map(float, range(len(names)))]
     for row in (*train, *validation):
         _check_row(row, data)
     if data.chosen_metric in REGRESSION:
         names = keys = []
     elif not names:
-        found = {str(row.values[data.label_column]) for row in train}
-        names = keys = sorted(found, key=lambda key: (not key.isdecimal(), len(key), key))
+        found = {_class(row.values[data.label_column]) for row in train}
+        keys = sorted(found if all(isinstance(key, float) for key in found) else {*map(_name, found)})
+        names = [_name(key) for key in keys]
         if len(names) < 2:
             raise UserError(f"data: all training examples have the label {names[0]!r}; at least two are needed")
+    if data.positive_label is not None and (data.positive_label not in names or len(names) != 2):
+        raise UserError(f"data: positive_label must be one of two labels, got {data.positive_label!r} of {names}")
     train, validation = _examples(train, keys, data), _examples(validation, keys, data)
     order = random.Random(0).sample(range(len(train)), len(train))
     if not validation:
@@ -163,21 +160,38 @@ def _check_row(row: Row, data: ClassificationData) -> None:
                 "label_column (numbers from 1 if the file has no header), or mend the row"
             )
         value = row.values[column]
-        if value is None or not str(value).strip():
+        if value is None or value != value or not str(value).strip():
             raise UserError(f"{row.where}: column {column!r} is empty; remove the row")
+        if not isinstance(value, (str, int, float)):
+            raise UserError(f"{row.where}: column {column!r} must be text or a number, got {shown(value)}")
 
 
-def _examples(rows: list[Row], keys: list[str], data: ClassificationData) -> Examples:
+def _class(label: Any) -> float | str:
+    """A label as it is compared with others: 1, 1.0, "1" and " 1" are one."""
+    text = str(label).strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+def _name(label: float | str) -> str:
+    return f"{label:.15g}" if isinstance(label, float) else label
+
+
+def _examples(rows: list[Row], keys: list[Any], data: ClassificationData) -> Examples:
     numbers = {key: number for number, key in enumerate(keys)}
     labels: list[float] = []
     for where, values in rows:
         label = values[data.label_column]
         try:
-            labels.append(numbers[str(label)] if keys else _finite(label))
+            found = _class(label)
+            labels.append(numbers[found if found in numbers else _name(found)] if keys else _finite(label))
         except KeyError:
             raise UserError(
-                f"{where}: label {str(label)!r} is none of {', '.join(keys)}; choose a split that has labels, or mend "
-                "the file"
+                f"{where}: label {str(label)!r} is none of {', '.join(map(_name, keys))}; choose a split that "
+                "has labels, or mend the file"
             ) from None
         except (TypeError, ValueError):
             raise UserError(
@@ -191,28 +205,3 @@ def _finite(label: Any) -> float:
     if not math.isfinite(number := float(label)) or number == -100:  # which means "no label" to Transformers
         raise ValueError(number)
     return number
-
-
-def _rows_of_file(path: Path, data: ClassificationData) -> list[Row]:
-    kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-    if kind in (".json", ".jsonl"):
-        rows = [*json_rows(path)]
-    elif kind in (".csv", ".tsv"):
-        form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == ".tsv" else {}
-        text = io.StringIO(read_text(path), newline="")
-        try:
-            table = [
-                (f"{path}, row {number}", cells) for number, cells in enumerate(csv.reader(text, **form), 1) if cells
-            ]
-        except csv.Error as error:
-            raise UserError(f"{path} is no {kind[1:].upper()}: {error}") from error
-        if all(column.isdecimal() for column in (*data.text_columns, data.label_column)):
-            rows = [Row(where, {str(i): cell for i, cell in enumerate(cells, 1)}) for where, cells in table]
-        else:
-            (_, header), *table = table
-            rows = [Row(where, dict(zip(header, cells, strict=False))) for where, cells in table]
-    else:
-        raise UserError(f"{path} must end in .csv, .tsv, .json or .jsonl, or one of these and .gz")
-    if not rows:
-        raise UserError(f"{path} holds no examples")
-    return rows

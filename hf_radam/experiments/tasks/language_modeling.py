@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 from torch.utils.data import Dataset
 from transformers import AutoModelForCausalLM, default_data_collator
 from transformers.trainer_pt_utils import LabelSmoother
@@ -20,8 +21,18 @@ from hf_radam.experiments.schema import UserError, build, check_least
 from hf_radam.experiments.tasks import Task
 from hf_radam.experiments.tasks.grammar import sentence_pairs
 from hf_radam.experiments.tasks.pretrained import ModelChoice
-from hf_radam.experiments.tasks.text import TextData, digest, hold_out, own_tokenizer, read_lines, whole_batches
-from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
+from hf_radam.experiments.tasks.text import (
+    TABLES,
+    TextData,
+    digest,
+    hold_out,
+    kind_of,
+    own_tokenizer,
+    read_lines,
+    table_rows,
+    whole_batches,
+)
+from hf_radam.experiments.tasks.tokens import token_means, token_sums
 from hf_radam.files import whole
 
 TEXTS_AT_A_TIME = 1000
@@ -40,9 +51,9 @@ class LanguageModelingData(TextData):
     validation_split: str = "validation"
     """Its part for evaluation."""
     text_column: str = "text"
-    """Its column of text."""
+    """Its column of text, or that of a table."""
     train_file: str | None = None
-    """Local text, a line or paragraph a line, plain or .gz."""
+    """Local text, a line or paragraph a line, or a column of a .csv, .tsv, .json or .jsonl; plain or .gz."""
     validation_file: str | None = None
     """Likewise; without it the last `max_eval_samples` training texts are held out."""
     tokenizer_name: str | None = None
@@ -122,7 +133,7 @@ class LanguageModelingTask(Task):
         self.eval_dataset = Blocks(validation, self.data.block_size)
         if not len(self.eval_dataset):
             raise UserError(f"data: no block of {self.data.block_size} tokens for validation; give more text")
-        self.facts = {"unigram_entropy": entropy(np.bincount(train).tolist())}
+        self.facts = {"unigram_entropy": float(entropy(np.bincount(train)))}
 
     def model(self, options: Mapping[str, Any]) -> Any:
         """The decoder; from scratch initialised from the global random state."""
@@ -204,6 +215,19 @@ def _sees_ahead(model: Any) -> bool:
     return not torch.allclose(first, second, rtol=0, atol=1e-5 * first.abs().max().item())  # rounding of float32
 
 
+def _lines(path: Path, column: str) -> list[str]:
+    """The texts of a file, those that are empty aside."""
+    if kind_of(path) not in TABLES:
+        return [line for line in read_lines(path) if line]
+    texts: list[str] = []
+    for where, row in table_rows(path, header=not column.isdecimal()):
+        text = row.get(column, "")
+        if column not in row or not isinstance(text, str):
+            raise UserError(f"{where} has no text {column!r}, only {', '.join(row)}; set text_column, or mend the row")
+        texts += [text] if text.strip() else []
+    return texts
+
+
 def _texts(data: LanguageModelingData, tokens: int) -> tuple[Iterable[str], Iterable[str], Any]:
     """Training texts, validation texts, and what tells them from others."""
     limit = data.max_eval_samples
@@ -221,8 +245,8 @@ def _texts(data: LanguageModelingData, tokens: int) -> tuple[Iterable[str], Iter
                  for split, texts in zip(wanted, (train, validation), strict=True)]  # fmt: skip
         return train, validation, known
     if data.train_file:
-        lines = [line for line in read_lines(Path(data.train_file)) if line]
-        held_out = [line for line in read_lines(Path(data.validation_file)) if line] if data.validation_file else []
+        files = (data.train_file, data.validation_file)
+        lines, held_out = (_lines(Path(name), data.text_column) if name else [] for name in files)
     else:
         lines = [english for _, english in sentence_pairs(max(1000, tokens // 5), seed=0)]
         held_out = [english for _, english in sentence_pairs(limit, seed=1)]

@@ -30,6 +30,8 @@ class ModelChoice:
     """Branch, tag or commit on the Hub."""
     model_type: str | None = None
     """Architecture, such as bert or gpt2."""
+    ignore_mismatched_sizes: bool = False
+    """Begin anew where the checkpoint's weights have another shape: its head was for other labels."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the architecture's configuration that differ from its defaults, or from the checkpoint's."""
 
@@ -95,11 +97,15 @@ class ModelChoice:
                 revision=self.revision,
                 dtype=torch.float32,  # else that of the checkpoint, half precision perhaps
                 output_loading_info=True,
+                ignore_mismatched_sizes=self.ignore_mismatched_sizes,
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"model: cannot load {self.name_or_path}: {one_line(error)}") from error
+            hint = "; give --ignore_mismatched_sizes" if "ignore_mismatched_sizes" in str(error) else ""
+            raise UserError(f"model: cannot load {self.name_or_path}: {one_line(error)}{hint}") from error
         finally:
             logging.set_verbosity(verbosity)
+        if model.config.pad_token_id is None:
+            model.config.pad_token_id = tokenizer.pad_token_id
         body = {name for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}.")}
         missing = body & set(report["missing_keys"])
         if len(missing) > len(body) / 2:

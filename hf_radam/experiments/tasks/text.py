@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import pandas as pd
 from datasets import load_dataset
 from datasets.exceptions import DatasetsError
 from huggingface_hub.utils import httpx
@@ -21,6 +24,8 @@ from hf_radam.experiments.schema import UserError, shown
 from hf_radam.files import one_line, write_whole
 
 SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
+TABLES = (".csv", ".tsv", ".json", ".jsonl")
+"""Files of rows with columns."""
 T = TypeVar("T")
 
 
@@ -95,6 +100,49 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
+def kind_of(path: Path) -> str:
+    """The ending of a file, without that of gzip."""
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+
+
+def table_rows(path: Path, header: bool = True) -> list[Row]:
+    """The rows of a CSV or TSV, as pandas reads it with every cell as text, or of a JSON file.
+
+    Args:
+        path: ends in .csv, .tsv, .json or .jsonl, or one of these and .gz.
+        header: whether the first row of a CSV or TSV names the columns; else they are numbered from 1.
+
+    Raises:
+        UserError: a row has more cells than the first one, a quote is never closed, or two columns have one name; see
+            also `read_text` and `json_rows`.
+    """
+    kind = kind_of(path)
+    if kind not in TABLES:
+        raise UserError(f"{path} must end in .csv, .tsv, .json or .jsonl, or one of these and .gz")
+    rows = _cells(path, kind, header) if kind in (".csv", ".tsv") else [*json_rows(path)]
+    if not rows:
+        raise UserError(f"{path} holds no examples")
+    return rows
+
+
+def _cells(path: Path, kind: str, header: bool) -> list[Row]:
+    text = io.StringIO(read_text(path))
+    form: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+    try:
+        cells = pd.read_csv(text, sep="\t" if kind == ".tsv" else ",", **form).fillna("").values.tolist()
+    except ValueError as error:  # pandas' ParserError
+        raise UserError(
+            f"{path} is no {kind[1:].upper()}: {one_line(error)}; put quotes around a cell that holds a "
+            f"{'tab' if kind == '.tsv' else 'comma'}, and two in the place of a quote"
+        ) from error
+    names = cells[0] if header else [str(number) for number in range(1, len(cells[0]) + 1)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"{path} has two columns of the name {twice[0]!r}; rename one")
+    rows = [Row(f"{path}, row {number}", dict(zip(names, row, strict=True))) for number, row in enumerate(cells, 1)]
+    return [row for row in rows[header:] if any(row.values.values())]
+
+
 def json_rows(path: Path) -> Iterator[Row]:
     """The objects of a JSON file: one list, or one object a line.
 
@@ -110,6 +158,10 @@ def json_rows(path: Path) -> Iterator[Row]:
     for where, row in rows:
         if not isinstance(row, dict):
             raise UserError(f"{where} must be an object, got {shown(row)}")
+        try:
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{where} holds half of a surrogate pair ({error.reason}); mend its text") from error
         yield Row(where, row)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -29,15 +27,3 @@ def token_means(sums: Any) -> dict[str, float]:
     """Averages over all tokens of what `token_sums` gave, as an array of shape (examples, 3)."""
     nll, correct, tokens = sums.astype("float64").sum(0)
     return {"nll": float(nll / tokens), "token_accuracy": float(correct / tokens)}
-
-
-def entropy(counts: Iterable[float]) -> float:
-    """Loss in nats of always predicting the frequencies.
-
-    Example:
-        >>> round(entropy([1, 1]), 4)
-        0.6931
-    """
-    seen = [count for count in counts if count]
-    total = sum(seen)
-    return -sum(count / total * math.log(count / total) for count in seen)

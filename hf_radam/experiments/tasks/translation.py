@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset, concatenate_datasets
+from scipy.stats import entropy
 from transformers import (
     DataCollatorForSeq2Seq,
     MarianConfig,
@@ -27,7 +28,7 @@ from hf_radam.experiments.tasks import Task
 from hf_radam.experiments.tasks.parallel_text import Pair, TranslationData, load_pairs
 from hf_radam.experiments.tasks.pretrained import new
 from hf_radam.experiments.tasks.text import SPECIAL_TOKENS, digest, own_tokenizer, whole_batches
-from hf_radam.experiments.tasks.tokens import entropy, token_means, token_sums
+from hf_radam.experiments.tasks.tokens import token_means, token_sums
 
 PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
 GRAMMAR_SENTENCE = 10  # tokens; about the mean length of a sentence of the built-in grammar
@@ -98,7 +99,7 @@ class TranslationTask(Task):
             lengths += [max(len(source), len(target)) for source, target in pairs]
             counts.update(token for target in columns["labels"] for token in target)
         self.lengths = lengths
-        self.facts = {"unigram_entropy": entropy(counts.values())}
+        self.facts = {"unigram_entropy": float(entropy([*counts.values()]))}
 
     def model(self, options: Mapping[str, Any]) -> MarianMTModel | PegasusForConditionalGeneration:
         """A new model, initialised from the global random state."""
