@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from hf_radam.training.advice import advise_command
 from hf_radam.training.launch import run_script
 
 # Packages of the extra `compare`; without them these commands would train first and fail then.
-COMPARE = ("datasets", "matplotlib", "pandas", "PIL", "sacrebleu", "scipy", "sklearn")
+COMPARE = ("datasets", "matplotlib", "pandas", "PIL", "pydantic", "sacrebleu", "scipy", "sklearn")
 # Optimizers of the paper's ablations, and references.
 ABLATIONS = ("radam_no_sgd", "radam_torch", "adam_2k", "adam_eps")
 
@@ -44,6 +45,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 for the network's fault, 2 for the user's, 130 for Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 lacks the sign of plus and minus
     try:
         if argv[:1] == ["run"]:  # all that follows belongs to the script
             return run_script(argv[1:])
@@ -77,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UserError, NetworkError, OSError) as error:  # any other is a bug, and keeps its traceback
+    except Exception as error:
+        if not isinstance(error, (UserError, NetworkError, OSError)) and not is_full_disk(error):
+            raise  # a bug, which keeps its traceback
         _say(f"error: {error}{_remedy(error)}")
         return 1 if isinstance(error, NetworkError) else 2
 

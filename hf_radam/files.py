@@ -62,6 +62,6 @@ def is_full_disk(error: BaseException) -> bool:
     """Whether a file could not be written for want of room: no space, quota, or limit of its size."""
     if isinstance(error, OSError):
         return error.errno in _FULL
-    # Of safetensors, which quotes the system's number, and of torch.save, which quotes nothing.
+    # Of safetensors and tokenizers, which quote the system's number, and of torch.save, which quotes nothing.
     quoted = [f"(os error {number})" for number in _FULL]
-    return any(part in str(error) for part in (*quoted, "PytorchStreamWriter", "unexpected pos"))
+    return any(part in str(error) for part in (*quoted, "PytorchStreamWriter", "unexpected pos", "basic_ios::clear"))

@@ -139,8 +139,13 @@ class Record:
         return int(self.curves["step"][-1] or 0)
 
     def save(self, path: Path) -> None:
-        """Write the record whole or not at all."""
-        write_whole(path, json.dumps(_compact(asdict(self)), separators=(",", ":")) + "\n")
+        """Write the record whole or not at all.
+
+        Raises:
+            UserError: it could not be read again.
+        """
+        _read(path, content := json.dumps(_compact(asdict(self)), separators=(",", ":")) + "\n")
+        write_whole(path, content)
 
     @classmethod
     def load(cls, path: Path) -> Record:
@@ -149,21 +154,7 @@ class Record:
         Raises:
             UserError: the file is no record.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-            _demand(isinstance(content, dict), "the file must be a mapping")
-            _demand(content.get("version") == VERSION, f"its version must be {VERSION}, that of this hf_radam")
-            record = _adapter().validate_python(content)
-            _demand(is_metric(record.metric), "metric must be letters, digits or _")
-            needed = ("loss", record.metric)
-            _demand(record.final.keys() >= {*needed}, f"final: {' or '.join(needed)} is missing")
-            return record
-        except (OSError, ValueError, RecursionError) as error:  # of text, of JSON, of what it says
-            why = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error)
-            if isinstance(error, ValidationError):  # without the value, which may be of any size
-                first = error.errors(include_input=False, include_url=False)[0]
-                why = one_line(f"{': '.join(map(str, first['loc']))[:80]}: {first['msg']}")
-            raise UserError(f"{path} is no record of a run: {why}; move it out of the folder") from error
+        return _read(path)
 
 
 def load_records(folder: Path) -> list[Record]:
@@ -196,3 +187,22 @@ def _refuse_constant(name: str) -> float:
 @cache
 def _adapter() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
+
+
+def _read(path: Path, text: str | None = None) -> Record:
+    """What a file holds, or a text that shall become one."""
+    try:
+        content = json.loads(text or path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        _demand(isinstance(content, dict), "the file must be a mapping")
+        _demand(content.get("version") == VERSION, f"its version must be {VERSION}, that of this hf_radam")
+        record = _adapter().validate_python(content)
+        _demand(is_metric(record.metric), "metric must be letters, digits or _")
+        needed = ("loss", record.metric)
+        _demand(record.final.keys() >= {*needed}, f"final: {' or '.join(needed)} is missing")
+        return record
+    except (OSError, ValueError, RecursionError) as error:  # of the file, of JSON, of what it says
+        why = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error)
+        if isinstance(error, ValidationError):  # without the value, which may be of any size
+            first = error.errors(include_input=False, include_url=False)[0]
+            why = one_line(f"{': '.join(map(str, first['loc']))[:80]}: {first['msg']}")
+        raise UserError(f"{path} is no record of a run: {why}; move it out of the folder") from error

@@ -457,7 +457,6 @@ LATE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "model": ({"model": {**TINY["model"], "activation_function": "rellu"}}, "rellu"),
     "batch of evaluations": ({"training": {"per_device_eval_batch_size": 0}}, "batch"),
-    "dropout": ({"model": {**TINY["model"], "dropout": 2.0}}, "dropout probability"),
     "no heads' width": ({"model": {**TINY["model"], "d_model": 0}}, "model: d_model must be >= 1, got 0"),
     "option of Transformers": (
         {"recipes": [{"name": "x", "optimizer": "adamw_torch", "optim_args": {"eps": 1.0}}]},

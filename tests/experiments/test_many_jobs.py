@@ -11,8 +11,9 @@ import pytest
 from comparisons import COMPARE, compare, environment, run, write_config
 
 from hf_radam.experiments.comparison import load_comparison
-from hf_radam.experiments.folder import claim, hold, is_free
+from hf_radam.experiments.folder import claim, hold, is_free, remove_checkpoints
 from hf_radam.experiments.records import load_records
+from hf_radam.experiments.runs.history import resume_point
 from hf_radam.experiments.schema import UserError
 
 HOLDING = """
@@ -52,14 +53,14 @@ def test_a_job_that_dies_frees_its_run_and_the_folder(tmp_path: Path, capsys: py
     config = write_config(tmp_path, recipes=["adam", "radam"], max_steps=1, eval_steps=1)
     comparison, folder = load_comparison(config), tmp_path / "r"
     adam, radam = comparison.runs()
-    other = subprocess.Popen([sys.executable, "-c", HOLDING, str(folder), adam.id], stdout=subprocess.PIPE, text=True)
-    assert other.stdout is not None
-    assert other.stdout.readline() == "True\n"
-    assert (is_free(folder, adam), is_free(folder, radam)) == (False, True)
-    with pytest.raises(UserError, match="r holds results of another comparison"), claim(folder, comparison, "1"):
-        pass
-    other.kill()
-    other.wait()
+    command = [sys.executable, "-c", HOLDING, str(folder), adam.id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        assert (is_free(folder, adam), is_free(folder, radam)) == (False, True)
+        with pytest.raises(UserError, match="r holds results of another comparison"), claim(folder, comparison, "1"):
+            pass
+        other.kill()
     with claim(folder, comparison, "1"), hold(folder, adam) as ours, hold(folder, adam) as twice:
         assert (ours, twice) == (True, False)
     assert compare(config, "--output_dir", folder) == 0
@@ -94,3 +95,14 @@ def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path) -> None
         assert "Permission denied" in line
         assert line.endswith("; name a folder that you may write to")
         assert list((folder / "results").iterdir()) == []
+
+
+def test_what_scripts_leave_beside_their_checkpoints_is_no_checkpoint(tmp_path: Path) -> None:
+    for name in ("checkpoint-best", "checkpoint-4"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-info.json").write_text("{}")
+    (tmp_path / "checkpoint-last").symlink_to(".")
+    assert resume_point(tmp_path) == str(tmp_path / "checkpoint-4")
+    remove_checkpoints(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-info.json", "checkpoint-last"}

@@ -52,7 +52,7 @@ def test_values_stay_what_they_are(tmp_path: Path) -> None:
     (run,) = load_comparison(config).runs()
     task = task_class(run.comparison.task)(run.comparison)
     task.prepare(tmp_path)
-    trainer = build_trainer(run, task, tmp_path / "runs" / run.id, 1)
+    trainer = build_trainer(run, task, tmp_path / "runs" / run.id, 1, lambda step, loss: None)
     optimizer: Any = innermost(trainer.create_optimizer())
     assert optimizer.given == {**options, "steps": (1, 4)}
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from comparisons import ROOT
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from workers import compared_script
 
 from hf_radam.experiments.comparison import Comparison, load_comparison
@@ -136,6 +136,10 @@ FAILING = {
         "raise ValueError('the data are gone')",
         r"failed \(exit status 1\): ValueError: the data are gone;",
     ),
+    "ends in the middle": (
+        "print('{\"step\": 3, \"loss\": 1.0}', file=open('run/messages.jsonl', 'w'))",
+        "the script ended by itself after update 3, in the middle of its training",
+    ),
     "has no Trainer": ("print('done')", "no Trainer of Transformers made an update in it"),
     "imports what lies beside it": ("import beside", "no Trainer of Transformers made an update in it"),
 }
@@ -184,6 +188,21 @@ def told() -> list[dict[str, Any]]:
 STOPPED = {
     "ignores --optim": (request, {"demanded": {"optim": "radam"}}, {}, "ignores --optim: it was given radam and its"),
     "ignores --seed": (request, {"demanded": {"seed": 1}}, {}, "ignores --seed: it was given 1 and its Trainer has 42"),
+    "ignores --learning_rate": (
+        request, {"demanded": {"learning_rate": 1e-3}}, {}, "--learning_rate: it was given 0.001 and its Trainer has"
+    ),
+    "ignores --adam_beta2": (
+        request, {"demanded": {"adam_beta2": 0.98, "weight_decay": 0.0}}, {},
+        "--adam_beta2: it was given 0.98 and its Trainer has 0.999;",
+    ),
+    "ignores an option": (request, {"demanded": {"eps": 1e-4}}, {}, "--eps: it was given 0.0001 and its"),
+    "ignores --warmup_steps": (
+        request, {"demanded": {"warmup_steps": 0.5, "max_steps": 4}}, {"warmup_steps": 1},
+        "--warmup_steps: it was given 2 and its Trainer has 1;",
+    ),
+    "ignores --max_steps": (
+        request, {"demanded": {"max_steps": 3}}, {}, "--max_steps: it was given 3 and its Trainer has 4;"
+    ),
     "another metric": (request, {"metric": "accuracy"}, {}, "metric 'accuracy' is nothing that the script evaluates;"),
     "no function of the step": (
         request, {"warmup": "untuned_linear"}, {"lr_scheduler_type": "reduce_lr_on_plateau"},
@@ -244,6 +263,39 @@ def test_a_second_training_asks_which_is_meant(trainer_class: Any) -> None:
     cls = trainer_class(request())
     compared_script.build(arguments(), cls).train()
     with pytest.raises(SystemExit, match="trains more than once; say which training is compared: --trainer 1 or 2"):
+        compared_script.build(arguments(), cls).train()
+
+
+class Early(TrainerCallback):
+    """Logs a loss of its own, wants no logs of Trainer, and stops after three updates."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        state.log_history.append({"loss": 123.0, "step": state.global_step})
+        control.should_log = False
+        control.should_training_stop = state.global_step == 3
+
+
+def test_a_script_that_stops_early_and_keeps_its_best_model(trainer_class: Any) -> None:
+    keeps = {"load_best_model_at_end": True, "save_strategy": "steps", "save_steps": 1, "metric_for_best_model": "loss"}
+    args = arguments(eval_strategy="steps", eval_steps=1, learning_rate=3.0, **keeps)
+    trainer = compared_script.build(args, trainer_class(request()))
+    trainer.add_callback(Early())
+    trainer.train()
+    recorded = json.loads(Path("run", RECORDING).read_text())
+    assert recorded["curves"]["step"] == [1, 2, 3]
+    assert 123.0 not in recorded["curves"]["loss"]
+    best = trainer.state.best_global_step
+    assert recorded["notes"] == [
+        "the script ended it after 3 of 4 updates",
+        f"its last evaluation is that of the script's best model, of update {best}",
+    ]
+    assert recorded["final"]["loss"] == pytest.approx(trainer.state.best_metric)
+
+
+def test_a_second_process_of_a_script_is_refused(trainer_class: Any) -> None:
+    cls = trainer_class(request())
+    Path("run/begun").touch()  # by another process
+    with pytest.raises(SystemExit, match="trains in several processes of its own"):
         compared_script.build(arguments(), cls).train()
 
 

@@ -277,8 +277,8 @@ def test_killed_and_started_again(files: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list(files.glob("killed/records/*"))
-    assert compare(*command[2:], "killed") == 0
-    assert compare(*command[2:], "straight") == 0
+    assert compare(*command[len(COMPARE) :], "killed") == 0
+    assert compare(*command[len(COMPARE) :], "straight") == 0
     (killed,), (straight,) = load_records(files / "killed"), load_records(files / "straight")
     for name in ("loss", "grad_norm"):
         assert killed.curves[name] == straight.curves[name]

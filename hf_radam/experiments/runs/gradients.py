@@ -68,7 +68,7 @@ class GradientHistograms(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Write the counts beside the loss, where checkpoints keep them."""
-        if self._counts is not None and logs is not None and "loss" in logs:
+        if self._counts is not None and logs and "learning_rate" in logs:  # those of an update
             state.log_history[-1][_KEY] = [int(number) for number in self._counts.tolist()]
             self._counts = None
 

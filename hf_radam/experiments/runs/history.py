@@ -7,16 +7,19 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from accelerate import PartialState
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 
 from hf_radam.experiments.environment import environment, peak_memory
+from hf_radam.experiments.recipes import UNTUNED_WARMUP
 from hf_radam.experiments.runs.gradients import GradientHistograms, collect
+from hf_radam.experiments.schema import UserError
 from hf_radam.state import state_bytes_per_parameter
 from hf_radam.training.callbacks import innermost
 from hf_radam.training.trainer_card import describe_optimizer
@@ -26,11 +29,16 @@ CURVES = ("loss", "learning_rate", "rectification", "rho", "grad_norm", "seconds
 TRAINER_NOISE = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
-class StepRecorder(TrainerCallback):
-    """Adds the seconds of each update to the log, and stops a run whose loss is no number any more."""
+def is_update(logs: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
+    """Whether Trainer logged this of an update: a loss that somebody else logs comes without the learning rate."""
+    return logs is not None and {"loss", "learning_rate"} <= logs.keys()
 
-    def __init__(self) -> None:
-        self.started = self.seconds = 0.0
+
+class StepRecorder(TrainerCallback):
+    """Adds the seconds of each update to the log, tells its step and loss, and stops a run whose loss is no number."""
+
+    def __init__(self, tell: Callable[[int, float], None]) -> None:
+        self.started, self.seconds, self.tell = 0.0, 0.0, tell
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock."""
@@ -41,39 +49,25 @@ class StepRecorder(TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self.started
-        if state.global_step >= state.max_steps:
+        control.should_log = True  # whatever a script's own callback says
+        if state.global_step >= state.max_steps and not args.load_best_model_at_end:
             control.should_save = False  # a run that went on from its last step would take one more
         if control.should_save and optimizer is not None:
             optimizer.eval()  # of schedule-free ones the averaged weights are saved; training goes on from both alike
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Write the time beside the loss."""
-        if logs is not None and "loss" in logs:
+        if is_update(logs):
             state.log_history[-1]["seconds"] = self.seconds
+            self.tell(state.global_step, logs["loss"])
             if not math.isfinite(logs["loss"]):
                 control.should_training_stop = True
                 control.should_save = False
 
 
-class Telling(TrainerCallback):
-    """Tells the step and the loss of each update to whoever shows them.
-
-    Args:
-        tell: called with both.
-    """
-
-    def __init__(self, tell: Callable[[int, float], None]) -> None:
-        self.tell = tell
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Pass the loss on."""
-        if logs is not None and "loss" in logs:
-            self.tell(state.global_step, logs["loss"])
-
-
-def observers(every: int) -> list[TrainerCallback]:
-    """What writes a training into Trainer's log; `every` as `Comparison.record_every`."""
-    return [StepRecorder(), *([GradientHistograms()] if every == 1 else [])]
+def observers(every: int, tell: Callable[[int, float], None]) -> list[TrainerCallback]:
+    """What writes a training into Trainer's log, and tells step and loss; `every` as `Comparison.record_every`."""
+    return [StepRecorder(tell), *([GradientHistograms()] if every == 1 else [])]
 
 
 def unheeded(optimizer: Any, asked: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
@@ -97,6 +91,29 @@ def unheeded(optimizer: Any, asked: Mapping[str, Any]) -> tuple[str, Any, Any] |
     return None
 
 
+def add_untuned_warmup(scheduler: Any, warmup: Any, recipe: str) -> None:
+    """Multiply the scheduler's factors, the present one too, by those of the recipe's rule, where that is untuned.
+
+    Raises:
+        UserError: the schedule is no function of the step, or the optimizer has no betas.
+    """
+    rule: Any = UNTUNED_WARMUP.get(warmup)
+    if rule is None:
+        return
+    if not isinstance(scheduler, LambdaLR) or "betas" not in scheduler.optimizer.param_groups[0]:
+        raise UserError(
+            f"recipe {recipe!r}: untuned warmup needs an optimizer with betas and a schedule that is a function of the "
+            "step, such as linear or cosine"
+        )
+    groups = scheduler.optimizer.param_groups
+    beta2 = groups[0]["betas"][1]
+    factors: list[Any] = [lambda step, of=of: rule(step + 1, beta2) * of(step) for of in scheduler.lr_lambdas]
+    scheduler.lr_lambdas = factors
+    for group, factor, rate in zip(groups, factors, scheduler.base_lrs, strict=True):
+        group["lr"] = rate * factor(scheduler.last_epoch)
+    scheduler._last_lr = [group["lr"] for group in groups]
+
+
 def resume_point(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end; Trainer writes `trainer_state.json` last."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
@@ -116,11 +133,16 @@ def _ended_above_its_start(training: list[float], evaluation: list[float]) -> bo
     return not math.isfinite(evaluation[-1]) or (evaluation[-1] > evaluation[0] and last > training[0])
 
 
-def columns(history: list[dict[str, Any]], names: Any, marker: str, prefix: str) -> dict[str, list[Any]]:
+def columns(history: Sequence[Mapping[str, Any]], names: Any, marker: str, prefix: str) -> dict[str, list[Any]]:
     """The log entries that hold `marker`, as columns; of two entries for one step (after a resume) the later."""
     rows = {entry["step"]: entry for entry in history if marker in entry}
     present = [name for name in names if any(prefix + name in row for row in rows.values())]
     return {"step": list(rows), **{name: [row.get(prefix + name) for row in rows.values()] for name in present}}
+
+
+def curves_of(history: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """What was logged of the updates, as columns."""
+    return columns([entry for entry in history if is_update(entry)], CURVES, "loss", "")
 
 
 def measured(trainer: Any, evaluations: dict[str, list[Any]], every: int) -> dict[str, Any]:
@@ -132,7 +154,7 @@ def measured(trainer: Any, evaluations: dict[str, list[Any]], every: int) -> dic
         every: as `Comparison.record_every`.
     """
     history = trainer.state.log_history
-    curves, losses = columns(history, CURVES, "loss", ""), evaluations["loss"]
+    curves, losses = curves_of(history), evaluations["loss"]
     return {
         "diverged": not is_finite(curves) or (bool(losses) and _ended_above_its_start(curves["loss"], losses)),
         "curves": _thinned(curves, every),

@@ -23,8 +23,8 @@ from hf_radam.training.launch import FOLLOWER
 
 # Environment variable: the file that says what to record.
 REQUEST = "HF_RADAM_REQUEST"
-# Files in the folder of a run: what is asked, what is told on the way, what was found, and all that was printed.
-_ASKED, MESSAGES, RECORDING, LOG = "request.json", "messages.jsonl", "recording.json", "log.txt"
+# Files in the folder of a run: what is asked, that it has begun, what is told, what was found, and what was printed.
+_ASKED, BEGUN, MESSAGES, RECORDING, LOG = "request.json", "begun", "messages.jsonl", "recording.json", "log.txt"
 _RECORDER = "hf_radam.experiments.runs.recorder"
 
 
@@ -66,7 +66,7 @@ class Job:
 def launch(
     jobs: Mapping[str, Job], task: ScriptTask, folder: Path, run: Run, tell: Callable[[int, float], None]
 ) -> bool:
-    """Run the script of a run to its end and write its record, unless another job has it.
+    """Run the script of a run to its end and write its record, unless another job has it; returns whether it was ours.
 
     Args:
         jobs: by the ids of runs.
@@ -74,9 +74,6 @@ def launch(
         folder: results folder.
         run: which.
         tell: called after each update with the step and the loss.
-
-    Returns:
-        Whether it was ours.
 
     Raises:
         UserError: the script failed, trained or evaluated nothing, or does not do what is asked.
@@ -96,23 +93,27 @@ def follow(job: Job, tell: Callable[[int, float], None]) -> None:
         UserError: it failed, or trained nothing.
     """
     folder = Path(job.request.folder)
-    for name in (MESSAGES, RECORDING):
+    for name in (BEGUN, MESSAGES, RECORDING):
         (folder / name).unlink(missing_ok=True)
     write_whole(folder / _ASKED, json.dumps(asdict(job.request)))
     environment = {**os.environ, **job.environment, REQUEST: str(folder / _ASKED), FOLLOWER: _RECORDER}
     environment.pop("PYTHONSAFEPATH", None)  # ours; a script imports what lies beside it
     process = subprocess.Popen(job.command, env=environment, stdin=subprocess.DEVNULL)
+    step = 0
     for message in _told(process, folder / MESSAGES):
         if "error" in message:
             process.wait()
             raise UserError(message["error"])
-        tell(message["step"], message["loss"])
+        step = message["step"]
+        tell(step, message["loss"])
     printed = f"what it printed is in {folder / LOG}"
     if process.returncode:
         last = last_line(folder / LOG)
         if "EOFError" in last:
             raise UserError(f"the script asks on standard input, where nobody answers; give it arguments; {printed}")
         raise UserError(f"the script failed (exit status {process.returncode}): {last}; {printed}")
+    if step and not (folder / RECORDING).is_file():
+        raise UserError(f"the script ended by itself after update {step}, in the middle of its training; {printed}")
     if not (folder / RECORDING).is_file():
         raise UserError(
             "the script ended well, but no Trainer of Transformers made an update in it; give it what makes it train "

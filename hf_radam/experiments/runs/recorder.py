@@ -22,17 +22,17 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_radam.experiments.environment import reset_peak_memory
 from hf_radam.experiments.runs.history import (
-    CURVES,
     TRAINER_NOISE,
-    Telling,
+    add_untuned_warmup,
     columns,
+    curves_of,
     is_finite,
     measured,
     observers,
     resume_point,
+    unheeded,
 )
-from hf_radam.experiments.runs.launching import MESSAGES, RECORDING, REQUEST, Request
-from hf_radam.experiments.runs.warmup import add_untuned_warmup
+from hf_radam.experiments.runs.launching import BEGUN, MESSAGES, RECORDING, REQUEST, Request
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import key_of
 from hf_radam.files import one_line, write_whole
@@ -82,10 +82,15 @@ class _Recorder:
             if self.request.trainer is None:
                 self.stop(trainer, "the script trains more than once; say which training is compared: --trainer 1 or 2")
             return train(checkpoint)
+        if trainer.is_world_process_zero():
+            try:
+                (self.folder / BEGUN).touch(exist_ok=False)
+            except FileExistsError:
+                self.stop(trainer, "the script trains in several processes of its own; compare one that trains once")
         trainer.args = self._arguments(trainer)
         ending = _Ending(self, trainer)
-        telling = Telling(lambda step, loss: self._tell(trainer, step=step, loss=loss))
-        for callback in (*observers(self.request.record_every), telling, ending):
+        observed = observers(self.request.record_every, lambda step, loss: self._tell(trainer, step=step, loss=loss))
+        for callback in (*observed, ending):
             trainer.add_callback(callback)
         own = resume_point(Path(trainer.args.output_dir))
         reset_peak_memory()
@@ -93,26 +98,36 @@ class _Recorder:
             done = train(checkpoint if own is None else own)
         except UserError as error:
             self.stop(trainer, one_line(error))
-        if ending.lacks_an_evaluation and trainer.args.eval_strategy != IntervalStrategy.NO:
+        best = trainer.args.load_best_model_at_end  # it is in place now, and not what was evaluated last
+        if (best or ending.lacks_an_evaluation) and trainer.args.eval_strategy != IntervalStrategy.NO:
             trainer.evaluate()
         return done
 
     def _arguments(self, trainer: Any) -> Any:
         """The Trainer's own, which log each update and save what a broken run goes on from."""
         args = copy.copy(trainer.args)
-        for key, asked in self.request.demanded.items():
-            found = name_of(args.optim) if key == "optim" else getattr(args, key)
-            if found != asked:
-                self.stop(
-                    trainer,
-                    f"the script ignores --{key}: it was given {asked} and its Trainer has {found}; name the script's "
-                    f"own flag in data.flags, or have the script heed it",
-                )
         args.logging_strategy, args.logging_steps, args.logging_nan_inf_filter = IntervalStrategy.STEPS, 1, False
         if self.request.trainer is not None:  # the others' checkpoints are not ours
             args.output_dir = os.path.join(args.output_dir, f"training-{self.trainings}")
-        args.save_strategy, args.save_total_limit, args.save_only_model = SaveStrategy.STEPS, 1, False
+        args.save_only_model = False
+        if not args.load_best_model_at_end:  # else the script saves what it loads at the end
+            args.save_strategy, args.save_total_limit = SaveStrategy.STEPS, 1
         return args
+
+    def _refuse_deaf(self, trainer: Any, max_steps: int) -> None:
+        """End a training that is not what was asked for: by the arguments of the Trainer, and by the optimizer."""
+        args, demanded = trainer.args, dict(self.request.demanded)
+        own = {"optim": name_of(args.optim), "seed": args.seed, "max_steps": max_steps}
+        own["warmup_steps"] = args.get_warmup_steps(max_steps)
+        if 0 < demanded.get("warmup_steps", 0) < 1:
+            demanded["warmup_steps"] = math.ceil(demanded["warmup_steps"] * max_steps)
+        wrong = [(key, demanded[key], own[key]) for key in own if demanded.get(key, own[key]) != own[key]]
+        live = unheeded(trainer.optimizer, {key: value for key, value in demanded.items() if key not in own})
+        for key, asked, found in [*wrong, *([live] if live and live[2] is not None else [])]:
+            raise UserError(
+                f"the script ignores --{key}: it was given {asked} and its Trainer has {found}; name the script's own "
+                "flag in data.flags, or have the script heed it"
+            )
 
     def begin(self, trainer: Any, state: Any, scheduler: Any) -> None:
         """What is known when the training begins."""
@@ -123,7 +138,9 @@ class _Recorder:
                 f"the script ignores --optim: it was given {name_of(trainer.args.optim)} and trains with "
                 f"{built}; have it build what --optim names"
             )
-        state.save_steps = self.request.save_steps or math.ceil(state.max_steps / 4)
+        self._refuse_deaf(trainer, state.max_steps)
+        if not trainer.args.load_best_model_at_end:
+            state.save_steps = self.request.save_steps or math.ceil(state.max_steps / 4)
         warmup = trainer.args.get_warmup_steps(state.max_steps)
         if warmup and warmup >= state.max_steps:
             raise UserError(f"warmup_steps {warmup} must be less than the script's {state.max_steps} updates")
@@ -132,12 +149,18 @@ class _Recorder:
     def write(self, trainer: Any) -> None:
         """What there is to record by now; nothing if no update was made."""
         history = trainer.state.log_history
-        curves = columns(history, CURVES, "loss", "")
+        curves = curves_of(history)
         if not trainer.is_world_process_zero() or not curves["step"]:
             return
         evaluations = self._evaluations(history, curves["step"][-1])
         final = {key: values[-1] for key, values in evaluations.items() if key != "step" and values}
         content = measured(trainer, evaluations, self.request.record_every)
+        state, best = trainer.state, trainer.args.load_best_model_at_end and trainer.state.best_global_step
+        content["notes"] = []
+        if state.global_step < state.max_steps and is_finite(curves):
+            content["notes"].append(f"the script ended it after {state.global_step} of {state.max_steps} updates")
+        if best:
+            content["notes"].append(f"its last evaluation is that of the script's best model, of update {best}")
         content["final"] = final if is_finite(curves) else dict.fromkeys([*final, "loss"], math.nan)
         write_whole(self.folder / RECORDING, json.dumps(content))
 

@@ -20,17 +20,16 @@ from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.history import (
-    CURVES,
     TRAINER_NOISE,
-    Telling,
     columns,
+    curves_of,
     is_finite,
     measured,
     observers,
     resume_point,
     unheeded,
 )
-from hf_radam.experiments.runs.trainer import ComparisonTrainer, Padded, blamed
+from hf_radam.experiments.runs.trainer import ComparisonTrainer, blamed
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
 from hf_radam.registry import get_optimizer, list_optimizers
@@ -51,16 +50,15 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
     """
     processes = PartialState().num_processes
     with blamed(run.recipe):
-        trainer = build_trainer(run, task, folder, processes)
+        trainer = build_trainer(run, task, folder, processes, tell)
         trainer.get_train_dataloader()
         trainer.get_eval_dataloader()
-    trainer.add_callback(Telling(tell))
     trainer.add_callback(_Heeding(run.recipe))
     reset_peak_memory()
     trainer.train(resume_from_checkpoint=resume_point(folder))
 
     history = trainer.state.log_history
-    curves = columns(history, CURVES, "loss", "")
+    curves = curves_of(history)
     if is_finite(curves) and not any(e.get("step") == run.max_steps and "eval_nll" in e for e in history):
         trainer.evaluate()
     names = [key.removeprefix("eval_") for entry in history if "eval_nll" in entry for key in entry]
@@ -113,7 +111,9 @@ class _Heeding(TrainerCallback):
             )
 
 
-def build_trainer(run: Run, task: Task, folder: Path, processes: int) -> ComparisonTrainer:
+def build_trainer(
+    run: Run, task: Task, folder: Path, processes: int, tell: Callable[[int, float], None]
+) -> ComparisonTrainer:
     """The Trainer of a run, with a new model.
 
     Raises:
@@ -132,12 +132,12 @@ def build_trainer(run: Run, task: Task, folder: Path, processes: int) -> Compari
         args=args,
         optim_args=option_values(run.recipe.optim_args) if args.optim in list_optimizers() else None,
         train_dataset=task.train_dataset,
-        eval_dataset=Padded(task.eval_dataset, processes * args.per_device_eval_batch_size if processes > 1 else 1),
+        eval_dataset=task.eval_dataset,
         data_collator=task.collator(model),
         processing_class=task.tokenizer,
         preprocess_logits_for_metrics=task.preprocess_logits_for_metrics,
         compute_metrics=task.compute_metrics,
-        callbacks=observers(run.comparison.record_every),
+        callbacks=observers(run.comparison.record_every, tell),
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)

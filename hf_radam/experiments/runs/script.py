@@ -17,7 +17,7 @@ from hf_radam.experiments.runs.run import as_text, identity, option_values, run_
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import ScriptData, ScriptTask
 from hf_radam.optim_args import parse_optim_args
-from hf_radam.registry import list_optimizers
+from hf_radam.registry import get_optimizer, list_optimizers
 from hf_radam.training.launch import script_command, script_environment
 from hf_radam.training.trainer import RAdamTrainingArguments
 
@@ -27,8 +27,11 @@ _RESERVED = (
     "save_only_model", "load_best_model_at_end", "resume_from_checkpoint", "ignore_data_skip", "run_name",
     "warmup_ratio", "overwrite_output_dir", "push_to_hub", "hub_model_id", "hub_token",
 )  # fmt: skip
-# Of these the recorder makes sure that the script's Trainer has them: the rest a script may have reason to change.
-_DEMANDED = ("optim", "seed", "max_steps")
+# Of these the recorder makes sure that the script trains with them: the rest a script may have reason to change.
+_DEMANDED = (
+    "optim", "seed", "max_steps", "learning_rate", "warmup_steps", "weight_decay", "adam_beta1", "adam_beta2",
+    "adam_epsilon",
+)  # fmt: skip
 
 
 def command(task: ScriptTask, accelerate_config: str | None = None) -> list[str]:
@@ -136,13 +139,17 @@ def _words(value: Any) -> list[str]:
 
 
 def _request(run: Run, task: ScriptTask, place: Path) -> Request:
-    settings = {**identity(run), **({"max_steps": run.max_steps} if run.max_steps else {})}
-    flags = task.data.flags
+    name, flags = run.recipe.optimizer, task.data.flags
+    options = {**(get_optimizer(name).defaults if name in list_optimizers() else {}), **run.recipe.optim_args}
+    options = {key: value for key, value in options.items() if key in ("eps", "betas", "weight_decay")}
+    settings = {**_settings(run, place, task.data), **options}
+    overruled = {"adam_epsilon": "eps", "adam_beta1": "betas", "adam_beta2": "betas"}
+    demanded = [key for key in (*_DEMANDED, *overruled.values()) if overruled.get(key) not in options]
     return Request(
         folder=str(place),
         recipe=run.recipe.name,
         warmup=run.recipe.warmup,
-        demanded={key: settings[key] for key in _DEMANDED if key in settings and flags.get(key, key) is not None},
+        demanded={key: settings[key] for key in demanded if key in settings and flags.get(key, key) is not None},
         metric=task.data.metric or "loss",
         trainer=task.data.trainer,
         eval_steps=run.comparison.eval_steps,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -118,8 +119,8 @@ def sweep(
 
 
 def _one_by_one(
-    work: Callable[[Run, Tell], None], runs: Sequence[Run], folder: Path, progress: Progress
-) -> Iterator[Run]:
+    work: Callable[[Run, Tell], Any], runs: Sequence[Run], folder: Path, progress: Progress
+) -> Generator[Run, None, None]:
     """`in_parallel` in this process, or in those of a launch, of which the main one asks for each run."""
     for run in runs:
         with hold(folder, run) if PartialState().is_main_process else nullcontext(False) as ours:

@@ -8,16 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.batches import TokenBatches
-from hf_radam.experiments.runs.warmup import add_untuned_warmup
+from hf_radam.experiments.runs.history import add_untuned_warmup
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
 from hf_radam.files import is_full_disk, one_line
@@ -107,31 +105,9 @@ class ComparisonTrainer(RAdamTrainer):
         """Go on where the disk is full: note it for the record, and delete what has been half written."""
         try:
             yield
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except Exception as error:  # safetensors and tokenizers raise classes of their own
             if not is_full_disk(error):
                 raise
             self.notes.append(f"{what}: the disk was full")
             for path in folder.glob(pattern):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-class Padded(Dataset[dict[str, Any]]):
-    """A dataset and examples without labels, so that all processes evaluate equally many and none is evaluated twice.
-
-    Args:
-        dataset: examples with `labels`, of each a number or a sequence.
-        multiple: of which the length becomes one.
-    """
-
-    def __init__(self, dataset: Any, multiple: int) -> None:
-        self.dataset, self.size = dataset, len(dataset) + -len(dataset) % multiple
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        if index < len(self.dataset):
-            return self.dataset[index]
-        first = self.dataset[0]
-        labels = np.full_like(first["labels"], -100)
-        return {**first, "labels": labels if isinstance(first["labels"], np.ndarray) else labels.tolist()}

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from hf_radam.errors import UserError
-from hf_radam.files import one_line
+from hf_radam.files import is_full_disk, one_line
 
 
 def work(channel: Connection, log: Path, cores: Sequence[int], environment: Mapping[str, str], call: bytes) -> None:
@@ -34,7 +34,9 @@ def work(channel: Connection, log: Path, cores: Sequence[int], environment: Mapp
         function, item = pickle.loads(call)
         done = function(item, lambda step, loss: channel.send({"step": step, "loss": loss}))
         channel.send({"done": done is not False})
-    except (UserError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, (UserError, OSError)) and not is_full_disk(error):
+            raise
         channel.send({"error": one_line(error)})
     finally:
         atexit._run_exitfuncs()  # trackers end their runs there; a fork would skip it before Python 3.13

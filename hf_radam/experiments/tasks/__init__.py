@@ -30,8 +30,6 @@ class Task(Protocol):
 
     Data: ClassVar[type]
     """Dataclass of the options under `data` (int, float or str): a flag of `hf-radam compare`, or `--set data.X`."""
-    Model: ClassVar[type]
-    """Dataclass of the options under `model`."""
 
     metric: str
     """The task's own number at the end of a run, a key of `metrics.METRICS`."""
@@ -60,7 +58,7 @@ class Task(Protocol):
         ...
 
     def model(self, options: Mapping[str, Any]) -> Any:
-        """A new model, initialised from the global random state; `options` are fields of `Model`."""
+        """A new model, initialised from the global random state; `options` are those of the comparison."""
         ...
 
     def collator(self, model: Any) -> Any:

@@ -28,7 +28,6 @@ class ClassificationTask(Task):
     """Data, model and metrics of one comparison; see `tasks.Task`."""
 
     Data = ClassificationData
-    Model = ModelChoice
 
     def __init__(self, comparison: Comparison) -> None:
         self.data = build(ClassificationData, comparison.data, where="data")

@@ -177,7 +177,7 @@ def _class(label: Any) -> float | str:
 
 
 def _name(label: float | str) -> str:
-    return f"{label:.15g}" if isinstance(label, float) else label
+    return label if isinstance(label, str) else f"{label:.15g}"
 
 
 def _examples(rows: list[Row], keys: list[Any], data: ClassificationData) -> Examples:

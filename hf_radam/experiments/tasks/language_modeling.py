@@ -30,9 +30,10 @@ from hf_radam.experiments.tasks.text import (
     own_tokenizer,
     read_lines,
     table_rows,
+    token_means,
+    token_sums,
     whole_batches,
 )
-from hf_radam.experiments.tasks.tokens import token_means, token_sums
 from hf_radam.files import whole
 
 TEXTS_AT_A_TIME = 1000
@@ -98,7 +99,6 @@ class LanguageModelingTask(Task):
     """Data, model and metrics of one comparison; see `tasks.Task`."""
 
     Data = LanguageModelingData
-    Model = ModelChoice
     metric = "perplexity"
     loss_unit = "nats a token"
 

@@ -104,7 +104,7 @@ class ModelChoice:
             raise UserError(f"model: cannot load {self.name_or_path}: {one_line(error)}{hint}") from error
         finally:
             logging.set_verbosity(verbosity)
-        if model.config.pad_token_id is None:
+        if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = tokenizer.pad_token_id
         body = {name for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}.")}
         missing = body & set(report["missing_keys"])

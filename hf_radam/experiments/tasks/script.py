@@ -114,11 +114,6 @@ def _words(text: str, key: str) -> list[str]:
         raise UserError(f"data: {key} must be words as in a shell: {error}") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScriptModel:
-    """Nothing: the script makes its model."""
-
-
 class ScriptTask:
     """The part of `tasks.Task` that a script has: where and what it is.
 
@@ -130,7 +125,6 @@ class ScriptTask:
     """
 
     Data = ScriptData
-    Model = ScriptModel
 
     def __init__(self, comparison: Comparison) -> None:
         self.data = build(ScriptData, comparison.data, where="data")

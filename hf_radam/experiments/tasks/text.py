@@ -1,4 +1,4 @@
-"""Text comes in: files, the Hub, and a BPE vocabulary of its own."""
+"""Text comes in: files, the Hub, and a BPE vocabulary of its own; averages over its tokens go out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
+import torch
 from datasets import load_dataset
 from datasets.exceptions import DatasetsError
 from huggingface_hub.utils import httpx
@@ -233,3 +234,25 @@ def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         single=f"$A {eos}", pair=f"$A {eos} $B:1 {eos}:1", special_tokens=[(eos, tokenizer.token_to_id(eos))]
     )
     return tokenizer
+
+
+def token_sums(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Per example: summed negative log-likelihood in nats, correct tokens, tokens.
+
+    Args:
+        logits: shape (batch, tokens, vocabulary).
+        labels: shape (batch, tokens); -100 is ignored.
+
+    Returns:
+        Shape (batch, 3).
+    """
+    mask = labels != -100
+    log_probs = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    correct = (logits.argmax(-1) == labels) & mask
+    return torch.stack([-(log_probs * mask).sum(-1), correct.sum(-1).float(), mask.sum(-1).float()], dim=-1)
+
+
+def token_means(sums: Any) -> dict[str, float]:
+    """Averages over all tokens of what `token_sums` gave, as an array of shape (examples, 3)."""
+    nll, correct, tokens = sums.astype("float64").sum(0)
+    return {"nll": float(nll / tokens), "token_accuracy": float(correct / tokens)}

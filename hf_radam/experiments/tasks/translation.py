@@ -27,8 +27,14 @@ from hf_radam.experiments.schema import UserError, build, check_least
 from hf_radam.experiments.tasks import Task
 from hf_radam.experiments.tasks.parallel_text import Pair, TranslationData, load_pairs
 from hf_radam.experiments.tasks.pretrained import new
-from hf_radam.experiments.tasks.text import SPECIAL_TOKENS, digest, own_tokenizer, whole_batches
-from hf_radam.experiments.tasks.tokens import token_means, token_sums
+from hf_radam.experiments.tasks.text import (
+    SPECIAL_TOKENS,
+    digest,
+    own_tokenizer,
+    token_means,
+    token_sums,
+    whole_batches,
+)
 
 PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
 GRAMMAR_SENTENCE = 10  # tokens; about the mean length of a sentence of the built-in grammar
@@ -69,7 +75,6 @@ class TranslationTask(Task):
     """Data, model and metrics of one comparison; see `tasks.Task`."""
 
     Data = TranslationData
-    Model = TranslationModel
     metric = "bleu"
     loss_unit = "nats a token"
 
