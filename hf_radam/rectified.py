@@ -212,9 +212,10 @@ class RectifiedMixin(_Optimizer):
     def _steps(self, params: list[Tensor]) -> list[Any]:
         """What the state holds as step counts, None where it has none."""
         states: list[Any] = list(map(self.state.get, params))
-        if all(states):
-            return [state.get("step") for state in states]
-        return [state.get("step") if state else None for state in states]
+        try:
+            return [state["step"] for state in states]
+        except (KeyError, TypeError):
+            return [state.get("step") if state else None for state in states]
 
     def forget_counts(self) -> None:
         """Have the next step read the step counts where they are.
