@@ -6,12 +6,13 @@ On a page, what is rendered stands between one of these lines and `<!-- end -->`
 
     <!-- headline: model_cards/NAME -->         what a comparison found, in two or three sentences (or NAME/PART)
     <!-- verdict: model_cards/NAME -->          all that it found
+    <!-- answers: model_cards/NAME model_cards/NAME -->    each family of recipes at its best, a row for each of them
     <!-- table: model_cards/NAME -->            its first table; `tables` gives all of them, with their titles
     <!-- figure: model_cards/NAME evaluation -->    a figure, by the name of its file
     <!-- rates: model_cards/NAME model_cards/NAME -->    RAdam at equal effective rates, a row for each of them
     <!-- best_rates: model_cards/NAME -->       RAdam's best learning rate over Adam's, likewise
     <!-- benchmark: FILE.json -->               all tables of a benchmark
-    <!-- speed: FILE.json -->                   its first table, cut down to fused AdamW and RAdam
+    <!-- costs: FILE.json FILE.json -->         RAdam's time over fused AdamW's, ours and PyTorch's
     <!-- bf16_weights: FOLDER -->               what scripts/bf16_weights.py found
 """
 
@@ -29,9 +30,12 @@ from benchmark import table as benchmark_table
 from benchmark_sharded import table as sharded_table
 from bf16_weights import table as bf16_table
 
+from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import rates
+from hf_radam.experiments.report.palette import family
 from hf_radam.experiments.report.report import Image, Report, draw, make_report, write_report
+from hf_radam.experiments.report.statistics import Row
 from hf_radam.experiments.report.writers import table_markdown, tables_markdown, to_json
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
@@ -41,13 +45,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 # Of a committed comparison; `hf-radam report` draws the others.
 FIGURES = 2
-# Rows of the short table of a benchmark; the first is what the others are measured against.
-SPEED = (
-    "torch.optim.AdamW (fused)",
-    "hf_radam.RAdam (fused)",
-    "torch.optim.RAdam (foreach)",
-    "torch.optim.RAdam (for-loop)",
-)
+SHAPES = {
+    "decoder-1b": "1.1 B parameters, bf16",
+    "bert-base": "BERT-base",
+    "lora": "LoRA, 500 small tensors",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +88,14 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
     kinds: dict[str, Callable[..., str]] = {
         "headline": lambda path: " ".join(cards[path].report.verdict.headline) + "\n",
         "verdict": lambda path: cards[path].report.verdict.text + "\n",
+        "answers": lambda *paths: answers({path: cards[path].results for path in paths}),
         "table": lambda path: table_markdown(cards[path].report.tables[0]) + "\n",
         "tables": lambda path: tables_markdown(cards[path].report) + "\n",
         "figure": figure,
         "rates": lambda *paths: equal_rates({path: cards[path].results.records for path in paths}),
         "best_rates": lambda *paths: coming_from_adam({path: cards[path].results.records for path in paths}),
         "benchmark": benchmark,
-        "speed": speed,
+        "costs": costs,
         "bf16_weights": lambda path: bf16_table(json.loads((ROOT / path / "bf16_weights.json").read_text("utf-8"))),
     }
 
@@ -105,6 +108,45 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         return f"<!-- {match['what']} -->\n\n{body}\n<!-- end -->"
 
     return re.sub(r"<!-- (?P<what>\w+: [^\n]+?) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def answers(comparisons: Mapping[str, Results]) -> str:
+    """A table with the mean of each family at its best setting, and how often RAdam is ahead of the two warmups."""
+    lines = ["| task | seeds | Adam | Adam + warmup | Adam + untuned warmup | RAdam |", "|---|--:|--:|--:|--:|--:|"]
+    against: dict[str, list[str]] = {"warmup": [], "untuned": []}
+    for path, results in comparisons.items():
+        metric, best = METRICS[results.selection], best_of_families(results)
+        cells = [f"{results.judged(row).mean:.3f}" for row in best.values()]
+        least = f"{results.judged(min(best.values(), key=results.cost)).mean:.3f}"
+        cells = [f"**{cell}**" if cell == least else cell for cell in cells]
+        name = re.sub(r"^Can warmup go(\?| in) |\?$", "", results.comparison["name"])
+        seeds = results.judged(best["radam"]).n
+        lines.append(f"| [{name}]({path}/README.md) ({metric.label}) | {seeds} | {' | '.join(cells)} |")
+        for other, found in against.items():
+            found.append(_outcome(results, best["radam"], best[other]))
+    said = [
+        f"Against {what}, RAdam ends better on {found.count('ahead')} of {len(found)} tasks and worse on "
+        f"{found.count('behind')}, in all seeds; on {found.count('tie')} the seeds disagree."
+        for what, found in zip(("Adam with warmup", "untuned warmup"), against.values(), strict=True)
+    ]
+    return "\n".join([*lines, "", *said]) + "\n"
+
+
+def best_of_families(results: Results) -> dict[str, Row]:
+    """The best row of Adam, of both warmups and of RAdam, among those with the most seeds."""
+    found: dict[str, Row] = {}
+    most = max(len(row.seeds) for row in results.rows)
+    for row in sorted(results.rows, key=results.cost):
+        if len(row.seeds) == most:
+            found.setdefault(family(results.runs(row)[0].config["recipe"]), row)
+    return {name: found[name] for name in ("adam", "warmup", "untuned", "radam")}
+
+
+def _outcome(results: Results, ours: Row, theirs: Row) -> str:
+    """Whether one row is ahead of another in every seed that both have."""
+    metric, a, b = METRICS[results.selection], results.by_seed(ours), results.by_seed(theirs)
+    ahead = {metric.cost(a[seed]) < metric.cost(b[seed]) for seed in a.keys() & b.keys()}
+    return "tie" if len(ahead) > 1 else "ahead" if True in ahead else "behind"
 
 
 def equal_rates(records: Mapping[str, Sequence[Record]]) -> str:
@@ -126,14 +168,16 @@ def benchmark(path: str) -> str:
     return "\n".join(_benchmark_table(one, measured["environment"]) for one in measured["benchmarks"])
 
 
-def speed(path: str) -> str:
-    """Time a step of the first benchmark of a file, of the optimizers that most will choose between."""
-    measured = json.loads((ROOT / path).read_text(encoding="utf-8"))
-    first = measured["benchmarks"][0]
-    rows = {row["optimizer"]: row for row in first["rows"]}
-    text = _benchmark_table({**first, "rows": [rows[name] for name in SPEED]}, measured["environment"])
-    about, gap, *table = text.splitlines()
-    return "\n".join([about, gap, *("|".join(line.split("|")[:4]) + "|" for line in table)]) + "\n"
+def costs(*paths: str) -> str:
+    """Time a step over that of fused AdamW: of this package's RAdam, and of PyTorch's fastest."""
+    measured = [one for path in paths for one in json.loads((ROOT / path).read_text(encoding="utf-8"))["benchmarks"]]
+    ratios = [{row["optimizer"]: row["ratio"] for row in one["rows"]} for one in measured]
+    ours = [
+        f"{of['hf_radam.RAdam (fused)']:.2f} ({SHAPES[one['shapes']]})"
+        for one, of in zip(measured, ratios, strict=True)
+    ]
+    theirs = [f"{of['torch.optim.RAdam (foreach)']:.2f}" for of in ratios]
+    return f"Relative to fused AdamW: {', '.join(ours)}. `torch.optim.RAdam`: {', '.join(theirs)}.\n"
 
 
 def _benchmark_table(measured: Mapping[str, Any], environment: Mapping[str, Any]) -> str:

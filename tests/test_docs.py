@@ -95,12 +95,12 @@ BLOCKS = {
         rf'<img width="\d+" src="\.\./{FOLDER}/figures/evaluation\.png" alt="a &lt; b">',
     ],
     f"benchmark: {BENCHMARK}": ["bert-base: 109.5 M", "lora: ", r"\| optimi\.RAdam \|"],
-    f"speed: {BENCHMARK}": [
-        r"\Abert-base: 109\.5 M parameters in 199 tensors, float32; cpu: .*torch 2\.",
-        r"\| optimizer \| ms a step \| of the baseline \|\n\|---\|--:\|--:\|\n"
-        r"\| torch\.optim\.AdamW \(fused\) \|[^|]*\| 1\.00x \|\n\| hf_radam\.RAdam \(fused\) \|[^|]*\|[^|]*\|\n"
-        r"\| torch\.optim\.RAdam \(foreach\) \|[^|]*\|[^|]*\|\n"
-        r"\| torch\.optim\.RAdam \(for-loop\) \|[^|]*\|[^|]*\|\n\Z",
+    f"costs: {BENCHMARK}": [
+        r"\ARelative to fused AdamW: 1\.03 \(BERT-base\), 0\.86 \(LoRA.*`torch\.optim\.RAdam`: 3\.72, 3\.25"
+    ],
+    f"answers: {FOLDER}": [
+        r"\| 5 \| 3\.788 \| \*\*0\.119\*\* \| 0\.134 \| 0\.125 \|\n",
+        "Against Adam with warmup, RAdam ends better on 0 of 1 tasks and worse on 1, in all seeds;",
     ],
 }
 
