@@ -160,10 +160,10 @@ def _unlike(what: str, tensor: Tensor, p: Tensor, remedy: str) -> str:
 
 
 def _lacks(name: str, state: dict[str, Any], key: str) -> str:
-    return (
-        f"the state of {name} has no {key}, only {', '.join(map(str, state)) or 'nothing'}; load that of an Adam, "
-        "AdamW or RAdam"
-    )
+    remedy = "load that of an Adam, AdamW or RAdam"
+    if key == "step":  # which pytorch_optimizer and optimi count in the group
+        remedy += "; if its group counts, give each state a step, torch.tensor(float(group['step']))"
+    return f"the state of {name} has no {key}, only {', '.join(map(str, state)) or 'nothing'}; {remedy}"
 
 
 def parts_of(value: Any) -> list[Tensor]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
 from hf_radam.errors import UserError
 from hf_radam.files import one_line, printable
@@ -53,6 +55,23 @@ class OptimizerCheckpoint:
         }
 
 
+@contextmanager
+def reading(path: Path, remedy: str = "copy the checkpoint anew") -> Iterator[None]:
+    """Make each failure to read `path` a CheckpointError: what is damaged or of others can raise anything."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (Exception, CheckpointException) as error:
+        cause = next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
+        what = (
+            "cannot be read"
+            if isinstance(cause, FileNotFoundError | PermissionError)
+            else "is damaged or of an unknown form"
+        )
+        raise CheckpointError(f"{path} {what} ({type(cause).__name__}: {one_line(cause)[:300]}); {remedy}") from error
+
+
 def load_file(path: Path, *, inert: str | None = None) -> Any:
     """Read a file of `torch.save` lazily (memory-mapped), on the CPU, running none of its code.
 
@@ -63,7 +82,7 @@ def load_file(path: Path, *, inert: str | None = None) -> Any:
     Raises:
         CheckpointError: the file is damaged, or holds anything but tensors and plain values.
     """
-    try:
+    with reading(path):
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         if any(name.startswith("torchao.") for name in foreign) and importlib.util.find_spec("torchao"):
             importlib.import_module("torchao.optim")  # which declares its tensors safe
@@ -76,12 +95,6 @@ def load_file(path: Path, *, inert: str | None = None) -> Any:
         stubs: list[Any] = [(type(name.rpartition(".")[2], (Inert,), {}), name) for name in known]
         with torch.serialization.safe_globals(stubs):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except CheckpointError:
-        raise
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a file of torch.save ({one_line(error)}); copy the checkpoint anew"
-        ) from error
 
 
 class Inert:

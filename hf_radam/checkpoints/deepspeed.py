@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, load_file
+from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, load_file, reading
 
 PATTERN = "*_optim_states.pt"
-_REMEDY = "convert it with DeepSpeed's ds_to_universal.py, or resume the run and save it under FSDP2 or DDP"
+_REMEDY = (
+    "copy it anew, convert it with DeepSpeed's ds_to_universal.py, or resume the run and save it under FSDP2 or DDP"
+)
 
 
 State = dict[str, dict[str, Any]]
@@ -37,7 +39,7 @@ def read_deepspeed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint
     if any("_mp_rank_00_" not in path.name or "expp_rank" in path.name for path in shards):
         raise CheckpointError(f"{folder} is split by tensor or expert parallelism as well: not read; {_REMEDY}")
     files = [load_file(path, inert="deepspeed") for path in shards]
-    try:
+    with reading(folder, _REMEDY):
         stage, ranks = _stage_and_ranks(files[0])
         if len(shards) != ranks:
             raise CheckpointError(f"{folder} has {len(shards)} of {ranks} shards ({PATTERN}); copy the checkpoint anew")
@@ -46,10 +48,6 @@ def read_deepspeed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint
             raise CheckpointError(f"{model} is missing, which names the parameters; copy the checkpoint anew")
         shapes: list[dict[str, torch.Size]] = load_file(model, inert="deepspeed")["param_shapes"]
         groups, state = _join([file["optimizer_state_dict"] for file in files], shapes, stage, moments)
-    except CheckpointError:
-        raise
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{folder} has a layout that is not read ({error!r}); {_REMEDY}") from error
     return OptimizerCheckpoint(
         format=f"DeepSpeed ZeRO-{stage}", files=shards, processes=ranks, groups=groups, state=state
     )
@@ -84,10 +82,7 @@ def _join(
             if not moments:
                 for piece in pieces:
                     piece.update({key: piece[key].to("meta") for key in _flat_keys(piece)})
-            if stage == 3:
-                split = _split_parameters(pieces, shapes[index])
-            else:
-                split = _split_group(pieces, shapes[index], paddings[index] if paddings else [0] * len(shapes[index]))
+            split = _split(pieces, shapes[index], paddings[index] if paddings else [0] * len(shapes[index]), stage)
             # DeepSpeed's own optimizers count in the group.
             step = torch.tensor(float(pieces[0].get("step", group.get("step"))), dtype=torch.float32)
             state.update({name: {"step": step.clone(), **split[name]} for name in split})
@@ -96,37 +91,24 @@ def _join(
     return groups, state
 
 
-def _split_group(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size], paddings: list[int]) -> State:
-    """ZeRO-1/2: the ranks' pieces in a row are the parameters in a row, the end padded."""
+def _split(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size], paddings: list[int], stage: int) -> State:
+    """The parameters of the ranks' pieces of a flat one."""
     state: State = {name: {} for name in shapes}
     for key in _flat_keys(pieces[0]):
-        row, offset = torch.cat([piece[key] for piece in pieces]), 0
-        for (name, shape), padding in zip(shapes.items(), paddings, strict=True):
-            state[name][key] = row[offset : offset + shape.numel()].reshape(shape).clone()
-            offset += shape.numel() + padding
-        align = 2 * len(pieces)  # DeepSpeed pads a group to a multiple of this
-        _check_length(math.ceil(offset / align), math.ceil(row.numel() / align))
-    return state
-
-
-def _split_parameters(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size]) -> State:
-    """ZeRO-3: every parameter is cut in equal pieces, the last padded; a rank has its pieces in a row."""
-    state: State = {name: {} for name in shapes}
-    for key in _flat_keys(pieces[0]):
+        flat = [piece[key] for piece in pieces]
+        # ZeRO-3 cuts every parameter in equal pieces, the last padded, and a rank has its pieces in a row.
+        # ZeRO-1/2: the ranks' pieces in a row are the parameters in a row, the end padded.
+        rows = torch.stack(flat) if stage == 3 else torch.cat(flat)[None]
         offset = 0
-        for name, shape in shapes.items():
-            length = math.ceil(shape.numel() / len(pieces))
-            whole = torch.cat([piece[key][offset : offset + length] for piece in pieces])
-            state[name][key] = whole[: shape.numel()].reshape(shape).clone()
-            offset += length
-        _check_length(offset, pieces[0][key].numel())
+        for (name, shape), padding in zip(shapes.items(), paddings, strict=True):
+            length = math.ceil(shape.numel() / len(rows))
+            state[name][key] = rows[:, offset : offset + length].reshape(-1)[: shape.numel()].reshape(shape).clone()
+            offset += length + padding
+        align = 1 if stage == 3 else 2 * len(pieces)  # DeepSpeed pads a group to a multiple of this
+        if math.ceil(offset / align) != math.ceil(rows.shape[1] / align):
+            raise ValueError(f"the flat state has {rows.shape[1]} elements, its parameters {offset}")
     return state
 
 
 def _flat_keys(piece: dict[str, Any]) -> list[str]:
     return [key for key, value in piece.items() if isinstance(value, Tensor) and value.dim() == 1]
-
-
-def _check_length(used: int, there: int) -> None:
-    if used != there:
-        raise CheckpointError(f"the flat state is not as long as its parameters ({there}, not {used}); {_REMEDY}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import reprlib
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint
+from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, reading
 from hf_radam.checkpoints.formats import read_checkpoint
 from hf_radam.files import one_line, printable, whole
 from hf_radam.libraries import library_of_state
@@ -35,10 +34,8 @@ def write(checkpoint: Path, out: Path) -> str:
         raise CheckpointError(f"{out} exists; give the name of a new file")
     state = read_checkpoint(checkpoint).numbered()
     if library := _foreign(state["state"]):
-        raise CheckpointError(
-            f"{checkpoint} is state of {library}, which consolidate does not convert; go on with the optimizer that "
-            "wrote it"
-        )
+        remedy = "go on with the optimizer that wrote it"
+        raise CheckpointError(f"{checkpoint} is state of {library}, which consolidate does not convert; {remedy}")
     try:
         with whole(out) as unfinished:
             torch.save(state, unfinished)
@@ -59,6 +56,7 @@ def describe(path: Path) -> str:
     """
     checkpoint = read_checkpoint(path, moments=False)
     tensors = [(str(key), value) for state in checkpoint.state.values() for key, value in _flat(state).items()]
+    adam = _is_adam({key for key, _ in tensors}, checkpoint.groups)
     kinds = sorted({f"{key} ({_dtype(value)})" for key, value in tensors})
     parts = {part.data_ptr() or id(part): part.nbytes for _, value in tensors for part in parts_of(value)}
     size = sum(parts.values())  # parameters share the tables of 8-bit codes
@@ -78,43 +76,55 @@ def describe(path: Path) -> str:
         lines.insert(4, f"kind        {library}: moments of {bits} bits, {a_parameter:.2f} bytes a parameter")
     for index, group in enumerate(checkpoint.groups):
         states = [checkpoint.state[name] for name in group["params"] if name in checkpoint.state]
-        flat = [_flat(state).values() for state in states]
-        numbers = sum(max((v.numel() for v in values if isinstance(v, Tensor)), default=0) for values in flat)
+        flat = [_flat(state) for state in states]
+        numbers = sum(max((v.numel() for v in of.values() if isinstance(v, Tensor)), default=0) for of in flat)
         options = ", ".join(f"{key}={_plain(value)}" for key, value in group.items() if key != "params")
         lines += [
             f"group {index}     {len(group['params'])} parameters, {len(states)} with state of {numbers} elements",
             f"            {options}",
-            f"            {_progress(checkpoint, index)}",
+            *([] if adam else [f"            {_shapes(flat)}"]),
+            f"            {_progress(checkpoint, index, adam)}",
         ]
     return "\n".join(printable(line) for line in lines)
 
 
-def _progress(checkpoint: OptimizerCheckpoint, index: int) -> str:
-    """The step, and what RAdam does in the one after it."""
-    group = checkpoint.groups[index]
-    steps: set[int] = set()
-    for name in group["params"]:
-        state = checkpoint.state.get(name, {})
-        if "step" in state:
-            try:
-                check_step(f"parameter {name!r}", state)
-            except ValueError as error:
-                raise CheckpointError(f"{checkpoint.files[0]}: {error}; the checkpoint is damaged") from error
-            steps.add(int(state["step"]))
+def _is_adam(keys: set[str], groups: list[dict[str, Any]]) -> bool:
+    """Whether the state, if there is any, is that of an Adam whose next step RAdam could take."""
+    if {"state1", "state2"} <= keys:  # of bitsandbytes, whose AdEMAMix has three betas
+        return all(isinstance(group.get("betas"), tuple | list) and len(group["betas"]) == 2 for group in groups)
+    return keys - {"step", "max_exp_avg_sq", "kahan_comp"} in (set(), {"exp_avg", "exp_avg_sq"})
+
+
+def _shapes(states: list[dict[str, Any]]) -> str:
+    """The first shapes of each key."""
+    shapes: dict[str, dict[tuple[int, ...], None]] = defaultdict(dict)
+    for key, value in (item for state in states for item in state.items()):
+        shapes[str(key)][tuple(getattr(value, "shape", ()))] = None
+    return ", ".join(f"{key} {reprlib.repr(list(found))}" for key, found in shapes.items())
+
+
+def _progress(checkpoint: OptimizerCheckpoint, index: int, adam: bool) -> str:
+    """The steps, and what RAdam does in the one after the last."""
+    group, states = checkpoint.groups[index], checkpoint.state
+    counts = {f"parameter {name!r}": states[name] for name in group["params"] if "step" in states.get(name, {})}
+    if not counts:  # torch-optimi and pytorch_optimizer count in the group, Schedule-Free as k
+        counts = {f"group {index}": {"step": group[key]} for key in ("k", "step") if group.get(key) is not None}
+    with reading(checkpoint.files[0]):
+        for name, state in counts.items():
+            check_step(name, state)
+    steps = {int(state["step"]) for state in counts.values()}
     if not steps:
-        return f"step {group['step']}" if group.get("step") else "no step yet"  # torch-optimi counts in the group
+        return "no step yet" if adam else "no step is counted"
     last = max(steps)
     text = f"step {min(steps)}" + (f" to {last}" if len(steps) > 1 else "")
-    if "betas" not in group or not last:
+    if not adam or "betas" not in group or not last:
         return text
-    try:
-        _, beta2 = map(float, group["betas"])
-        r_t, rho_t = rectification(last, beta2), rho(last, beta2)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{checkpoint.files[0]}: betas of group {index} must be two numbers in [0, 1), got "
-            f"{reprlib.repr(group['betas'])}; the checkpoint is damaged"
-        ) from error
+    betas = group["betas"] if isinstance(group["betas"], tuple | list) else ()
+    with reading(checkpoint.files[0]):
+        if len(betas) != 2 or not all(isinstance(beta, float | int | Tensor) and 0 <= beta < 1 for beta in betas):
+            got = reprlib.repr(group["betas"])
+            raise ValueError(f"betas of group {index} must be two numbers in [0, 1), got {got}")
+    r_t, rho_t = rectification(last, float(betas[1])), rho(last, float(betas[1]))
     phase = "start-up (momentum SGD)" if r_t is None else f"rectified, r_t = {r_t:.4f}"
     return f"{text}; as RAdam: {phase}, rho_t = {rho_t:.2f}"
 
@@ -136,9 +146,8 @@ def _foreign(state: Mapping[Any, Any]) -> str | None:
 
 def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
     """A parameter's state with that which bitsandbytes keeps in a dictionary of its own."""
-    nested = [value for value in state.values() if isinstance(value, dict)]
-    plain = {key: value for key, value in state.items() if not isinstance(value, dict)}
-    return functools.reduce(operator.or_, nested, plain)
+    parts = [value if isinstance(value, dict) else {key: value} for key, value in state.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _bits(moment: Tensor) -> int:

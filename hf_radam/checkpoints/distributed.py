@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import re
+import zlib
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.distributed.checkpoint import DefaultLoadPlanner, FileSystemReader
 from torch.distributed.checkpoint._traverse import set_element
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import ReadItem
 from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 
-from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint
-from hf_radam.files import one_line
+from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, reading
 
 METADATA = ".metadata"
+_SEAL = b"\nhf_radam crc32 "
 
 
 def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint:
@@ -34,29 +35,31 @@ def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoi
     Raises:
         CheckpointError: a file is missing, short or damaged, or there is no optimizer in it.
     """
-    metadata = _metadata(folder)
-    paths: dict[str, Any] = metadata.planner_data or {}
-    values: dict[str, Any] = {}
-    for key, item in metadata.state_dict_metadata.items():
-        if paths.get(key, (key,))[0] == "optimizer":
-            is_tensor = isinstance(item, TensorStorageMetadata)
-            device = "meta" if is_tensor and item.size and not moments else "cpu"
-            values[key] = torch.empty(item.size, dtype=item.properties.dtype, device=device) if is_tensor else None
-    to_read = {key: value for key, value in values.items() if value is None or not value.is_meta}
-    try:
-        _load_state_dict(to_read, FileSystemReader(folder), no_dist=True, planner=PlainValues())
-    except CheckpointException as error:
-        raise unreadable(folder, error) from error
-    nested: dict[str, Any] = {}
-    for key, value in {**values, **to_read}.items():
-        set_element(nested, paths[key], value)
-    optimizer = nested.get("optimizer")
-    if not optimizer:
-        found = sorted({str(path[0]) for path in paths.values()})
-        raise CheckpointError(f"{folder} holds no optimizer (only {', '.join(found)}); give the optimizer's folder")
-    if "param_groups" not in optimizer:
-        optimizer = _unflatten(optimizer, _order_of_groups(metadata))
-    shards = sorted({folder / info.relative_path for info in metadata.storage_data.values()})
+    with reading(folder):
+        reader = SafeReader(folder)
+        metadata = reader.read_metadata()
+        paths: dict[str, Any] = metadata.planner_data or {}
+        nested: dict[str, Any] = {}
+        to_read: dict[str, Any] = {}
+        for key, item in metadata.state_dict_metadata.items():
+            path = paths.get(key, (key,))
+            if path[0] == "optimizer":
+                value: Any = None
+                if isinstance(item, TensorStorageMetadata):
+                    device = "meta" if item.size and path[1] != "param_groups" and not moments else "cpu"
+                    value = torch.empty(item.size, dtype=item.properties.dtype, device=device)
+                if value is None or not value.is_meta:
+                    to_read[key] = value
+                set_element(nested, path, value)
+        _load_state_dict(to_read, reader, no_dist=True, planner=PlainValues())
+        for key, value in to_read.items():
+            set_element(nested, paths[key], value)
+        if not (optimizer := nested.get("optimizer")):
+            found = sorted({str(path[0]) for path in paths.values()})
+            raise CheckpointError(f"{folder} holds no optimizer (only {', '.join(found)}); give the optimizer's folder")
+        if "param_groups" not in optimizer:
+            optimizer = _unflatten(optimizer, _order_of_groups(metadata))
+        shards = sorted({folder / info.relative_path for info in metadata.storage_data.values()})
     ranks = {match[1] for shard in shards if (match := re.match(r"__(\d+)_", shard.name))}
     return OptimizerCheckpoint(
         format="sharded by torch.distributed.checkpoint (FSDP2, tensor parallel, save_optimizer)",
@@ -67,18 +70,18 @@ def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoi
     )
 
 
-def unreadable(folder: Path, error: CheckpointException) -> CheckpointError:
-    """What to raise for an error of torch.distributed.checkpoint, which is no Exception and has many lines."""
-    cause = type(next(iter(error.failures.values()))[0]).__name__
-    return CheckpointError(f"{folder} has a shard that cannot be read ({cause}); copy the checkpoint anew")
+def seal(folder: Path) -> None:
+    """Put a check sum behind the pickle in `.metadata`, where PyTorch and Accelerate do not look."""
+    content = (folder / METADATA).read_bytes()
+    (folder / METADATA).write_bytes(content + _check_sum(content))
 
 
-def unwritten(folder: Path, rank: int, cause: BaseException) -> CheckpointError:
-    """What to raise for an error in a save, whose message may have many lines."""
-    return CheckpointError(
-        f"process {rank} cannot write to {folder} ({type(cause).__name__}: {one_line(cause)}); make room there or "
-        "give another folder: an earlier save is as it was"
-    )
+class SafeReader(FileSystemReader):
+    """The reader of files unpickles `.metadata`, whatever it holds; this one looks at it first."""
+
+    def read_metadata(self, *_: Any, **__: Any) -> Metadata:
+        """Read it."""
+        return _metadata(Path(self.path))
 
 
 class PlainValues(DefaultLoadPlanner):
@@ -91,37 +94,56 @@ class PlainValues(DefaultLoadPlanner):
         super().load_bytes(read_item, value)
 
 
+def _check_sum(content: bytes) -> bytes:
+    return _SEAL + b"%08x" % zlib.crc32(content)
+
+
 def _metadata(folder: Path) -> Metadata:
     """The description of the checkpoint, after a check that every piece of every shard is there."""
     path = folder / METADATA
-    try:
-        with path.open("rb") as file:
-            metadata: Metadata = _MetadataUnpickler(file).load()
-        pieces = list(metadata.storage_data.values())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: the save was interrupted, or the copy left it out") from error
-    except (pickle.UnpicklingError, EOFError, AttributeError, ValueError, TypeError, IndexError) as error:
-        raise CheckpointError(f"{path} is damaged ({one_line(error)}); copy the checkpoint anew") from error
-    sizes: dict[str, int] = defaultdict(int)
-    for piece in pieces:
-        sizes[piece.relative_path] = max(sizes[piece.relative_path], piece.offset + piece.length)
-    for name, size in sorted(sizes.items()):
-        shard = folder / name
-        if not shard.is_file():
-            raise CheckpointError(f"{shard} is missing, one of {len(sizes)} shards; copy the checkpoint anew")
-        if shard.stat().st_size < size:
-            raise CheckpointError(
-                f"{shard} is truncated: {shard.stat().st_size} of {size} bytes; copy the checkpoint anew"
-            )
-    return metadata
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing: the save was interrupted, or the copy left it out")
+    with reading(path):
+        content = path.read_bytes()
+        pickled, sealed, _ = content.rpartition(_SEAL)
+        if sealed and content != pickled + _check_sum(pickled):
+            raise ValueError("its check sum is another")
+        stream = io.BytesIO(pickled or content)
+        metadata: Metadata = _MetadataUnpickler(stream).load()
+        if stream.read():
+            raise ValueError("something follows its end")
+        for key, item in metadata.state_dict_metadata.items():
+            if isinstance(item, TensorStorageMetadata) and item.size and not _is_covered(item):
+                raise ValueError(f"pieces of {key} are missing")
+        sizes: dict[str, int] = defaultdict(int)
+        for piece in metadata.storage_data.values():
+            sizes[piece.relative_path] = max(sizes[piece.relative_path], piece.offset + piece.length)
+        for name, size in sorted(sizes.items()):
+            shard = folder / name
+            if not shard.is_file():
+                raise CheckpointError(f"{shard} is missing, one of {len(sizes)} shards; copy the checkpoint anew")
+            if (there := shard.stat().st_size) < size:
+                raise CheckpointError(f"{shard} is truncated: {there} of {size} bytes; copy the checkpoint anew")
+        return metadata
 
 
-class _MetadataUnpickler(pickle.Unpickler):
+def _is_covered(tensor: TensorStorageMetadata) -> bool:
+    """Whether the pieces lie in the tensor and have as many elements."""
+    boxes = [zip(chunk.offsets, chunk.sizes, tensor.size, strict=True) for chunk in tensor.chunks]
+    inside = all(0 <= offset <= offset + length <= size for box in boxes for offset, length, size in box)
+    return inside and sum(math.prod(chunk.sizes) for chunk in tensor.chunks) == tensor.size.numel()
+
+
+class _MetadataUnpickler(pickle._Unpickler):
     """`.metadata` is a pickle; only the classes that describe a checkpoint are let in."""
 
+    # Written in Python, since that in C takes as much memory as a damaged number says. Bytearrays would do so as well.
+    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: None}  # pyright: ignore
+
     def find_class(self, module: str, name: str) -> Any:
-        found = super().find_class(module, name) if "." not in name else None
         ours = module in ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
+        known = ours or module in ("torch", "torch.serialization") or module.split(".")[0] == "pathlib"
+        found = super().find_class(module, name) if known and "." not in name else None
         if (
             (ours and isinstance(found, type) and found.__module__ == module)
             or (module == "torch" and (found is torch.Size or isinstance(found, torch.dtype)))

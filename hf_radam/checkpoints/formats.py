@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, load_file
+from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, load_file, reading
 from hf_radam.checkpoints.deepspeed import PATTERN, read_deepspeed
 from hf_radam.checkpoints.distributed import METADATA, read_distributed
 
@@ -55,35 +55,28 @@ def read_checkpoint(path: str | Path, *, moments: bool = True) -> OptimizerCheck
         checkpoint = read_distributed(found, moments=moments)
     else:
         checkpoint = read_deepspeed(found, moments=moments)
-    _check_form(checkpoint, found)
+    with reading(found):
+        known = {name for group in checkpoint.groups for name in group["params"]}
+        kinds = set(map(type, known))
+        for name, state in checkpoint.state.items():
+            if name not in known and type(name) in kinds:
+                raise ValueError(f"it has state of {name!r}, which is in no group")
+            shapes = {tuple(state[key].shape) for key in ("exp_avg", "exp_avg_sq") if state.get(key) is not None}
+            if len(shapes) > 1:
+                raise ValueError(f"the moments of {name!r} have the shapes {shapes}")
     return checkpoint
-
-
-def _check_form(checkpoint: OptimizerCheckpoint, path: Path) -> None:
-    groups, state = checkpoint.groups, checkpoint.state
-    good = (
-        isinstance(groups, list)
-        and all(isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups)
-        and all(isinstance(name, str | int) for group in groups for name in group["params"])
-        and isinstance(state, dict)
-        and all(isinstance(of, dict) for of in state.values())
-    )
-    if not good:
-        raise CheckpointError(f"{path} is no state_dict of an optimizer: its groups or its state have another form")
 
 
 def _read_file(path: Path) -> OptimizerCheckpoint:
     content: Any = load_file(path)
     if not isinstance(content, dict) or not {"state", "param_groups"} <= content.keys():
         raise CheckpointError(f"{path} is no state_dict of an optimizer; give optimizer.pt or optimizer.bin")
-    groups, state = content["param_groups"], content["state"]
-    named = isinstance(state, dict) and any(isinstance(name, str) for name in state)
-    # Every process of a Trainer leaves its random state.
-    processes = len(list(path.parent.glob("rng_state*.pth"))) or None
+    named = any(isinstance(name, str) for name in content["state"])
     return OptimizerCheckpoint(
         format="one file, parameters by " + ("name (FULL_STATE_DICT)" if named else "number (one process or DDP)"),
         files=[path],
-        processes=processes,
-        groups=groups,
-        state=state,
+        # Every process of a Trainer leaves its random state.
+        processes=len(list(path.parent.glob("rng_state*.pth"))) or None,
+        groups=content["param_groups"],
+        state=content["state"],
     )

@@ -15,10 +15,6 @@ from hf_radam.checkpoints.checkpoint import CheckpointError
 T = TypeVar("T")
 
 
-def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
 @contextmanager
 def alike(call: str, directory: str | Path) -> Iterator[dict[str, Any]]:
     """All processes tell each other what they are about to do; all raise if one of them cannot, or they differ.
@@ -51,7 +47,7 @@ def alike(call: str, directory: str | Path) -> Iterator[dict[str, Any]]:
 def on_first_process(act: Callable[[], T]) -> T:
     """Act in the first process and give all the result, or the error; also a barrier."""
     outcome: list[Any] = [None, None]
-    if rank() == 0:
+    if not dist.is_initialized() or dist.get_rank() == 0:
         try:
             outcome[0] = act()
         except Exception as error:  # whatever it is, the others are waiting

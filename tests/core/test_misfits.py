@@ -185,7 +185,10 @@ def saved(embeddings: int = 100, **state: Any) -> dict[str, Any]:
         (saved(200, exp_avg_sq=torch.zeros(4, 200)), r"exp_avg_sq of .* has the shape \(4, 200\)"),
         (saved(200, max_exp_avg_sq=torch.zeros(4)), r"max_exp_avg_sq of .* has the shape \(4,\)"),
         (saved(200, exp_avg=None), "has no exp_avg, only step, exp_avg_sq"),
-        (saved(200, step=None), "has no step, only exp_avg, exp_avg_sq"),
+        (
+            saved(200, step=None),
+            "has no step, only exp_avg, exp_avg_sq; .* if its group counts, give each state a step",
+        ),
         (saved(200, step=float("nan")), "the step in the state of .* must be a whole number >= 0, got nan"),
         (saved(200, step=torch.tensor(-1.0)), "whole number >= 0, got -1.0"),
         (saved(200, step=torch.tensor([1.0, 2.0])), "whole number >= 0, got tensor"),

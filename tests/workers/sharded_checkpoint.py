@@ -144,8 +144,8 @@ def refuse_disagreement(model: nn.Module, optimizer: Optimizer, folder: Path) ->
         "process 1 has call='load_optimizer', but process 0 has 'save_optimizer'": lambda: (
             load_optimizer(model, optimizer, folder) if odd else save_optimizer(model, optimizer, folder)
         ),
-        "process 1 has new=True, but process 0 has False": lambda: load_optimizer(
-            model, new if odd else optimizer, folder
+        "process 1 has parameters=4, but process 0 has 10": lambda: load_optimizer(
+            model, RAdam(new.param_groups[0]["params"]) if odd else optimizer, folder
         ),
     }
     started = time.monotonic()
