@@ -59,8 +59,10 @@ def kernel_of(cls: type) -> tuple[Kernel, bool]:
     for base in cls.__mro__:
         package = base.__module__.partition(".")[0]
         kernel = KERNELS.get(base.__module__, KERNELS.get(package))
-        if kernel is not None:
-            return kernel, stepping == package
+        if kernel is not None and stepping == package:
+            return kernel, True
+        if kernel is not None:  # whose state may have names of its own
+            return kernel._replace(moments=()), False
     return Kernel(), False
 
 

@@ -244,7 +244,7 @@ class RAdam(Optimizer):
                 counts, numbers = [count.vector], count.vector.tolist()
         except (AttributeError, RuntimeError, TypeError):  # of a step that is no number
             self._refuse(index, group)
-        if not all(number >= 0 and number.is_integer() for number in set(numbers)):
+        if not all(0 <= number < 2**53 and number.is_integer() for number in set(numbers)):
             self._refuse(index, group)
         for state, step in zip(states, steps, strict=True):
             state["step"] = step

@@ -44,8 +44,8 @@ class Found(NamedTuple):
 
     eps_on: EpsOn
     """What its step adds eps to."""
-    decoupled: bool
-    """Whether its weight decay is decoupled; else L2."""
+    decoupled: bool | None
+    """Whether its weight decay is decoupled; else L2. None where the flags of its groups have to say it."""
 
 
 class NotAdamW(ValueError):
@@ -58,7 +58,7 @@ def find_out(
     cls: type,
     stated: str | None,
 ) -> Found:
-    """What a class does with each of these groups, which must be one and the same.
+    """What a class does with these groups.
 
     Args:
         build: makes an optimizer of this class of a list of groups.
@@ -69,21 +69,26 @@ def find_out(
     Raises:
         ValueError: it is no AdamW, takes no step here and nothing is stated, or does not do what is stated.
     """
-    name, found = f"{cls.__module__}.{cls.__qualname__}", set()
+    name = f"{cls.__module__}.{cls.__qualname__}"
     try:
-        found = {probe(build, group, name) for group in groups}
-    except NotAdamW:
-        raise
+        found = [probe(build, group, name) for group in groups]
+    except NotAdamW as error:
+        own = f"class MyRAdam(RectifiedMixin, {cls.__name__}): kernel = Kernel(...)"
+        raise NotAdamW(f"{error}; if you know better, say what its kernel does: {own}") from None
     except Exception as error:  # whatever a class that we do not know may raise
         if stated is None:
             raise ValueError(
                 f"{name} takes no step on parameters of ours ({type(error).__name__}: {error}), so that nobody knows "
                 'whether it is an AdamW; if it is, say rectified(cls, eps_on="sqrt(v_hat)") or "sqrt(v)"'
             ) from error
-        return Found(stated, True)  # pyright: ignore[reportArgumentType]
-    if len(found) > 1 or any(stated not in (None, eps_on) for eps_on, _ in found):
-        raise ValueError(f"{name} steps by {' and '.join(map(str, found))}, but eps_on={stated!r}; leave eps_on out")
-    return found.pop()
+        return Found(stated, None)  # pyright: ignore[reportArgumentType]
+    places: set[EpsOn] = {eps_on for eps_on, _ in found}
+    kinds = {decoupled for _, decoupled in found}
+    if len(places) > 1 or stated not in (None, *places):
+        raise ValueError(
+            f"{name} adds eps to {' and to '.join(sorted(places))}, but eps_on={stated!r}; leave eps_on out"
+        )
+    return Found(places.pop(), kinds.pop() if len(kinds) == 1 else None)
 
 
 def uncounted(name: str) -> str:
@@ -170,7 +175,7 @@ def _start_up(group: Mapping[str, Any], eps_on: EpsOn) -> list[Numbers]:
 
 def _run(build: Build, group: Mapping[str, Any], numbers: Sequence[Numbers]) -> tuple[Tensor, bool]:
     """Where the class takes the parameters, and whether its state counts the steps."""
-    device = group["params"][0].device if group["params"] else "cpu"
+    device = next((p.device for p in group["params"] if not p.is_meta), "cpu")
     sizes = list(map(math.prod, _SHAPES))
     params = [
         part.reshape(shape).to(device, torch.float32, copy=True).requires_grad_()
@@ -202,8 +207,11 @@ def _expected(
     """Where PyTorch's Adam or AdamW takes the parameters."""
     p = _start().requires_grad_()
     options = {key: bool(group.get(key)) for key in ("amsgrad", "maximize")}
-    optimizer = (Adam if decay == "l2" else AdamW)([p], betas=tuple(group["betas"]), foreach=False, **options)
-    step = inspect.unwrap(AdamW.step, stop=lambda f: not getattr(f, "hooked", False))
+    cls = type(
+        "Yardstick", (Adam if decay == "l2" else AdamW,), {}
+    )  # an instance of torch's would put hooks on its step
+    optimizer = cls([p], betas=tuple(group["betas"]), foreach=False, **options)
+    step = inspect.unwrap(cls.step, stop=lambda f: not getattr(f, "hooked", False))
     for count, (lr, eps, weight_decay) in enumerate(numbers, 1):
         p.grad = _gradients(count)
         root = (1 - group["betas"][1] ** count) ** 0.5 if eps_on == "sqrt(v)" else 1.0

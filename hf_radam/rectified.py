@@ -134,8 +134,10 @@ class RectifiedMixin(_Optimizer):
             parent: Any = self._parent()
             self.kernel, known = kernel_of(parent)
             if not known:  # with its own arguments
-                stated = getattr(type(self), "_made_of", (None,))[-1]
-                found = find_out(lambda groups: parent(groups, *args, **kwargs), self.param_groups, parent, stated)
+                said = getattr(type(self), "_made_of", (None,))[-1]
+                found = find_out(lambda groups: parent(groups, *args, **kwargs), self.param_groups, parent, said)
+                if {self._decoupled(group) for group in self.param_groups} == {found.decoupled}:
+                    found = found._replace(decoupled=None)  # as its flags say, also of groups to come
                 self.kernel = self.kernel._replace(**found._asdict())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ class CountVector:
     def __init__(self) -> None:
         self.vector = torch.zeros(0)
         self.views: list[Tensor] = []
+        self.places: list[int] = []
 
     def follow(self, steps: list[Any]) -> list[Tensor]:
         """The views of these step counts, the same as in the last step if the state still holds them, one by one.
@@ -22,12 +23,20 @@ class CountVector:
         Raises:
             RuntimeError, TypeError: one of them is no number.
         """
-        if len(self.views) != len(steps) or not all(map(is_, self.views, steps)):
+        same = len(self.views) == len(steps) and all(map(is_, self.views, steps))
+        if not same or list(map(Tensor.data_ptr, steps)) != self.places:
             with torch.inference_mode(False):  # normal tensors, which outlive the mode
-                numbers = [torch.as_tensor(step, dtype=torch.float32, device="cpu").reshape(()) for step in steps]
-                self.vector = torch.stack(numbers)
+                self.vector = torch.stack(list(map(_number, steps)))
                 self.views = list(self.vector.unbind())
+                self.places = list(map(Tensor.data_ptr, self.views))
         return self.views
+
+
+def _number(step: Any) -> Tensor:
+    real = not step.is_complex() if isinstance(step, Tensor) else type(step) in (int, float)
+    if not real:
+        raise TypeError(f"a step count must be a real number, got {step!r}")
+    return torch.as_tensor(step, dtype=torch.float32, device="cpu").reshape(())
 
 
 class CountMemory:

@@ -156,7 +156,7 @@ def _split_by_layout(bucket: Bucket) -> tuple[Bucket, Bucket]:
     for i, p in enumerate(bucket.params):
         state = [column[i] for column in tensors[2:] if column]
         dense = torch.ops.aten.is_non_overlapping_and_dense(p)
-        if not dense or any(t.stride() != p.stride() for t in state):
+        if not dense or any(t.shape != p.shape or t.stride() != p.stride() for t in state):
             unfit.append(i)
             continue
         fit.append(i)

@@ -311,7 +311,33 @@ def test_an_adamw_of_ones_own_is_found_out(name: str) -> None:
 
 def test_decay_after_the_step_is_an_adamws() -> None:
     optimizer = rectified(own("Mine", after=True))(parameters())
-    assert (optimizer.kernel.eps_on, optimizer.kernel.decoupled) == ("sqrt(v_hat)", True)
+    assert (optimizer.kernel.eps_on, optimizer.kernel.decoupled) == ("sqrt(v_hat)", None)
+
+
+class Wrapped(torch.optim.Adam):
+    """Steps as its parent does, which nobody can know without a look."""
+
+    def step(self, closure: Any = None) -> Any:
+        return super().step(closure)
+
+
+def test_the_flags_of_groups_still_say_how_they_decay() -> None:
+    params = [parameters(), parameters()]
+    ours, theirs = rectified(Wrapped), rectified(torch.optim.Adam)
+    for cls, of in zip((ours, theirs), params, strict=True):
+        optimizer = cls([{"params": of[:2], "decoupled_weight_decay": True}, {"params": of[2:]}], weight_decay=0.1)
+        advance(optimizer, of, 8, Gradients())
+    assert torch.equal(flat(params[0]), flat(params[1]))
+
+
+def test_looking_leaves_nothing_behind() -> None:
+    """No hooks on PyTorch's own step, and no memory for parameters that have none yet."""
+    calls: list[int] = []
+    rectified(own("Mine"))([torch.nn.Parameter(torch.empty(4, device="meta"))])
+    plain = Wrapped(params := parameters())
+    plain.register_step_pre_hook(lambda *_: calls.append(1))
+    advance(plain, params, 3, Gradients())
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize("name", NO_ADAMW)
@@ -324,7 +350,7 @@ def test_what_is_no_adamw_is_refused_with_what_differs(name: str) -> None:
 
 
 def test_what_is_said_must_be_what_is_found() -> None:
-    with pytest.raises(ValueError, match=r"eps_on='sqrt\(v_hat\)'; leave eps_on out"):
+    with pytest.raises(ValueError, match=r"adds eps to sqrt\(v\), but eps_on='sqrt\(v_hat\)'; leave eps_on"):
         rectified(own("Mine", direction=on_root), eps_on="sqrt(v_hat)")(parameters())
 
 

@@ -102,6 +102,7 @@ RESETS: dict[str, Callable[[Tensor], Any]] = {
     "through .data": lambda step: step.data.zero_(),
     "through numpy": lambda step: step.numpy().fill(0),
     "by a copy": lambda step: step.copy_(torch.zeros(())),
+    "by other memory": lambda step: setattr(step, "data", torch.zeros(())),
 }
 
 
