@@ -222,8 +222,7 @@ class RectifiedMixin(_Optimizer):
     def forget_counts(self) -> None:
         """Have the next step read the step counts where they are.
 
-        To be called after counts on an accelerator were written behind PyTorch's back, by a collective in place or
-        through `.data`. On a CPU each step reads them.
+        To be called after a collective or `.data` wrote counts on an accelerator. On a CPU each step reads them.
         """
         self._memory.forget()
 
