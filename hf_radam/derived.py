@@ -34,7 +34,7 @@ LIBRARIES = {
     "paged_adamw_32bit": ("bitsandbytes", "hf_radam[bnb]", "state that leaves the GPU where it is full"),
     "paged_adamw_8bit": ("bitsandbytes", "hf_radam[bnb]", "state in 8 bits that leaves the GPU where it is full"),
     "8bit": ("bitsandbytes", "hf_radam[bnb]", "state in 8 bits"),
-    "kahan": ("optimi", "hf_radam[kahan]", "torch-optimi's own RAdam, whose Kahan sums keep bf16 weights moving"),
+    "kahan": ("optimi", "hf_radam[kahan]", "torch-optimi's RAdam; Kahan sums move bf16 weights"),
     "deepspeed": ("deepspeed", "deepspeed", "on the host, for ZeRO-Offload"),
     "torch": ("torch", "torch", "PyTorch's own AdamW, rectified"),
 }

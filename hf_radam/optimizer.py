@@ -147,7 +147,7 @@ class RAdam(Optimizer):
         check_loaded(state["state"], state["param_groups"], ("exp_avg", "exp_avg_sq"))
         defaults = state.get("defaults") or self.defaults
         for group in state["param_groups"]:
-            check_options({**defaults, **group}, state.get("fused", vars(self).get("fused")))
+            check_options({**defaults, **group}, None)  # `fused` outlives what a checkpoint says of foreach
             warn_of_no_rectification(group["betas"][1])
         super().__setstate__(state)
         self._counts = {}

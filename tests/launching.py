@@ -41,7 +41,7 @@ TOLERANCES = {
 # A training that is long enough to be taken up again.
 LONG: dict[str, Any] = {"model": "marian", "arguments": {"max_steps": 30}}
 # A training as Transformers does it, with its loss scale.
-PLAIN: dict[str, Any] = {"plain_trainer": True, "arguments": {"weight_decay": 0.0}}
+PLAIN: dict[str, Any] = {"plain_trainer": True, "optim": "adamw_torch", "arguments": {"weight_decay": 0.0}}
 # Trainings with an option that must mean the same everywhere: of which model, and the arguments.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "clipped": ("bert", {"max_grad_norm": 0.05}),

@@ -66,7 +66,7 @@ def _metrics(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return values
 
 
-Number = Annotated[FiniteFloat, Strict()]
+Number = Annotated[int, Strict()] | Annotated[FiniteFloat, Strict()]
 Columns = Annotated[Mapping[str, list[Number | None]], AfterValidator(_columns)]
 _Histograms = TypeAdapter(dict[str, Number | list[Number] | list[list[Number]]])
 

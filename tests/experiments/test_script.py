@@ -92,7 +92,7 @@ def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.Monk
     assert (radam.optimizer["class"], radam.optimizer["betas"]) == ("hf_radam.optimizer.RAdam", [0.9, 0.9])
     results = Results.load(folder)
     report = make_report(results)
-    assert "largest error" in report.verdict.text
+    assert "largest error" in report.tables[0].columns
     card = render(results, Page(title="x", report=report))
     assert f"`compared_script.py` ({radam.environment['versions']['compared_script.py']}), which is not ours" in card
     assert "Run it where `compared_script.py` and the files lie that its arguments name" in card
