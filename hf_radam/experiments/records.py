@@ -10,7 +10,17 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, Strict, StrictBool, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    Strict,
+    StrictBool,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+)
 
 from hf_radam.experiments.metrics import is_metric
 from hf_radam.experiments.schema import UserError
@@ -66,7 +76,8 @@ def _metrics(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return values
 
 
-Number = Annotated[int, Strict()] | Annotated[FiniteFloat, Strict()]
+# A whole number stays one, so that a record is written as it was read.
+Number = Annotated[FiniteFloat, Strict(), WrapValidator(lambda value, check: (check(value), value)[1])]
 Columns = Annotated[Mapping[str, list[Number | None]], AfterValidator(_columns)]
 _Histograms = TypeAdapter(dict[str, Number | list[Number] | list[list[Number]]])
 
