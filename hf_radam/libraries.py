@@ -92,15 +92,15 @@ def check_library(state_dict: Mapping[str, Any], cls: type) -> None:
     keys = sorted({str(key) for state in states for key in state})
     if found is None and own is not None and keys:
         raise ValueError(
-            f"this optimizer state has no moments of Adam, only {', '.join(keys)}, and {cls.__name__} continues that "
-            f"of {own}; build the optimizer that wrote it, or start without optimizer state"
+            f"this optimizer state has no moments of Adam, only {', '.join(keys)}, and {cls.__qualname__} continues "
+            f"that of {own}; build the optimizer that wrote it, or start without optimizer state"
         )
     if found == "torch" and own == "torchao" and not _has_large_state(state_dict):
         return  # torchao keeps small parameters' state as torch does
     if found is not None and own is not None and found != own:
         raise ValueError(
-            f"this is optimizer state of {found}, and {cls.__name__} continues that of {own}; build the optimizer that "
-            "wrote it, or start without optimizer state"
+            f"this is optimizer state of {found}, and {cls.__qualname__} continues that of {own}; build the optimizer "
+            "that wrote it, or start without optimizer state"
         )
 
 

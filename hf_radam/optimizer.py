@@ -234,20 +234,19 @@ class RAdam(Optimizer):
         if not kinds <= {Tensor, Parameter}:
             columns = [params, [local(grad, of=p) for p, grad in zip(params, grads, strict=True)], *columns[2:]]
             columns = [list(map(local, column)) for column in columns]
-        steps = [state.get("step") for state in states]
         try:
             if group["capturable"]:  # counts on the device are not read: that would wait for the device
-                counts = steps = [step.to(p.device) for step, p in zip(steps, columns[0], strict=True)]
+                for state, p in zip(states, columns[0], strict=True):
+                    state["step"] = state.get("step").to(p.device)
+                counts = steps = [state["step"] for state in states]
                 numbers = [0.0 if step.numel() == 1 else -1.0 for step in steps]
             else:
-                steps = (count := self._counts.setdefault(index, CountVector())).follow(steps)
+                steps = (count := self._counts.setdefault(index, CountVector())).follow(states)
                 counts, numbers = [count.vector], count.vector.tolist()
         except (AttributeError, RuntimeError, TypeError):  # of a step that is no number
             self._refuse(index, group)
         if not all(0 <= number < 2**53 and number.is_integer() for number in set(numbers)):
             self._refuse(index, group)
-        for state, step in zip(states, steps, strict=True):
-            state["step"] = step
         buckets = []
         for bucket in Bucket(*columns, *([] if self.amsgrad else [[]]), steps=steps).split(numbers):
             update = self._implementation(group, bucket.params[0])
@@ -270,14 +269,18 @@ class RAdam(Optimizer):
         return ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if self.amsgrad else [])]
 
     def _init_state(self, p: Tensor, capturable: bool) -> None:
+        """Make the state of a parameter that has none, or its maxima alone."""
         state = self.state[p]
+        missing = [] if state else ["exp_avg", "exp_avg_sq"]
+        if self.amsgrad and "max_exp_avg_sq" not in state:
+            missing.append("max_exp_avg_sq")
+        if not missing:
+            return
         with torch.inference_mode(False):  # normal tensors, which outlive the mode
             if not state:
                 state["step"] = torch.zeros((), dtype=torch.float32, device=p.device if capturable else "cpu")
-                for key in ("exp_avg", "exp_avg_sq"):
-                    state[key] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            if self.amsgrad and "max_exp_avg_sq" not in state:
-                state["max_exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+            for key in missing:
+                state[key] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
     def _update_bucket(self, group: dict[str, Any], bucket: Bucket, update: Update) -> None:
         if bucket.params[0].is_complex():

@@ -52,28 +52,22 @@ class NotAdamW(ValueError):
     """A class whose step is not that of Adam or AdamW."""
 
 
-def find_out(
-    build: Build,
-    groups: Sequence[Mapping[str, Any]],
-    cls: type,
-    stated: str | None,
-) -> Found:
+def find_out(build: Build, groups: Sequence[Mapping[str, Any]], name: str, stated: EpsOn | None) -> Found:
     """What a class does with these groups.
 
     Args:
         build: makes an optimizer of this class of a list of groups.
         groups: as `probe` takes them.
-        cls: the class.
+        name: what messages call the class.
         stated: what somebody says its step adds eps to; believed only of a class that takes no step here.
 
     Raises:
         ValueError: it is no AdamW, takes no step here and nothing is stated, or does not do what is stated.
     """
-    name = f"{cls.__module__}.{cls.__qualname__}"
     try:
         found = [probe(build, group, name) for group in groups]
     except NotAdamW as error:
-        own = f"class MyRAdam(RectifiedMixin, {cls.__name__}): kernel = Kernel(...)"
+        own = f"class MyRAdam(RectifiedMixin, {name.rpartition('.')[2]}): kernel = Kernel(...)"
         raise NotAdamW(f"{error}; if you know better, say what its kernel does: {own}") from None
     except Exception as error:  # whatever a class that we do not know may raise
         if stated is None:
@@ -81,7 +75,7 @@ def find_out(
                 f"{name} takes no step on parameters of ours ({type(error).__name__}: {error}), so that nobody knows "
                 'whether it is an AdamW; if it is, say rectified(cls, eps_on="sqrt(v_hat)") or "sqrt(v)"'
             ) from error
-        return Found(stated, None)  # pyright: ignore[reportArgumentType]
+        return Found(stated, None)
     places: set[EpsOn] = {eps_on for eps_on, _ in found}
     kinds = {decoupled for _, decoupled in found}
     if len(places) > 1 or stated not in (None, *places):
@@ -89,6 +83,11 @@ def find_out(
             f"{name} adds eps to {' and to '.join(sorted(places))}, but eps_on={stated!r}; leave eps_on out"
         )
     return Found(places.pop(), kinds.pop() if len(kinds) == 1 else None)
+
+
+def unhooked(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step without the hooks that PyTorch wraps around it once an instance of its class has been made."""
+    return inspect.unwrap(step, stop=lambda f: not getattr(f, "hooked", False))
 
 
 def uncounted(name: str) -> str:
@@ -117,18 +116,15 @@ def probe(build: Build, group: Mapping[str, Any], name: str) -> Found:
         Found(eps_on='sqrt(v_hat)', decoupled=False)
     """
 
-    counts: set[bool] = set()
-
     def ends(numbers: Sequence[Numbers]) -> Tensor:
-        params, counted = _run(build, group, numbers)
-        counts.add(counted)
-        return params
+        return _run(build, group, numbers)[0]
 
     def like(numbers: Sequence[Numbers], found: Tensor, eps_on: EpsOn, decay: Decay = "decoupled") -> bool:
         expected = _expected(group, numbers, eps_on, decay)
         return bool((found - expected).norm() <= _TOLERANCE * (expected - _start()).norm())
 
-    if not like(_STEP, found := ends(_STEP), "sqrt(v_hat)"):
+    found, counted = _run(build, group, _STEP)
+    if not like(_STEP, found, "sqrt(v_hat)"):
         moves = [f"{(end - _start()).abs().max():.3g}" for end in (found, _expected(group, _STEP, "sqrt(v_hat)"))]
         raise NotAdamW(
             f"{name} is no Adam or AdamW: with eps and weight decay 0 its first {len(_STEP)} steps move a parameter by "
@@ -149,12 +145,12 @@ def probe(build: Build, group: Mapping[str, Any], name: str) -> Found:
             f"the weight decay of {name} is neither decoupled (p *= 1 - lr * weight_decay) nor L2 (g += weight_decay * "
             "p), so that RAdam's rates would change it; rectify a class with one of the two"
         )
-    if not like(_start_up(group, eps_on), ends(_start_up(group, eps_on)), eps_on):
+    if not like(_START_UP, ends(_START_UP), eps_on):
         raise NotAdamW(
             f"{name} does not take momentum SGD as an AdamW with lr and eps times 2**40, the steps of RAdam's "
             "start-up: it bounds one of them or the step; rectify a class that does not"
         )
-    if False in counts:
+    if not counted:
         raise NotAdamW(uncounted(name))
     return Found(eps_on, decay != "l2")
 
@@ -166,11 +162,6 @@ def _start() -> Tensor:
 def _gradients(step: int) -> Tensor:
     generator = torch.Generator("cpu").manual_seed(step)
     return torch.randn(_start().shape, generator=generator, dtype=torch.float64, device="cpu")
-
-
-def _start_up(group: Mapping[str, Any], eps_on: EpsOn) -> list[Numbers]:
-    roots = [(1 - group["betas"][1] ** t) ** 0.5 if eps_on == "sqrt(v)" else 1 for t in range(1, len(_START_UP) + 1)]
-    return [numbers._replace(lr=numbers.lr / root) for numbers, root in zip(_START_UP, roots, strict=True)]
 
 
 def _run(build: Build, group: Mapping[str, Any], numbers: Sequence[Numbers]) -> tuple[Tensor, bool]:
@@ -185,8 +176,7 @@ def _run(build: Build, group: Mapping[str, Any], numbers: Sequence[Numbers]) -> 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # the user's own optimizer has said it
         optimizer = build([{**options, "params": params}])
-        # The step without hooks, which belong to the user's optimizers.
-        step = inspect.unwrap(type(optimizer).step, stop=lambda f: not getattr(f, "hooked", False))
+        step = unhooked(type(optimizer).step)  # hooks belong to the user's optimizers
         for count, of_step in enumerate(numbers, 1):
             for p, part in zip(params, _gradients(count).split(sizes), strict=True):
                 p.grad = part.reshape(p.shape).to(p)
@@ -207,11 +197,10 @@ def _expected(
     """Where PyTorch's Adam or AdamW takes the parameters."""
     p = _start().requires_grad_()
     options = {key: bool(group.get(key)) for key in ("amsgrad", "maximize")}
-    cls = type(
-        "Yardstick", (Adam if decay == "l2" else AdamW,), {}
-    )  # an instance of torch's would put hooks on its step
+    # A class of our own: an instance of PyTorch's would put the user's hooks on its step.
+    cls: Any = type("Yardstick", (Adam if decay == "l2" else AdamW,), {})
     optimizer = cls([p], betas=tuple(group["betas"]), foreach=False, **options)
-    step = inspect.unwrap(cls.step, stop=lambda f: not getattr(f, "hooked", False))
+    step = unhooked(cls.step)
     for count, (lr, eps, weight_decay) in enumerate(numbers, 1):
         p.grad = _gradients(count)
         root = (1 - group["betas"][1] ** count) ** 0.5 if eps_on == "sqrt(v)" else 1.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copyreg
 import functools
-import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from torch.optim import Optimizer
 from hf_radam.arguments import check_flags
 from hf_radam.libraries import Kernel, check_group, check_library, check_overrides, full_name, kernel_of
 from hf_radam.low_bit import without_zero
-from hf_radam.probe import EpsOn, find_out, uncounted
+from hf_radam.probe import EpsOn, find_out, uncounted, unhooked
 from hf_radam.rectification import Hyperparameters, rectification, step_scalars
 from hf_radam.state import check_loaded
 from hf_radam.step_counts import CountMemory
@@ -112,8 +111,8 @@ class RectifiedMixin(_Optimizer):
 
     degenerated_to_sgd: bool = True
     optimized_update: bool = True
-    kernel: Kernel | None = None
-    """What is known of the parent's step; found out where it is not said."""
+    kernel: Kernel
+    """What is known of the parent's step; found out where a class does not say it."""
 
     def __init__(
         self,
@@ -129,26 +128,24 @@ class RectifiedMixin(_Optimizer):
             self.optimized_update = optimized_update
         check_flags({"degenerated_to_sgd": self.degenerated_to_sgd, "optimized_update": self.optimized_update})
         self._memory = CountMemory()
-        super().__init__(params, *args, **kwargs)
-        if self.kernel is None:
-            parent: Any = self._parent()
+        parent: Any = self._parent()
+        known = hasattr(self, "kernel")
+        if not known:
             self.kernel, known = kernel_of(parent)
-            if not known:  # with its own arguments
-                said = getattr(type(self), "_made_of", (None,))[-1]
-                found = find_out(lambda groups: parent(groups, *args, **kwargs), self.param_groups, parent, said)
-                if {self._decoupled(group) for group in self.param_groups} == {found.decoupled}:
-                    found = found._replace(decoupled=None)  # as its flags say, also of groups to come
-                self.kernel = self.kernel._replace(**found._asdict())
+        super().__init__(params, *args, **kwargs)
+        if not known:  # with its own arguments
+            said = getattr(type(self), "_made_of", (None,))[-1]
+            found = find_out(lambda groups: parent(groups, *args, **kwargs), self.param_groups, full_name(parent), said)
+            if {self._decoupled(group) for group in self.param_groups} == {found.decoupled}:
+                found = found._replace(decoupled=None)  # as its flags say, also of groups to come
+            self.kernel = self.kernel._replace(**found._asdict())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in the parent, after a check that the group can be rectified."""
         super().add_param_group(param_group)  # which fills in the defaults
         group = self.param_groups.pop()
-        check_group(group, self._parent(), self._kernel())
+        check_group(group, self._parent(), self.kernel)
         self.param_groups.append(group)
-
-    def _kernel(self) -> Kernel:
-        return self.kernel or kernel_of(self._parent())[0]
 
     def __repr__(self) -> str:
         return super().__repr__().replace(type(self).__name__, type(self).__qualname__, 1)
@@ -163,7 +160,7 @@ class RectifiedMixin(_Optimizer):
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        kernel = state.get("kernel") or self._kernel()
+        kernel = state.get("kernel") or self.kernel
         check_loaded(state["state"], state["param_groups"], kernel.moments)
         for group in state["param_groups"]:
             check_group(group, self._parent(), kernel)
@@ -197,7 +194,7 @@ class RectifiedMixin(_Optimizer):
                 loss = closure()
         # Where an instance has been made of the parent, its step runs the hooks too; ours has run them.
         check_overrides(self)
-        parent_step = inspect.unwrap(super().step.__func__, stop=lambda f: not getattr(f, "hooked", False))  # pyright: ignore
+        parent_step = unhooked(super().step.__func__)  # pyright: ignore[reportAttributeAccessIssue]
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         steps = self._steps(params)
         counts = self._memory.read(steps)
@@ -242,7 +239,7 @@ class RectifiedMixin(_Optimizer):
         try:
             for group in self.param_groups:
                 group.update(self._numbers(group, bucket))
-            forgets = self._kernel().forgets
+            forgets = self.kernel.forgets
             if forgets and bucket.step > 1 and self._starts_up(bucket.step - 1) and not self._starts_up(bucket.step):
                 for p in bucket.params:
                     for key in forgets:
@@ -265,7 +262,7 @@ class RectifiedMixin(_Optimizer):
                 optimized_update=self.optimized_update,
             ),
         )
-        kernel, double = self._kernel(), bucket.params[0].dtype == torch.float64
+        kernel, double = self.kernel, bucket.params[0].dtype == torch.float64
         numbers = scalars.adamw(eps_on=kernel.eps_on, k=2.0**100 if double else 2.0**40)._asdict()
         if kernel.tensors:
             numbers.update({key: torch.tensor(numbers[key], dtype=torch.float32) for key in ("eps", "weight_decay")})
@@ -285,7 +282,7 @@ class RectifiedMixin(_Optimizer):
 
     def _decoupled(self, group: dict[str, Any]) -> bool:
         """False for an L2 decay, by the flags of torch, DeepSpeed and torchao; bitsandbytes' are all decoupled."""
-        decoupled = self._kernel().decoupled
+        decoupled = self.kernel.decoupled
         if decoupled is not None:
             return decoupled
         by_optimizer = getattr(self, "adam_w_mode", getattr(self, "is_adamw", True))

@@ -17,18 +17,21 @@ class CountVector:
         self.views: list[Tensor] = []
         self.places: list[int] = []
 
-    def follow(self, steps: list[Any]) -> list[Tensor]:
-        """The views of these step counts, the same as in the last step if the state still holds them, one by one.
+    def follow(self, states: list[dict[str, Any]]) -> list[Tensor]:
+        """The views that these states hold, made anew where one of them holds something else.
 
         Raises:
-            RuntimeError, TypeError: one of them is no number.
+            RuntimeError, TypeError: one of their steps is no number.
         """
+        steps = [state.get("step") for state in states]
         same = len(self.views) == len(steps) and all(map(is_, self.views, steps))
-        if not same or list(map(Tensor.data_ptr, steps)) != self.places:
+        if not same or list(map(Tensor.data_ptr, self.views)) != self.places:
             with torch.inference_mode(False):  # normal tensors, which outlive the mode
                 self.vector = torch.stack(list(map(_number, steps)))
                 self.views = list(self.vector.unbind())
-                self.places = list(map(Tensor.data_ptr, self.views))
+            self.places = list(map(Tensor.data_ptr, self.views))
+            for state, view in zip(states, self.views, strict=True):
+                state["step"] = view
         return self.views
 
 
