@@ -67,8 +67,8 @@ def main(argv: list[str] | None = None) -> int:
             near = closest(unknown[0].partition("=")[0], command._option_string_actions)
             command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         options.argv, options.arguments = argv, own
-        lacking = [name for name in COMPARE if importlib.util.find_spec(name) is None]
-        if lacking and options.command in ("compare", "report", "publish"):
+        needed = COMPARE if options.command in ("compare", "report", "publish") else ()
+        if lacking := [name for name in needed if importlib.util.find_spec(name) is None]:
             raise UserError(f"this command needs {', '.join(lacking)}: pip install 'hf_radam[compare]'")
         if options.command in ("report", "publish") and not (options.runs_dir / "comparison.json").is_file():
             raise UserError(f"no results in {options.runs_dir}/")
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except Exception as error:  # a full disk is an Exception or RuntimeError to tokenizers and torch.save
         if not isinstance(error, (UserError, NetworkError, OSError)) and not is_full_disk(error):
             raise  # a bug, which keeps its traceback
         _say(f"error: {error}{_remedy(error)}")
@@ -147,16 +147,13 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
 def _optimizers(options: argparse.Namespace) -> int:
     from hf_radam.registry import get_optimizer, list_optimizers
 
-    groups: dict[str, list[tuple[str, str]]] = {"installed": [], "to install": []}
+    installed, missing = ["\ninstalled"], ["\nto install with pip, by what stands behind the colon"]
     for name in list_optimizers():
         what, _, install = get_optimizer(name).description.partition("; not installed: pip install ")
         if options.all or name not in ABLATIONS:
-            groups["to install" if install else "installed"].append((name, f"{what}: {install}" if install else what))
+            (missing if install else installed).append(f"  {name:<21}  {what}: {install}".removesuffix(": "))
     print("Start with `radam`. Every RAdam (arXiv 1908.03265) is meant to run with warmup_steps=0.")
-    for title, rows in groups.items():
-        print(f"\n{title}{' with pip, by what stands behind the colon' * (title == 'to install')}")
-        for name, text in rows:
-            print(f"  {name:<21}  {text}")
+    print("\n".join([*installed, *missing]))
     return 0
 
 

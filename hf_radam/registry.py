@@ -166,6 +166,11 @@ def list_optimizers() -> list[str]:
     return [*_REGISTRY, *(name for name in _derived() if name not in _REGISTRY)]
 
 
+def find_optimizer(name: str) -> OptimizerSpec | None:
+    """The optimizer of that name, or None."""
+    return _REGISTRY.get(name) or _derived().get(name)
+
+
 def get_optimizer(name: str) -> OptimizerSpec:
     """The optimizer of that name; call it with parameters and options to build one.
 
@@ -176,7 +181,7 @@ def get_optimizer(name: str) -> OptimizerSpec:
         >>> get_optimizer("radam").warmup_free
         True
     """
-    found = _REGISTRY.get(name) or _derived().get(name)
+    found = find_optimizer(name)
     if found is None:
         from hf_radam.derived import refusal
 

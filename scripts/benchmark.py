@@ -29,13 +29,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
 
+import benchmark_host
+import benchmark_sharded
 import torch
 from contenders import CONTENDERS, KERNELS, SHAPES, WARM_UP, Contender
 from torch import Tensor
@@ -154,13 +156,11 @@ def synchronize(device: torch.device) -> None:
 
 
 def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """What `measure` found, as Markdown: a line that says what was measured on what, and the table."""
+    """What was found, as Markdown: a line that says what was measured on what, and the table."""
     versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     lines = [
-        f"{benchmark['shapes']}: {benchmark['parameters'] / 1e6:.1f} M parameters in {benchmark['tensors']} tensors, "
-        f"{benchmark['dtype']}; {benchmark['device']}: {facts['hardware']}, threads: {facts['threads']}, copies at "
-        f"{benchmark['copy_bytes_per_second'] / 1e9:.3g} GB/s; {versions}; median (least to most) of "
-        f"rounds x steps: {benchmark['rounds']} x {benchmark['steps']}",
+        f"{_intro(benchmark, facts)}; {versions}; median (least to most) of rounds x steps: {benchmark['rounds']} x "
+        f"{benchmark['steps']}",
         "",
     ]
     rows = benchmark["rows"]
@@ -168,16 +168,31 @@ def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         "optimizer": [row["optimizer"] for row in rows],
         "ms a step": [_milliseconds(row) for row in rows],
         "of the baseline": [f"{row['ratio']:.2f}x" for row in rows],
-        "of the plain class": [f"{row['of_plain']:.2f}x" if "of_plain" in row else "" for row in rows],
-        "extra peak memory": [f"{row['extra_bytes'] / 1e6:.1f} MB" for row in rows],
-        "of the parameters": [f"{row['extra_ratio']:.2f}x" for row in rows],
-        "state, bytes a parameter": [f"{row['state_bytes']:.2f}" for row in rows],
-        "of a copy's speed": [f"{row['share_of_copy']:.0%}" for row in rows],
     }
+    if "shapes" in benchmark:
+        columns |= {
+            "of the plain class": [f"{row['of_plain']:.2f}x" if "of_plain" in row else "" for row in rows],
+            "extra peak memory": [f"{row['extra_bytes'] / 1e6:.1f} MB" for row in rows],
+            "of the parameters": [f"{row['extra_ratio']:.2f}x" for row in rows],
+            "state, bytes a parameter": [f"{row['state_bytes']:.2f}" for row in rows],
+            "of a copy's speed": [f"{row['share_of_copy']:.0%}" for row in rows],
+        }
     columns = {head: cells for head, cells in columns.items() if any(cells)}
     lines += [f"| {' | '.join(columns)} |", "|---" + (len(columns) - 1) * "|--:" + "|"]
     lines += [f"| {' | '.join(cells)} |" for cells in zip(*columns.values(), strict=True)]
     return "\n".join(lines) + "\n"
+
+
+def _intro(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """What was measured on what."""
+    if "shapes" in benchmark:
+        return (
+            f"{benchmark['shapes']}: {benchmark['parameters'] / 1e6:.1f} M parameters in {benchmark['tensors']} "
+            f"tensors, {benchmark['dtype']}; {benchmark['device']}: {facts['hardware']}, threads: {facts['threads']}, "
+            f"copies at {benchmark['copy_bytes_per_second'] / 1e9:.3g} GB/s"
+        )
+    intro = benchmark_host.intro if "host" in benchmark else benchmark_sharded.intro
+    return f"{intro(benchmark)}: {facts['hardware']}"
 
 
 def _milliseconds(row: Mapping[str, Any]) -> str:
@@ -203,9 +218,7 @@ def step(options: argparse.Namespace) -> None:
     contenders = [contender for contender in asked if find_spec(contender.module.split(".")[0])]
     if missing := dict.fromkeys(contender.package for contender in asked if contender not in contenders):
         print(f"not installed: {', '.join(missing)}", file=sys.stderr)
-    facts = environment(processes=1)
-    facts["hardware"] = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
-    facts["versions"] = {contender.package: metadata.version(contender.package) for contender in contenders}
+    facts = facts_of(device.type, [contender.package for contender in contenders])
 
     benchmarks: list[dict[str, Any]] = []
     dtype = getattr(torch, options.dtype)
@@ -215,25 +228,23 @@ def step(options: argparse.Namespace) -> None:
     write(options.json, facts, benchmarks)
 
 
-def sharded(options: argparse.Namespace) -> None:
-    """The subcommand `sharded`."""
-    import benchmark_sharded  # which imports from here
+def facts_of(device: str, packages: Iterable[str], processes: int = 1) -> dict[str, Any]:
+    """What was measured on."""
+    facts = environment(processes)
+    facts["hardware"] = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+    facts["versions"] = {package: metadata.version(package) for package in packages}
+    return facts
 
-    benchmark_sharded.sharded(options)
 
-
-def host(options: argparse.Namespace) -> None:
-    """The subcommand `host`."""
-    import benchmark_host
-    import benchmark_sharded
-
-    benchmarks = benchmark_host.host(options)
-    facts = environment(processes=1)
-    facts["hardware"] = cpu_name()
-    facts["versions"] = {package: metadata.version(package) for package in ("torch", "hf_radam")}
+def show(benchmarks: list[dict[str, Any]], path: Path | None) -> None:
+    """Print and keep what `sharded` or `host` has found: nothing in the processes of `sharded` but the first."""
+    if not benchmarks:
+        return
+    first = benchmarks[0]
+    facts = facts_of(first.get("device", "cpu"), benchmark_sharded.PACKAGES, first.get("processes", 1))
     for measured in benchmarks:
-        print(benchmark_sharded.table(measured, facts), flush=True)
-    write(options.json, facts, benchmarks)
+        print(table(measured, facts), flush=True)
+    write(path, facts, benchmarks)
 
 
 def write(path: Path | None, facts: Mapping[str, Any], benchmarks: list[dict[str, Any]]) -> None:
@@ -281,7 +292,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--threads", type=positive, help="on a CPU; PyTorch's choice if not given")
     add("--json", type=Path, help="file for the same numbers")
     command = commands.add_parser("sharded", help="time of one step of sharded parameters")
-    command.set_defaults(run=sharded)
+    command.set_defaults(run=lambda options: show(benchmark_sharded.sharded(options), options.json))
     add = command.add_argument
     add("--processes", type=positive, default=2)
     add("--tensors", type=positive, default=200, help="parameters")
@@ -289,7 +300,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--rounds", type=positive, default=7, help="times that each optimizer has its turn")
     add("--json", type=Path, help="file for the same numbers")
     command = commands.add_parser("host", help="CPU time of a step of many tiny tensors: a GPU's host")
-    command.set_defaults(run=host)
+    command.set_defaults(run=lambda options: show(benchmark_host.host(options), options.json))
     add = command.add_argument
     add("--tensors", nargs="+", type=positive, default=[200, 500, 2000], help="parameters")
     add("--rounds", type=positive, default=25, help="times that each optimizer has its turn")

@@ -14,11 +14,8 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from contenders import OPTIONS, WARM_UP
+from contenders import CONTENDERS, KERNELS, OPTIONS, WARM_UP
 from torch import Tensor
-
-from hf_radam import RAdam
-from hf_radam.rectified import rectified
 
 STEPS = 6000  # of one tensor, in a round
 # Each with the one that it is measured against.
@@ -50,12 +47,9 @@ def adamw_as_on_a_gpu(count: int) -> Callable[[], object]:
 
 def measure(count: int, rounds: int) -> dict[str, Any]:
     """CPU seconds a step, each optimizer once in every round; ratios within the rounds."""
-    first, ours, plain, rectified_plain = PAIRS
+    known = {contender.name: contender for contender in (*CONTENDERS, *KERNELS)}
     steps: dict[str, Callable[[], object]] = {
-        first: adamw_as_on_a_gpu(count),
-        ours: RAdam(tensors(count), fused=True, **OPTIONS).step,
-        plain: torch.optim.AdamW(tensors(count), fused=True, **OPTIONS).step,
-        rectified_plain: rectified(torch.optim.AdamW)(tensors(count), fused=True, **OPTIONS).step,
+        name: known[name].build(tensors(count)).step if name in known else adamw_as_on_a_gpu(count) for name in PAIRS
     }
     for step in steps.values():
         for _ in range(WARM_UP):

@@ -7,33 +7,27 @@ time is that of the slowest process.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-import benchmark_host
 import torch
 import torch.distributed as dist
 from contenders import CONTENDERS, WARM_UP
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
-from hf_radam.experiments.environment import cpu_name, environment
 from hf_radam.experiments.schema import UserError
-from hf_radam.files import write_whole
 
 ROWS, COLUMNS = 64, 64
 PACKAGES = ("torch", "hf_radam")  # the others know nothing of sharded parameters
 
 
-def sharded(options: argparse.Namespace) -> None:
+def sharded(options: argparse.Namespace) -> list[dict[str, Any]]:
     """The subcommand: starts the processes, each of which comes back here."""
     if "RANK" in os.environ:
         return measure(options)
@@ -42,11 +36,11 @@ def sharded(options: argparse.Namespace) -> None:
     # One thread each: more would wait for each other.
     if subprocess.run(command, env={"OMP_NUM_THREADS": "1", **os.environ}).returncode:
         raise UserError("a process of the benchmark has failed; its error stands above")
-    return None
+    return []
 
 
-def measure(options: argparse.Namespace) -> None:
-    """Measure on this process, together with the others; the first prints and writes."""
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure on this process, together with the others; what was found is for the first to tell."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     if device == "cuda":
@@ -85,37 +79,12 @@ def measure(options: argparse.Namespace) -> None:
     ]
     benchmark = {"processes": dist.get_world_size(), "device": device, "tensors": options.tensors, "rows": rows}
     benchmark |= {"steps": options.steps, "rounds": options.rounds}
-    facts = environment(processes=dist.get_world_size())
-    facts["hardware"] = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
-    facts["versions"] = {package: metadata.version(package) for package in PACKAGES}
     first = dist.get_rank() == 0
     dist.destroy_process_group()
-    if first:
-        print(table(benchmark, facts), flush=True)
-        if options.json:
-            content = {"environment": facts, "benchmarks": [benchmark]}
-            write_whole(Path(options.json), json.dumps(content, indent=2) + "\n")
+    return [benchmark] if first else []
 
 
 def intro(benchmark: Mapping[str, Any]) -> str:
     """What was measured."""
     size = f"{ROWS} x {COLUMNS}, float32, on {benchmark['processes']} processes"
     return f"{benchmark['tensors']} DTensor parameters of {size}; {benchmark['device']}"
-
-
-def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """Times and ratios as Markdown, of this subcommand and of `host`."""
-    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
-    said = benchmark_host.intro(benchmark) if "host" in benchmark else intro(benchmark)
-    lines = [
-        f"{said}: {facts['hardware']}; {versions}; median (least to most) of rounds x steps: "
-        f"{benchmark['rounds']} x {benchmark['steps']}",
-        "",
-        "| optimizer | ms a step | of the baseline |",
-        "|---|--:|--:|",
-    ]
-    for row in benchmark["rows"]:
-        times = (row["seconds"], min(row["seconds_of_rounds"]), max(row["seconds_of_rounds"]))
-        middle, least, most = (f"{1e3 * s:.3g}" for s in times)
-        lines.append(f"| {row['optimizer']} | {middle} ({least} to {most}) | {row['ratio']:.2f}x |")
-    return "\n".join(lines) + "\n"

@@ -21,13 +21,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import relpath
 from pathlib import Path
-from typing import Any
 
 from benchmark import table as benchmark_table
-from benchmark_sharded import table as sharded_table
 from bf16_weights import table as bf16_table
 
 from hf_radam.experiments.metrics import METRICS
@@ -85,6 +83,9 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         found = {Path(image.path).stem: image for image in cards[path].images}
         return picture(found[name], f"{relpath(ROOT / path, page.parent)}/") + "\n"
 
+    def tasks(paths: Sequence[str]) -> dict[str, Sequence[Record]]:
+        return {path.removeprefix("model_cards/"): cards[path].results.records for path in paths}
+
     kinds: dict[str, Callable[..., str]] = {
         "headline": lambda path: " ".join(cards[path].report.verdict.headline) + "\n",
         "verdict": lambda path: cards[path].report.verdict.text + "\n",
@@ -92,8 +93,8 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         "table": lambda path: table_markdown(cards[path].report.tables[0]) + "\n",
         "tables": lambda path: tables_markdown(cards[path].report) + "\n",
         "figure": figure,
-        "rates": lambda *paths: equal_rates({path: cards[path].results.records for path in paths}),
-        "best_rates": lambda *paths: coming_from_adam({path: cards[path].results.records for path in paths}),
+        "rates": lambda *paths: equal_rates(tasks(paths)),
+        "best_rates": lambda *paths: coming_from_adam(tasks(paths)),
         "benchmark": benchmark,
         "costs": costs,
         "bf16_weights": lambda path: bf16_table(json.loads((ROOT / path / "bf16_weights.json").read_text("utf-8"))),
@@ -144,28 +145,28 @@ def best_of_families(results: Results) -> dict[str, Row]:
 
 def _outcome(results: Results, ours: Row, theirs: Row) -> str:
     """Whether one row is ahead of another in every seed that both have."""
-    metric, a, b = METRICS[results.selection], results.by_seed(ours), results.by_seed(theirs)
-    ahead = {metric.cost(a[seed]) < metric.cost(b[seed]) for seed in a.keys() & b.keys()}
+    metric = METRICS[results.selection]
+    ahead = {metric.cost(a) < metric.cost(b) for a, b in results.pairs(ours, theirs)}
     return "tie" if len(ahead) > 1 else "ahead" if True in ahead else "behind"
 
 
-def equal_rates(records: Mapping[str, Sequence[Record]]) -> str:
+def equal_rates(tasks: Mapping[str, Sequence[Record]]) -> str:
     """The rule, a table, and a sentence for each comparison."""
-    tasks = {path.removeprefix("model_cards/"): of for path, of in records.items()}
-    said = [f"- {task}. {duel.sentence}" for task, of in tasks.items() for duel in rates.duels(of)]
-    return "\n\n".join([rates.RULE, table_markdown(rates.comparison_table(tasks)), "\n".join(said)]) + "\n"
+    found = [(task, duel) for task, records in tasks.items() for duel in rates.duels(records)]
+    said = "\n".join(f"- {task}. {duel.sentence}" for task, duel in found)
+    return f"{rates.RULE}\n\n{table_markdown(rates.comparison_table(found))}\n\n{said}\n"
 
 
-def coming_from_adam(records: Mapping[str, Sequence[Record]]) -> str:
+def coming_from_adam(tasks: Mapping[str, Sequence[Record]]) -> str:
     """A table, and what follows from it."""
-    table, said = rates.best_rates({path.removeprefix("model_cards/"): of for path, of in records.items()})
+    table, said = rates.best_rates(tasks)
     return f"{table_markdown(table)}\n\n{said}\n"
 
 
 def benchmark(path: str) -> str:
     """All tables of a benchmark."""
     measured = json.loads((ROOT / path).read_text(encoding="utf-8"))
-    return "\n".join(_benchmark_table(one, measured["environment"]) for one in measured["benchmarks"])
+    return "\n".join(benchmark_table(one, measured["environment"]) for one in measured["benchmarks"])
 
 
 def costs(*paths: str) -> str:
@@ -180,20 +181,12 @@ def costs(*paths: str) -> str:
     return f"Relative to fused AdamW: {', '.join(ours)}. `torch.optim.RAdam`: {', '.join(theirs)}.\n"
 
 
-def _benchmark_table(measured: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    return (benchmark_table if "shapes" in measured else sharded_table)(measured, environment)
-
-
-def render_card(folder: Path, output_dir: Path) -> Path:
+def render_card(card: Rendered, name: str, output_dir: Path) -> Path:
     """Write the card of a committed comparison, whose report is up to date."""
-    card, name = load(folder), folder.name
-    page = Page(
-        title=name,
-        report=card.report,
-        images=card.images,
-        comparison_path=f"model_cards/{name}/comparison.yaml",
+    path = f"model_cards/{name}/comparison.yaml"
+    return write_card(
+        card.results, output_dir, Page(title=name, report=card.report, images=card.images, comparison_path=path)
     )
-    return write_card(card.results, output_dir, page)
 
 
 def main() -> None:
@@ -201,15 +194,18 @@ def main() -> None:
     cards: dict[str, Rendered] = {}
     for description in sorted(ROOT.glob("model_cards/**/comparison.json")):
         folder = description.parent
-        if folder.parent.name == "model_cards":  # one within another is a search or a part of the same question
+        is_whole = folder.parent.name == "model_cards"  # one within another is a search or a part of the same question
+        if is_whole:
             for figure in folder.glob("figures/*.png"):
                 figure.unlink()
             write_report(folder, most=FIGURES)
-            render_card(folder, folder)
-        elif rates.duels((results := Results.load(folder)).records):
-            images = draw(results, folder, only="effective_rates")
-            write_whole(folder / "summary.json", to_json(make_report(results), images))
-        cards[str(folder.relative_to(ROOT))] = load(folder)
+        card = load(folder)
+        if is_whole:
+            render_card(card, folder.name, folder)
+        elif rates.duels(card.results.records):
+            card = replace(card, images=draw(card.results, folder, only="effective_rates"))
+            write_whole(folder / "summary.json", to_json(card.report, card.images))
+        cards[str(folder.relative_to(ROOT))] = card
     for page in PAGES:
         write_whole(page, render(page, page.read_text(encoding="utf-8"), cards))
 

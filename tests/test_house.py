@@ -58,7 +58,7 @@ UNCOUNTED = {
     "experiments.report.writers": ("hf_radam.experiments.report.report",),
 }
 # Python lines of hf_radam and scripts; a commit may lower it, and none raises it.
-MOST_LINES = 14_951
+MOST_LINES = 14_856
 
 
 def test_the_house_grows_no_further() -> None:

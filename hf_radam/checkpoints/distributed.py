@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import pickle
@@ -77,11 +78,16 @@ def seal(folder: Path) -> None:
 
 
 class SafeReader(FileSystemReader):
-    """The reader of files unpickles `.metadata`, whatever it holds; this one looks at it first."""
+    """The reader of files unpickles `.metadata`, whatever it holds; this one looks at it first, and once."""
+
+    @functools.cached_property
+    def metadata(self) -> Metadata:
+        """What it says."""
+        return _metadata(Path(self.path))
 
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
         """Read it."""
-        return _metadata(Path(self.path))
+        return self.metadata
 
 
 class PlainValues(DefaultLoadPlanner):

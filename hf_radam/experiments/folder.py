@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -71,13 +71,10 @@ def _is_held(path: Path) -> bool:
 def hold(folder: Path, run: Run) -> Iterator[bool]:
     """Have a run for oneself as long as the block lasts; False where another job has it, or it has its record."""
     lock = FileLock(folder / _LOCKS / run.id, blocking=False)
-    try:
+    with suppress(Timeout):
         lock.acquire()
-    except Timeout:
-        yield False
-        return
     try:
-        yield not record_path(folder, run).is_file()
+        yield lock.is_locked and not record_path(folder, run).is_file()
     finally:
         lock.release()
 

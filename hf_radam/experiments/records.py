@@ -121,7 +121,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     """What went wrong without ending the run, such as a checkpoint for which the disk had no room."""
     example: Mapping[str, str] | None = None
-    """A text (`input`) and what the trained model makes of it (`output`); None where none was asked."""
+    """A text (`input`) and what the model made of it (`output`), in records of earlier versions."""
     positive_label: str | None = None
     """Of two labels the one whose F1 is measured; None for other metrics."""
     state_bytes_per_parameter: Number | None = None

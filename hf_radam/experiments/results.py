@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Results:
             raise UserError(f"{folder}: {error}; move its records out of the folder") from error
         return results
 
-    @property
+    @cached_property
     def recipes(self) -> dict[str, Recipe]:
         """All recipes by name, also those without a record yet."""
         definitions = [*self.comparison["recipes"].values(), *(record.config["recipe"] for record in self.records)]
@@ -113,6 +114,11 @@ class Results:
     def by_seed(self, row: Row) -> dict[int, float]:
         """The number by which each of a row's runs is judged, where it is finite."""
         return {run.seed: value for run in self.runs(row) if (value := run.final[self.selection]) is not None}
+
+    def pairs(self, one: Row, other: Row) -> list[tuple[float, float]]:
+        """Those numbers of two rows, for each seed with both."""
+        ours, theirs = self.by_seed(one), self.by_seed(other)
+        return [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
 
     def places(self, row: Row) -> list[list[float]]:
         """Where a row's finite runs ended: one group of values, or two; see `statistics.modes`."""

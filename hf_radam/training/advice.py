@@ -87,17 +87,6 @@ def share_of_adam(max_steps: int, beta2: float, factor: Callable[[int], float]) 
     return used / sum(rates) if sum(rates) else 1.0
 
 
-def curve(max_steps: int, beta2: float, points: int = 60) -> list[tuple[int, float]]:
-    """Updates, evenly spaced, and r_t there (0 in start-up), for a plot.
-
-    Example:
-        >>> [(step, round(r, 2)) for step, r in curve(100, 0.99, points=3)]
-        [(1, 0.0), (50, 0.46), (100, 0.63)]
-    """
-    steps = sorted({max(1, round(max_steps * i / (points - 1))) for i in range(points)})
-    return [(step, rectification(step, beta2) or 0.0) for step in steps]
-
-
 def plot(max_steps: int, beta2: float, width: int = 60, height: int = 8) -> str:
     """The curve of r_t as text, for a terminal.
 
@@ -105,7 +94,8 @@ def plot(max_steps: int, beta2: float, width: int = 60, height: int = 8) -> str:
         >>> plot(100, 0.99, width=20, height=3).splitlines()[-1].split()
         ['1', '100']
     """
-    bars = [r for _, r in curve(max_steps, beta2, width)]
+    steps = sorted({max(1, round(max_steps * i / (width - 1))) for i in range(width)})
+    bars = [rectification(step, beta2) or 0.0 for step in steps]
     rows = [
         f"{row / height:4.2f} " + "".join("█" if bar > (row - 0.5) / height else " " for bar in bars).rstrip()
         for row in range(height, 0, -1)

@@ -6,6 +6,7 @@ of theirs (TRL as an SFTConfig).
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from transformers.training_args import OptimizerNames, TrainingArguments
 
 from hf_radam.derived import refusal
 from hf_radam.optim_args import parse_optim_args
-from hf_radam.registry import OptimizerSpec, get_optimizer, list_optimizers, unknown_name
+from hf_radam.registry import OptimizerSpec, find_optimizer, list_optimizers, unknown_name
 
 if TYPE_CHECKING:  # the mixin goes on top of any subclass
     _Arguments = TrainingArguments
@@ -32,8 +33,7 @@ def name_of(optim: OptimizerNames | str) -> str:
 
 def registered(optim: OptimizerNames | str) -> OptimizerSpec | None:
     """The registered optimizer of that name, or None for any other name."""
-    name = name_of(optim)
-    return get_optimizer(name) if name in list_optimizers() else None
+    return find_optimizer(name_of(optim))
 
 
 def find(optim: OptimizerNames | str) -> OptimizerSpec | None:
@@ -68,15 +68,12 @@ def _post_init(self: Any) -> None:
 @functools.wraps(TrainingArguments.set_optimizer)
 def _set_optimizer(self: Any, name: OptimizerNames | str = "adamw_torch", *args: Any, **kwargs: Any) -> Any:
     """The same, and what is refused changes nothing."""
-    spec, before = find(name), dict(vars(self))
-    try:
-        _SET_OPTIMIZER(self, OptimizerNames.ADAMW_TORCH if spec else name, *args, **kwargs)
-        if spec is not None:
-            spec.check_options(parse_optim_args(self.optim_args))
-            self.optim = spec.name
-    except BaseException:
-        vars(self).update(before)
-        raise
+    spec, changed = find(name), copy.copy(self)
+    _SET_OPTIMIZER(changed, OptimizerNames.ADAMW_TORCH if spec else name, *args, **kwargs)
+    if spec is not None:
+        spec.check_options(parse_optim_args(changed.optim_args))
+        changed.optim = spec.name
+    vars(self).update(vars(changed))
     return self
 
 

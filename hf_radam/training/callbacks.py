@@ -71,6 +71,12 @@ def spec_in_use(args: Any, optimizer: Any) -> OptimizerSpec | None:
     return spec if not spec.like and isinstance(innermost(optimizer), spec.load()) else None
 
 
+def spec_of(trainer: Any) -> OptimizerSpec | None:
+    """The same of a trainer, which may also have been given a class and its options."""
+    chosen = trainer.optimizer is None and trainer.optimizer_cls_and_kwargs is not None
+    return None if chosen else spec_in_use(trainer.args, trainer.optimizer)
+
+
 class RectificationCallback(TrainerCallback):
     """Adds `rectification` (r_t of the last step, 0 while there is none) and `rho` (rho_t) to RAdam's training logs.
 

@@ -175,18 +175,16 @@ def script_command(what: str, is_module: bool, accelerate_config: str | None) ->
     named_python = place.suffix in (".py", ".pyc")
     if place.is_file() and (named_python or not (runs or place.suffix == ".sh")):
         return [*python, what]
-    if accelerate_config is None and place.is_file():
+    may_be_command = accelerate_config is None and not named_python
+    if may_be_command and place.is_file():
         with place.open("rb") as file:
             needs_shell = place.suffix == ".sh" and not (runs and file.read(2) == b"#!")
         return [*([shutil.which("bash") or "/bin/sh"] if needs_shell else []), str(place.absolute())]
-    found = None
-    if accelerate_config is None and not named_python:  # first those of this environment, which need not be active
-        found = shutil.which(what, path=str(Path(sys.executable).parent))
+    # First those of this environment, which need not be active.
+    found = shutil.which(what, path=str(Path(sys.executable).parent)) if may_be_command else None
     if found is None and (place / "__main__.py").is_file():
         return [*python, what]
-    if found is None and accelerate_config is None and not named_python:
-        found = shutil.which(what)
+    found = found or (shutil.which(what) if may_be_command else None)
     if found is None:
-        kind = "file" if named_python or accelerate_config is not None else "file or command"
-        raise FileNotFoundError(f"{kind} not found: {what}")
+        raise FileNotFoundError(f"{'file or command' if may_be_command else 'file'} not found: {what}")
     return [found]

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 from transformers.trainer import Trainer
 from transformers.training_args import OptimizerNames
 
-from hf_radam.registry import OptimizerSpec
 from hf_radam.training import loss_scale, optimizers, trainer_card
 from hf_radam.training.arguments import find, name_of
-from hf_radam.training.callbacks import StartCallback, rectifies, spec_in_use
+from hf_radam.training.callbacks import StartCallback, rectifies, spec_of
 
 if TYPE_CHECKING:  # the mixin goes on top of any subclass of Trainer
     _Trainer = Trainer
@@ -80,12 +79,6 @@ class RAdamTrainerMixin(_Trainer):
         if optim is not None:
             self.args.optim = spec.name if spec else OptimizerNames(optim)
         _join(self)
-
-
-def spec_of(trainer: Any) -> OptimizerSpec | None:
-    """What `args.optim` names, unless that is one of Transformers' own or another optimizer is in its place."""
-    chosen = trainer.optimizer is None and trainer.optimizer_cls_and_kwargs is not None
-    return None if chosen else spec_in_use(trainer.args, trainer.optimizer)
 
 
 def _is_ours(trainer: Any) -> bool:

@@ -17,7 +17,8 @@ from hf_radam.libraries import library_of_class
 from hf_radam.optim_args import parse_optim_args
 from hf_radam.optimizer import RAdam
 from hf_radam.registry import OptimizerSpec, get_optimizer, unknown_name
-from hf_radam.training.arguments import find, name_of, registered
+from hf_radam.training.arguments import find, name_of
+from hf_radam.training.callbacks import spec_of
 
 logger = logging.get_logger(__name__)
 _CLASS_AND_OPTIONS = Trainer.get_optimizer_cls_and_kwargs
@@ -88,18 +89,15 @@ def _unread(spec: OptimizerSpec, cls: Any, read: dict[str, Any], given: Mapping[
     return {key: value for key, value in unread.items() if not isinstance(read.get(key), torch.dtype)}
 
 
-def create_optimizer(trainer: Any, original: Callable[..., Any], *of_model: Any) -> Any:
+def create_optimizer(trainer: Any, original: Callable[..., Any], model: Any = None) -> Any:
     """As Trainer's method; for registered names with the groups of `decay_groups`, unless the options bring their own.
 
     The rest, such as 32-bit embeddings beside an 8-bit optimizer, is Transformers' own.
     """
-    if (
-        trainer.optimizer is not None
-        or trainer.optimizer_cls_and_kwargs is not None
-        or not registered(trainer.args.optim)
-    ):
+    of_model = () if model is None else (model,)
+    if trainer.optimizer is not None or spec_of(trainer) is None:
         return original(*of_model)
-    model = next((model for model in of_model if model is not None), trainer.model)
+    model = trainer.model if model is None else model
     cls, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, model)
     cls, options = _on_host(trainer, cls, options)
     if getattr(trainer.accelerator, "is_fsdp2", False) and library_of_class(cls) == "bitsandbytes":

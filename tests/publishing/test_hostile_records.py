@@ -134,7 +134,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shown]:
     fields = [field for name, field in FIELDS.items() if name not in REFUSED]
     results = _write(_changed(EXAMPLE, *fields), folder / "results")
     markdown = MarkdownIt("commonmark").enable("table")
-    shown = {"table.md": Shown(markdown.render(write_report(results).read_text(encoding="utf-8")))}
+    write_report(results)
+    shown = {"table.md": Shown(markdown.render((results / "table.md").read_text(encoding="utf-8")))}
     for repo_type in ("model", "dataset", "space"):
         choice = Choice(repo_id="me/invented", repo_type=repo_type, with_weights=False)
         with sketches():  # the report's figures have shown that such texts can be drawn

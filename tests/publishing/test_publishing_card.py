@@ -313,7 +313,8 @@ def test_our_cards_are_those_of_the_records(name: str, tmp_path: Path, monkeypat
     """Stale? `make cards` renders them anew."""
     folder = ROOT / "model_cards" / name
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    card = importlib.import_module("render_cards").render_card(folder, tmp_path)
+    cards = importlib.import_module("render_cards")
+    card = cards.render_card(cards.load(folder), name, tmp_path)
     for written in (card, tmp_path / "comparison.yaml"):
         assert (folder / written.name).read_text(encoding="utf-8") == written.read_text(encoding="utf-8")
     assert _metadata_errors(card.read_text(), "model") == []

@@ -89,7 +89,7 @@ def sentences(found: Grid) -> list[str]:
         median = series.median([one.final[found.metric] for one in (run, *others)])
         best.append(f"{label} {median:.{metric.digits}f} (lr {run.learning_rate:g}, beta2 {series.beta2(run):g})")
     return [
-        f"**{_capital(widest[0][0])} works most widely.**" if clear else "**No clear winner.**",
+        f"**{capital(widest[0][0])} works most widely.**" if clear else "**No clear winner.**",
         f"All seeds end within {metric.apart:g} ({STRICT * metric.apart:g}) of the best median {metric.label} at that "
         f"learning rate: {', '.join(counts)} settings.",
         f"Best settings: {', '.join(best)}.",
@@ -109,5 +109,6 @@ def listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """The text with a capital in front."""
     return text[0].upper() + text[1:]

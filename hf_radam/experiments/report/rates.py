@@ -14,6 +14,7 @@ from hf_radam.experiments.report import series, statistics
 from hf_radam.experiments.report.grid import STRICT, cells
 from hf_radam.experiments.report.table import Table
 
+OUTCOMES = ("ahead", "level", "behind", "undecided", "outside")
 APART = METRICS["loss"].apart
 RULE = (
     "The effective rate of a run is the mean over its updates of learning rate × rectification, with schedule and "
@@ -47,7 +48,7 @@ class Duel:
 
     other: str
     counts: Mapping[str, int]
-    """Numbers of settings: ahead, level, behind, undecided, outside."""
+    """Numbers of settings, by `OUTCOMES`."""
     widest: str
     """Where they are farthest apart, in words; empty where RAdam is ahead or behind nowhere."""
     seeds: str
@@ -113,7 +114,7 @@ def duels(records: Sequence[Record]) -> list[Duel]:
 
 def _duel(found: Sequence[Setting], other: str, metric: Metric) -> Duel:
     worse, widest, most = middle(found), "", 0.0
-    counts: dict[str, int] = dict.fromkeys(("ahead", "level", "behind", "undecided", "outside"), 0)
+    counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
     for one in (one for one in found if one.label == "RAdam"):
         theirs = line(found, other, one.beta2)
         place = bisect_right([setting.rate for setting in theirs], one.rate)
@@ -139,21 +140,16 @@ def _duel(found: Sequence[Setting], other: str, metric: Metric) -> Duel:
     return Duel(other=other, counts=counts, widest=widest, seeds=seeds_of(found))
 
 
-def comparison_table(tasks: Mapping[str, Sequence[Record]]) -> Table:
+def comparison_table(found: Sequence[tuple[str, Duel]]) -> Table:
     """A row for each task and recipe that RAdam is compared with."""
-    heads = ("ahead", "level", "behind", "undecided", "outside")
-    rows = [
-        (task, duel.other, *(str(duel.counts[head]) for head in heads), duel.seeds)
-        for task, records in tasks.items()
-        for duel in duels(records)
-    ]
-    return Table(title="RAdam at equal effective rates", columns=("task", "against", *heads, "seeds"), rows=tuple(rows))
+    rows = tuple((task, duel.other, *map(str, duel.counts.values()), duel.seeds) for task, duel in found)
+    return Table(title="RAdam at equal effective rates", columns=("task", "against", *OUTCOMES, "seeds"), rows=rows)
 
 
 def best_rates(tasks: Mapping[str, Sequence[Record]]) -> tuple[Table, str]:
     """RAdam's best peak rate over that of Adam without and with warmup, by task and beta2; and what follows from it."""
     rows: list[tuple[str, ...]] = []
-    ratios: dict[bool, list[float]] = {False: [], True: []}
+    ratios: tuple[list[float], list[float]] = ([], [])  # to Adam without warmup, and with it
     for task, records in tasks.items():
         found = settings(records)
         for beta2 in sorted({one.beta2 for one in found if one.label == "RAdam"}):
@@ -162,16 +158,16 @@ def best_rates(tasks: Mapping[str, Sequence[Record]]) -> tuple[Table, str]:
             if not all(lines):
                 continue
             best = [min(of, key=lambda one: one.cost) for of in lines]
-            cells = [_bound(one, of) for one, of in zip(best, lines, strict=True)]
-            for warmup in (False, True):
-                edges, ratio = (cells[0][0], cells[1 + warmup][0]), best[0].peak / best[1 + warmup].peak
-                signs = {edges[0], {"≤": "≥", "≥": "≤"}.get(edges[1], "")} - {""}
-                cells.append(("", "?" if len(signs) > 1 else f"{''.join(signs)} {ratio:.2g}".strip()))
-                ratios[warmup] += [ratio] * (len(signs) < 2)
-            rows.append((task, f"{beta2:g}", *(cells[i][1] for i in (0, 1, 3, 2, 4)), seeds_of(best)))
+            (edge, cell), *theirs = [_bound(one, of) for one, of in zip(best, lines, strict=True)]
+            cells = [cell]
+            for other, (sign, cell), known in zip(best[1:], theirs, ratios, strict=True):
+                ratio, signs = best[0].peak / other.peak, {edge, {"≤": "≥", "≥": "≤"}.get(sign, "")} - {""}
+                cells += [cell, "?" if len(signs) > 1 else f"{''.join(signs)} {ratio:.2g}".strip()]
+                known.extend([ratio] * (len(signs) < 2))
+            rows.append((task, f"{beta2:g}", *cells, seeds_of(best)))
     columns = ("task", "beta2", "RAdam", "Adam", "ratio", "Adam + warmup", "ratio", "seeds")
     said = [f"{min(of):.2g} to {max(of):.2g} times that of Adam {how} warmup, in {len(of)} rows, with a median of "
-            f"{median(of):.2g}" for how, of in (("without", ratios[False]), ("with", ratios[True])) if of]  # fmt: skip
+            f"{median(of):.2g}" for how, of in zip(("without", "with"), ratios, strict=True) if of]  # fmt: skip
     text = f"Bounds taken as they stand, RAdam's best learning rate is {'; and '.join(said)}." if said else ""
     return Table(title="Learning rate coming from AdamW", columns=columns, rows=tuple(rows)), text
 

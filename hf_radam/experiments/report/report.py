@@ -44,7 +44,7 @@ def draw(results: Results, folder: Path, most: int | None = None, only: str | No
     return figures.draw_all(results.records, folder, results.comparison["target_loss"], most=most, only=only)
 
 
-def write_report(folder: Path, output_dir: Path | None = None, most: int | None = None) -> Path:
+def write_report(folder: Path, output_dir: Path | None = None, most: int | None = None) -> Report:
     """Write the report of all records in a results folder.
 
     Args:
@@ -53,7 +53,7 @@ def write_report(folder: Path, output_dir: Path | None = None, most: int | None 
         most: how many figures, those that say most; all by default.
 
     Returns:
-        The path of table.md; summary.json, report.html and figures/ lie beside it.
+        The report; table.md, summary.json, report.html and figures/ lie in `output_dir`.
 
     Raises:
         UserError: the folder holds no comparison, or no record.
@@ -65,6 +65,5 @@ def write_report(folder: Path, output_dir: Path | None = None, most: int | None 
     images = draw(results, output_dir, most)
     write_whole(output_dir / "summary.json", to_json(report, images))
     write_whole(output_dir / "report.html", to_page(report, results.records))
-    path = output_dir / "table.md"
-    write_whole(path, to_markdown(report, images))
-    return path
+    write_whole(output_dir / "table.md", to_markdown(report, images))
+    return report

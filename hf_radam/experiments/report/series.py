@@ -53,8 +53,7 @@ def effective_rate(record: Record) -> Curve:
     rates = np.array([number(rate) for rate in record.curves["learning_rate"]])
     options = {**recipe["optim_args"], **record.optimizer}
     if "rectification" in record.curves:
-        terms = np.array([number(term) for term in record.curves["rectification"]])
-        rates = rates * terms
+        rates = rates * np.array([number(term) for term in record.curves["rectification"]])
     rates[steps <= options.get("freeze_steps", 0)] = 0.0  # Adam-2k does not move yet
     return Curve(steps=steps.tolist(), values=rates.tolist())
 

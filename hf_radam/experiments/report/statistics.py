@@ -31,6 +31,10 @@ class Estimate:
     n: int = 0
     """Number of seeds."""
 
+    def text(self, digits: int) -> str:
+        """With so many digits; the standard deviation where there is one."""
+        return f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:

@@ -59,8 +59,7 @@ def result(results: Results, row: Row) -> str:
     if not groups:
         return "not finite"
     if len(groups) == 1 and finite == seeds:
-        value = results.judged(row)
-        return f"{value.mean:.{digits}f}" + ("" if value.std is None else f" ± {value.std:.{digits}f}")
+        return results.judged(row).text(digits)
     parts = [f"{sum(group) / len(group):.{digits}f} ({len(group)} of {seeds})" for group in groups]
     broken = seeds - finite
     return ", ".join(parts + ([f"not finite ({broken} of {seeds})"] if broken else []))
@@ -183,8 +182,7 @@ def _difference(results: Results, row: Row, rows: Sequence[Row], digits: int) ->
         return ""
     baseline = next((other for other in rows if other.recipe == BASELINE), row)
     if value.mean is not None and max(len(results.places(row)), len(results.places(baseline))) > 1:
-        ours, theirs = results.by_seed(row), results.by_seed(baseline)
-        found = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+        found = [ours - theirs for ours, theirs in results.pairs(row, baseline)]
         return f"{min(found):+.{digits}f} to {max(found):+.{digits}f}" + _share(value.n, row)
     text = "not finite" if value.mean is None else f"{value.mean:+.{digits}f}"
     return text + _share(value.n, row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hf_radam.experiments.metrics import METRICS
@@ -13,7 +13,6 @@ from hf_radam.experiments.report.escape import code
 from hf_radam.experiments.report.statistics import (
     BASELINE,
     SEEDS_FOR_SIGNIFICANCE,
-    Estimate,
     Row,
     estimate,
     has_failed,
@@ -39,18 +38,17 @@ class Verdict:
 def judge(results: Results) -> Verdict:
     """The verdict on a comparison."""
     over, paired = grid.grid(results.records), results.paired()
-    opening = unfinished(results)
+    # A search gives more seeds to what decides.
+    opening = unfinished(results, results.seeds if over else paired.seeds)
     said = grid.sentences(over) if over else sentences(paired) if paired.records else []
     equal = [duel.sentence for duel in rates.duels(results.records)]
-    if over:  # a search gives more seeds to what decides
-        opening = opening[: bool(results.missing)]
     first = [*said[:SENTENCES], *(equal[:1] if over else [])]
     return Verdict(headline=(*opening, *first), text=" ".join([*opening, *said, *equal]))
 
 
-def unfinished(results: Results) -> list[str]:
-    """How many runs there are yet, and which seeds are compared where not all recipes have all."""
-    made, seeds = len(results.records), results.paired().seeds
+def unfinished(results: Results, seeds: Sequence[int]) -> list[str]:
+    """How many runs there are yet, and which seeds are compared where these are not all."""
+    made = len(results.records)
     count = [f"**Not finished: {made} of {made + results.missing} runs.**"] if results.missing else []
     if not seeds:
         return [*count, "No seed has a run of all recipes: nothing to compare yet."]
@@ -125,7 +123,7 @@ def _answer(
         lost, won = (not results.by_seed(row) for row in (radam, baseline))
         opening = "Keep the warmup" if lost else "RAdam wins" if won else "Depends on the seed"
         return f"**{opening}.** RAdam {_ends(results, radam)}; {name} {_ends(results, baseline)}{where}."
-    gaps = [metric.cost(a) - metric.cost(b) for a, b in _pairs(results, radam, baseline)]
+    gaps = [metric.cost(a) - metric.cost(b) for a, b in results.pairs(radam, baseline)]
     agreeing, difference = sum(gap * sum(gaps) > 0 for gap in gaps), f"{abs(ours - theirs):.{metric.digits}f}"
     if agreeing < len(gaps):
         return (f"**Tie.** RAdam ({_value(results, radam)}) and {name} ({_value(results, baseline)}) differ by "
@@ -162,18 +160,13 @@ def _certainty(results: Results, radam: Row | None, baseline: Row | None) -> str
         return ""
     if seeds < SEEDS_FOR_SIGNIFICANCE:
         return f"With {seeds} seeds no test can reach p < 0.05; {SEEDS_FOR_SIGNIFICANCE} can."
-    differences = [ours - theirs for ours, theirs in _pairs(results, radam, baseline)]
+    differences = [ours - theirs for ours, theirs in results.pairs(radam, baseline)]
     p = sign_flip_p(differences)
     if p is None or len(differences) < seeds:
         return f"{seeds} seeds, and no test of significance, since one of the two diverged in some."
     tuned = ", which does not count the choice among learning rates" if len(results.learning_rates) > 1 else ""
     verdict = "RAdam and `{}` differ" if p < 0.05 else "no difference between RAdam and `{}` is shown"
     return f"Over {seeds} paired seeds {verdict.format(baseline.recipe)} (sign-flip test, p = {p:.3f}{tuned})."
-
-
-def _pairs(results: Results, one: Row, other: Row) -> list[tuple[float, float]]:
-    ours, theirs = results.by_seed(one), results.by_seed(other)
-    return [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
 
 
 def _learned(results: Results, row: Row) -> bool:
@@ -201,15 +194,14 @@ def _floor(results: Results) -> str:
 def _ends(results: Results, row: Row) -> str:
     """What became of a row's runs, also where some of them diverged."""
     finite = estimate(list(results.by_seed(row).values()))
-    broken, groups = len(row.seeds) - finite.n, results.places(row)
+    broken, groups, digits = len(row.seeds) - finite.n, results.places(row), METRICS[results.selection].digits
     if len(groups) > 1:
-        digits = METRICS[results.selection].digits
         ends = [f"at {sum(group) / len(group):.{digits}f} in {len(group)}" for group in groups]
         rest = f"; it diverged in {broken}" if broken else ""
         return f"ends {ends[0]} of {len(row.seeds)} seeds and {ends[1]}{rest}"
     if not broken:
-        return f"ends at {_text(results, finite)}"
-    rest = f" and ends at {_text(results, finite)} in the other{'s' * (finite.n > 1)}" if finite.n else ""
+        return f"ends at {finite.text(digits)}"
+    rest = f" and ends at {finite.text(digits)} in the other{'s' * (finite.n > 1)}" if finite.n else ""
     return f"diverged{f' in {_share(broken, row)}' if len(row.seeds) > 1 else ''}{rest}"
 
 
@@ -223,9 +215,4 @@ def _options(options: Mapping[str, object]) -> str:
 
 
 def _value(results: Results, row: Row) -> str:
-    return _text(results, results.judged(row))
-
-
-def _text(results: Results, value: Estimate) -> str:
-    digits = METRICS[results.selection].digits
-    return f"{value.mean:.{digits}f}" + ("" if value.std is None else f" ± {value.std:.{digits}f}")
+    return results.judged(row).text(METRICS[results.selection].digits)

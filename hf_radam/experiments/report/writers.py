@@ -57,7 +57,7 @@ def plain(sentence: str) -> str:
 
 
 def to_json(report: Report, images: Sequence[Image] = ()) -> str:
-    """Where each recipe ended, the verdict and the figures, for machines."""
+    """The verdict and the figures, for machines."""
     figures = [asdict(image) for image in images]
     content = {"name": report.name, "verdict": asdict(report.verdict), "figures": figures}
     return json.dumps(content, indent=2) + "\n"

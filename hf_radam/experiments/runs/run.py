@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, set_seed
 from transformers.trainer_utils import SchedulerType
 
 from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.environment import reset_peak_memory
-from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.history import (
@@ -27,12 +26,11 @@ from hf_radam.experiments.runs.history import (
     measured,
     observers,
     resume_point,
-    unheeded,
 )
 from hf_radam.experiments.runs.trainer import ComparisonTrainer, blamed
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
-from hf_radam.registry import get_optimizer, list_optimizers
+from hf_radam.registry import find_optimizer
 from hf_radam.training.trainer import RAdamTrainingArguments
 
 
@@ -53,7 +51,6 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
         trainer = build_trainer(run, task, folder, processes, tell)
         trainer.get_train_dataloader()
         trainer.get_eval_dataloader()
-    trainer.add_callback(_Heeding(run.recipe))
     reset_peak_memory()
     trainer.train(resume_from_checkpoint=resume_point(folder))
 
@@ -95,22 +92,6 @@ def train_and_record(run: Run, task: Task, folder: Path, tell: Callable[[int, fl
     )
 
 
-class _Heeding(TrainerCallback):
-    """Ends a run of which Transformers drops an option: two arms would be the same without a word."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
-        """Compare the options with those of the optimizer."""
-        own = list_optimizers()
-        if self.recipe.optimizer not in own and (found := unheeded(optimizer, self.recipe.optim_args)):
-            raise UserError(
-                f"recipe {self.recipe.name!r}: Transformers ignores the option {found[0]!r} of "
-                f"{self.recipe.optimizer!r}; leave it out, or take a registered optimizer: {', '.join(own)}"
-            )
-
-
 def build_trainer(
     run: Run, task: Task, folder: Path, processes: int, tell: Callable[[int, float], None]
 ) -> ComparisonTrainer:
@@ -130,7 +111,7 @@ def build_trainer(
         task=task,
         model=model,
         args=args,
-        optim_args=option_values(run.recipe.optim_args) if args.optim in list_optimizers() else None,
+        optim_args=option_values(run.recipe.optim_args) if find_optimizer(args.optim) else None,
         train_dataset=task.train_dataset,
         eval_dataset=task.eval_dataset,
         data_collator=task.collator(model),
@@ -205,8 +186,8 @@ def training_arguments(run: Run, folder: Path, processes: int) -> RAdamTrainingA
     }
     try:
         args = RAdamTrainingArguments(**settings)
-        if recipe.optimizer in list_optimizers():
-            get_optimizer(recipe.optimizer).check_options(option_values(recipe.optim_args))
+        if spec := find_optimizer(recipe.optimizer):
+            spec.check_options(option_values(recipe.optim_args))
         else:
             args.optim_args = as_text(recipe.optim_args)
     except (ValueError, TypeError, ImportError) as error:

@@ -17,7 +17,7 @@ from hf_radam.experiments.runs.run import as_text, identity, option_values, run_
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks.script import ScriptData, ScriptTask
 from hf_radam.optim_args import parse_optim_args
-from hf_radam.registry import get_optimizer, list_optimizers
+from hf_radam.registry import find_optimizer
 from hf_radam.training.launch import script_command, script_environment
 from hf_radam.training.trainer import RAdamTrainingArguments
 
@@ -118,7 +118,7 @@ def _settings(run: Run, place: Path, data: ScriptData) -> dict[str, Any]:
     if comparison.eval_steps:
         settings |= {"eval_strategy": "steps", "eval_steps": comparison.eval_steps, "eval_on_start": True}
     try:
-        if recipe.optimizer not in list_optimizers():
+        if find_optimizer(recipe.optimizer) is None:
             settings["optim_args"] = as_text(options)
         elif options:
             settings["optim_args"] = ",".join(f"{key}={value}" for key, value in options.items())
@@ -139,8 +139,8 @@ def _words(value: Any) -> list[str]:
 
 
 def _request(run: Run, task: ScriptTask, place: Path) -> Request:
-    name, flags = run.recipe.optimizer, task.data.flags
-    options = {**(get_optimizer(name).defaults if name in list_optimizers() else {}), **run.recipe.optim_args}
+    spec, flags = find_optimizer(run.recipe.optimizer), task.data.flags
+    options = {**(spec.defaults if spec else {}), **run.recipe.optim_args}
     options = {key: value for key, value in options.items() if key in ("eps", "betas", "weight_decay")}
     settings = {**_settings(run, place, task.data), **options}
     overruled = {"adam_epsilon": "eps", "adam_beta1": "betas", "adam_beta2": "betas"}

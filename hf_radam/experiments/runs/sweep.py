@@ -82,7 +82,7 @@ def sweep(
         missing = [run for run in runs if not record_path(folder, run).is_file()]
         if isinstance(task, ScriptTask):
             jobs = script.jobs(missing, task, folder, started_by)
-            parallel_runs = parallel_runs or 1
+            parallel_runs = min(parallel_runs or 1, max(1, len(missing)))
             work = partial(launch, jobs, task, folder)
         else:
             if parallel_runs is None and sum(run.max_steps for run in missing) <= _SHORT * len(missing):

@@ -15,10 +15,11 @@ from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.runs.averaging import WeightAverage
 from hf_radam.experiments.runs.batches import TokenBatches
-from hf_radam.experiments.runs.history import add_untuned_warmup
+from hf_radam.experiments.runs.history import add_untuned_warmup, unheeded
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.tasks import Task
 from hf_radam.files import is_full_disk, one_line
+from hf_radam.registry import list_optimizers
 from hf_radam.training.trainer import RAdamTrainer
 
 
@@ -94,10 +95,20 @@ class ComparisonTrainer(RAdamTrainer):
             return super().create_optimizer(*args, **kwargs)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """The scheduler of the arguments, times the recipe's untuned warmup factor."""
-        with blamed(self.run.recipe):
+        """The scheduler of the arguments, times the recipe's untuned warmup factor.
+
+        Raises:
+            UserError: Transformers drops an option of the recipe: two arms would be the same without a word.
+        """
+        recipe, own = self.run.recipe, list_optimizers()
+        with blamed(recipe):
             scheduler = super().create_scheduler(num_training_steps, optimizer)
-        add_untuned_warmup(scheduler, self.run.recipe.warmup, self.run.recipe.name)
+        if recipe.optimizer not in own and (found := unheeded(optimizer or self.optimizer, recipe.optim_args)):
+            raise UserError(
+                f"recipe {recipe.name!r}: Transformers ignores the option {found[0]!r} of {recipe.optimizer!r}; leave "
+                f"it out, or take a registered optimizer: {', '.join(own)}"
+            )
+        add_untuned_warmup(scheduler, recipe.warmup, recipe.name)
         return scheduler
 
     @contextmanager

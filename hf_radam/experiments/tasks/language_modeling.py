@@ -221,8 +221,8 @@ def _lines(path: Path, column: str) -> list[str]:
         return [line for line in read_lines(path) if line]
     texts: list[str] = []
     for where, row in table_rows(path, header=not column.isdecimal()):
-        text = row.get(column, "")
-        if column not in row or not isinstance(text, str):
+        text = row.get(column)
+        if not isinstance(text, str):
             raise UserError(f"{where} has no text {column!r}, only {', '.join(row)}; set text_column, or mend the row")
         texts += [text] if text.strip() else []
     return texts

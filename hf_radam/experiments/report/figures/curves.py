@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,8 +11,9 @@ from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import messages, series
 from hf_radam.experiments.report.figures.style import LABEL_SIZE, draw_runs, looks, name_ends, name_line, panels, scale
+from hf_radam.experiments.report.grid import capital
 from hf_radam.experiments.report.palette import Theme, labels
-from hf_radam.experiments.report.series import Curve, by_recipe, number
+from hf_radam.experiments.report.series import Curve, by_recipe
 
 COLUMNS = 2
 
@@ -24,47 +25,27 @@ def evaluation(records: Sequence[Record], theme: Theme, target_loss: float | Non
     if len(groups) > 1:
         names = names[:1]
     titles = [
-        _capital(METRICS[name].label) + (f", {records[0].loss_unit}" if name == "loss" else "") + f", {setting}"
+        capital(METRICS[name].label) + (f", {records[0].loss_unit}" if name == "loss" else "") + f", {setting}"
         for setting in groups
         for name in names
     ]
     figure, grid = panels(titles, messages.results(records), columns=COLUMNS, height=_height(groups))
     pairs = [(group, name) for group in groups.values() for name in names]
+    look, called = looks(records, theme), names_of(records)
+    ends: list[dict[str, tuple[float, float, str]]] = []
     for axes, (group, name) in zip(grid, pairs, strict=True):
-        _draw(axes, group, records, theme, lambda record, name=name: series.evaluation(record, name))
-        _fit(axes, name, records, lambda record, name=name: series.evaluation(record, name))
-        if name == "loss":
-            _name_levels(axes, records, theme, target_loss)
-    _finish(grid, [group for group, _ in pairs], records, theme, [
-        lambda record, name=name: series.evaluation(record, name) for _, name in pairs
-    ])  # fmt: skip
-    return figure
-
-
-def _draw(
-    axes: Axes, group: Sequence[Record], records: Sequence[Record], theme: Theme, curve: Callable[[Record], Curve]
-) -> None:
-    look = looks(records, theme)
-    for recipe, runs in by_recipe(group).items():
-        draw_runs(axes, [curve(run) for run in runs], look[recipe])
-    axes.set_xlabel("update")
-
-
-def _finish(
-    grid: Sequence[Axes], groups: Sequence[Sequence[Record]], records: Sequence[Record], theme: Theme,
-    curves: Sequence[Callable[[Record], Curve]],
-) -> None:  # fmt: skip
-    """Name the lines of all panels, once all limits are set."""
-    look, names = looks(records, theme), names_of(records)
-    all_ends: list[dict[str, tuple[float, float, str]]] = []
-    for group, curve in zip(groups, curves, strict=True):
-        ends = {}
+        ends.append({})
         for recipe, runs in by_recipe(group).items():
-            of_runs = [curve(run) for run in runs]
-            last = series.median([of_run.values[-1] for of_run in of_runs])
-            ends[names[recipe]] = (max(of_run.steps[-1] for of_run in of_runs), last, look[recipe].color)
-        all_ends.append(ends)
-    name_ends(grid, all_ends)
+            lines = [series.evaluation(run, name) for run in runs]
+            draw_runs(axes, lines, look[recipe])
+            last = series.median([line.values[-1] for line in lines])
+            ends[-1][called[recipe]] = (max(line.steps[-1] for line in lines), last, look[recipe].color)
+        axes.set_xlabel("update")
+        _fit(axes, name, [series.evaluation(record, name) for record in records])
+        if name == "loss":
+            name_levels(axes, records, theme, target_loss)
+    name_ends(grid, ends)
+    return figure
 
 
 def names_of(records: Sequence[Record]) -> dict[str, str]:
@@ -77,16 +58,16 @@ def names_of(records: Sequence[Record]) -> dict[str, str]:
     return {recipe: recipe for recipe in of_recipe}
 
 
-def _fit(axes: Axes, name: str, records: Sequence[Record], curve: Callable[[Record], Curve]) -> None:
+def _fit(axes: Axes, name: str, lines: Sequence[Curve]) -> None:
     """The same limits in all panels, and at most twice the first loss, so that no run that explodes flattens others."""
-    curves = [curve(record) for record in records]
-    start = max((number(of_run.values[0]) for of_run in curves), default=float("nan"))
-    values = [value for of_run in curves for value in of_run.values]
+    start = max(line.values[0] for line in lines)
+    values = [value for line in lines for value in line.values]
     scale(axes, name, [value for value in values if not value > 2 * start] if name == "loss" else values)
     axes.margins(x=0.01)
 
 
-def _name_levels(axes: Axes, records: Sequence[Record], theme: Theme, target_loss: float | None) -> None:
+def name_levels(axes: Axes, records: Sequence[Record], theme: Theme, target_loss: float | None = None) -> None:
+    """Lines for what a loss may be compared with, where they lie within the panel."""
     low, high = axes.get_ylim()
     levels = {"constant prediction": records[0].facts.get("unigram_entropy"), "target": target_loss}
     for name, level in levels.items():
@@ -98,7 +79,3 @@ def _height(groups: dict[str, list[Record]]) -> float:
     """Of a panel: room for the names of all its lines."""
     most = max(len(by_recipe(group)) for group in groups.values())
     return max(3.0, most * LABEL_SIZE * 1.22 / 72 + 0.7)
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

@@ -11,15 +11,8 @@ from matplotlib.figure import Figure
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import messages, series, statistics
-from hf_radam.experiments.report.figures.style import (
-    LABEL_SIZE,
-    SEEDS_AS_LINES,
-    looks,
-    name_ends,
-    name_line,
-    panels,
-    scale,
-)  # fmt: skip
+from hf_radam.experiments.report.figures.curves import name_levels
+from hf_radam.experiments.report.figures.style import LABEL_SIZE, SEEDS_AS_LINES, looks, name_ends, panels, scale
 from hf_radam.experiments.report.palette import Theme
 from hf_radam.experiments.report.series import by_recipe, number
 
@@ -51,10 +44,8 @@ def over_learning_rates(records: Sequence[Record], theme: Theme) -> Figure:
             ends[-1][recipe] = (places[-1], medians[-1], color)
         axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
         axes.set(xlim=(-0.3, len(rates) - 0.7), xlabel="peak learning rate")
-        low, high = axes.get_ylim()
-        entropy = records[0].facts.get("unigram_entropy")
-        if name == "loss" and entropy is not None and low < entropy < high:
-            name_line(axes, "constant prediction", entropy, theme)
+        if name == "loss":
+            name_levels(axes, records, theme)
     name_ends(grid, ends)
     return figure
 
