@@ -7,7 +7,7 @@ On a page, what is rendered stands between one of these lines and `<!-- end -->`
     <!-- headline: model_cards/NAME -->         what a comparison found, in two or three sentences (or NAME/PART)
     <!-- verdict: model_cards/NAME -->          all that it found
     <!-- answers: model_cards/NAME model_cards/NAME -->    each family of recipes at its best, a row for each of them
-    <!-- table: model_cards/NAME -->            its first table; `tables` gives all of them, with their titles
+    <!-- table: model_cards/NAME 1 -->          its second table; without a number its first
     <!-- figure: model_cards/NAME evaluation -->    a figure, by the name of its file
     <!-- rates: model_cards/NAME model_cards/NAME -->    RAdam at equal effective rates, a row for each of them
     <!-- best_rates: model_cards/NAME -->       RAdam's best learning rate over Adam's, likewise
@@ -34,13 +34,13 @@ from hf_radam.experiments.report import rates
 from hf_radam.experiments.report.palette import family
 from hf_radam.experiments.report.report import Image, Report, draw, make_report, write_report
 from hf_radam.experiments.report.statistics import Row
-from hf_radam.experiments.report.writers import table_markdown, tables_markdown, to_json
+from hf_radam.experiments.report.writers import table_markdown, to_json
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing.card import Page, picture, write_card
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")))
 # Of a committed comparison; `hf-radam report` draws the others.
 FIGURES = 2
 SHAPES = {
@@ -89,9 +89,8 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
     kinds: dict[str, Callable[..., str]] = {
         "headline": lambda path: " ".join(cards[path].report.verdict.headline) + "\n",
         "verdict": lambda path: cards[path].report.verdict.text + "\n",
-        "answers": lambda *paths: answers({path: cards[path].results for path in paths}),
-        "table": lambda path: table_markdown(cards[path].report.tables[0]) + "\n",
-        "tables": lambda path: tables_markdown(cards[path].report) + "\n",
+        "answers": lambda *paths: answers({relpath(ROOT / path, page.parent): cards[path].results for path in paths}),
+        "table": lambda path, at=0: table_markdown(cards[path].report.tables[int(at)]) + "\n",
         "figure": figure,
         "rates": lambda *paths: equal_rates(tasks(paths)),
         "best_rates": lambda *paths: coming_from_adam(tasks(paths)),
@@ -104,7 +103,7 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         kind, *arguments = match["what"].replace(":", "", 1).split()
         try:
             body = kinds[kind](*arguments)
-        except (KeyError, TypeError) as error:
+        except (LookupError, TypeError) as error:
             raise ValueError(f"{page}: nothing to render for <!-- {match['what']} -->") from error
         return f"<!-- {match['what']} -->\n\n{body}\n<!-- end -->"
 

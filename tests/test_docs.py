@@ -89,7 +89,7 @@ BLOCKS = {
     f"rates: {FOLDER}": [r"\AThe effective rate of a run", r"\| task \| against \|"],
     f"best_rates: {FOLDER}": [r"\A\| task \| beta2 \|", r"\| grammar \| 0\.997 \| ≤ 0\.005 \| ≤ 0\.005 \| \? \|"],
     f"table: {FOLDER}": [r"\A\| recipe \| eval loss \|", r"\A(\|[^\n]*\n)+\Z"],
-    f"tables: {FOLDER}": [r"\A## Results\n", "## Speed and memory"],
+    f"table: {FOLDER} 1": [r"\A\| recipe \| s/step \| peak memory \|"],
     f"figure: {FOLDER} evaluation": [
         rf'\A<picture><source media="\(prefers-color-scheme: dark\)" srcset="\.\./{FOLDER}/figures/\w+_dark\.png">',
         rf'<img width="\d+" src="\.\./{FOLDER}/figures/evaluation\.png" alt="a &lt; b">',
