@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from hf_radam.checkpoints import save_optimizer as save_optimizer
     from hf_radam.experiments.baselines import Adam2k as Adam2k
     from hf_radam.optimizer import RAdam as RAdam
-    from hf_radam.registry import OptimizerSpec as OptimizerSpec
     from hf_radam.registry import get_optimizer as get_optimizer
     from hf_radam.registry import list_optimizers as list_optimizers
     from hf_radam.registry import register_optimizer as register_optimizer
+    from hf_radam.spec import OptimizerSpec as OptimizerSpec
     from hf_radam.training.arguments import RAdamArgumentsMixin as RAdamArgumentsMixin
     from hf_radam.training.callbacks import RectificationCallback as RectificationCallback
     from hf_radam.training.launch import enable as enable
@@ -26,7 +26,7 @@ __version__ = "0.1.0"
 # Imported when asked for: `from hf_radam import RAdam` must cost what torch costs, and no Transformers.
 _HOMES = {
     "RAdam": "optimizer",
-    "OptimizerSpec": "registry",
+    "OptimizerSpec": "spec",
     "get_optimizer": "registry",
     "list_optimizers": "registry",
     "register_optimizer": "registry",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch.optim import Optimizer
 
 from hf_radam.rectified import rectified
-from hf_radam.registry import PAPER, OptimizerSpec
+from hf_radam.spec import PAPER, OptimizerSpec
 
 # By a part of the name, the first that fits: the package that is imported, how it is installed, and what it does.
 LIBRARIES = {
@@ -43,15 +42,15 @@ OTHERS = {
     "stable_adamw": "limits each step by its own size; radam_kahan is that library's RAdam",
     "grokadamw": "changes the gradients by a signal of its own",
 }
-CLASSES = {"TorchaoRAdamFp8": "torchao.optim:AdamWFp8", "DeepSpeedCPURAdam": "deepspeed.ops.adam:DeepSpeedCPUAdam"}
 
 
-def __getattr__(name: str) -> Any:
-    """The rectified class of a kernel without a name in Transformers; importing this module imports no library."""
-    if name not in CLASSES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = CLASSES[name].partition(":")
-    return rectified(getattr(importlib.import_module(module), attribute))
+@dataclass(frozen=True, kw_only=True)
+class Rectified(OptimizerSpec):
+    """The rectified class of an AdamW that has no name in Transformers."""
+
+    def load(self) -> type[Optimizer]:
+        """Import `target`, and rectify it."""
+        return rectified(super().load())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +104,17 @@ def derived() -> dict[str, OptimizerSpec]:
         >>> derived()["radam_8bit"].like
         'adamw_8bit'
     """
-    specs: list[OptimizerSpec] = []
-    specs += [
+    specs: list[OptimizerSpec] = [
         LikeTransformers(name=name, target=rectified, like=like, **_told(like))  # pyright: ignore[reportArgumentType]
         for name, like in _names().items()
         if not refusal(name)
     ]
-    for name, target, defaults in (
-        ("radam_torch_fp8", "hf_radam.derived:TorchaoRAdamFp8", {}),
-        ("radam_kahan", "optimi:RAdam", {"decouple_wd": True}),
-        ("radam_deepspeed_cpu", "hf_radam.derived:DeepSpeedCPURAdam", {}),
+    for spec, name, target, defaults in (
+        (Rectified, "radam_torch_fp8", "torchao.optim:AdamWFp8", {}),
+        (OptimizerSpec, "radam_kahan", "optimi:RAdam", {"decouple_wd": True}),
+        (Rectified, "radam_deepspeed_cpu", "deepspeed.ops.adam:DeepSpeedCPUAdam", {}),
     ):
-        specs.append(OptimizerSpec(name=name, target=target, defaults=defaults, **_told(name)))
+        specs.append(spec(name=name, target=target, defaults=defaults, **_told(name)))
     return {spec.name: spec for spec in specs}
 
 

@@ -21,3 +21,17 @@ def closest(given: str, valid: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(given, list(valid), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
+    """The message for a name that does not exist: the valid ones, and the closest as a suggestion.
+
+    Example:
+        >>> unknown_name("optimizer", "radm", ["radam", "adam"])
+        "unknown optimizer 'radm'; did you mean 'radam'? valid are radam, adam"
+    """
+    valid = list(valid)
+    near = [name for name in valid if name.startswith(given)] or difflib.get_close_matches(given, valid, n=1)
+    said = f"unknown {kind} {given!r}"
+    said += f"; did you mean {near[0]!r}?" if near else ";"
+    return said if near and len(valid) > 30 else f"{said} valid are {', '.join(valid)}"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hf_radam.arguments import check_options, warn_of_no_rectification
+from hf_radam.option_checks import check_options, warn_of_no_rectification
 from hf_radam.probe import EpsOn
 
 

@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from hf_radam import rectification
-from hf_radam.arguments import check_flags, check_options, warn_of_no_rectification
+from hf_radam.fit import check_fit, check_loaded, fits, local, name_of
+from hf_radam.option_checks import check_flags, check_options, warn_of_no_rectification
 from hf_radam.rectification import Hyperparameters
-from hf_radam.state import check_fit, check_loaded, fits, local, name_of
 from hf_radam.step_counts import CountVector
 from hf_radam.update import UPDATES, Bucket, Implementation, Update
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hf_radam.arguments import check_flags
+from hf_radam.fit import check_loaded
 from hf_radam.libraries import Kernel, check_group, check_library, check_overrides, full_name, kernel_of
 from hf_radam.low_bit import without_zero
+from hf_radam.option_checks import check_flags
 from hf_radam.probe import EpsOn, find_out, uncounted, unhooked
 from hf_radam.rectification import Hyperparameters, rectification, step_scalars
-from hf_radam.state import check_loaded
 from hf_radam.step_counts import CountMemory
 
 if TYPE_CHECKING:  # the mixin goes on top of any AdamW

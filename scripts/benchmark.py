@@ -46,7 +46,7 @@ from torch.profiler import ProfilerActivity, profile
 from hf_radam.experiments.environment import cpu_name, environment
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import write_whole
-from hf_radam.state import state_bytes_per_parameter
+from hf_radam.fit import state_bytes_per_parameter
 
 SMALLEST_COPY = 256_000_000  # bytes; less might stay in a cache
 

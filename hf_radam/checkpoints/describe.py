@@ -14,9 +14,9 @@ from torch import Tensor
 from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, reading
 from hf_radam.checkpoints.formats import read_checkpoint
 from hf_radam.files import one_line, printable, whole
+from hf_radam.fit import check_step, parts_of
 from hf_radam.libraries import library_of_state
 from hf_radam.rectification import rectification, rho
-from hf_radam.state import check_step, parts_of
 
 
 def write(checkpoint: Path, out: Path) -> str:

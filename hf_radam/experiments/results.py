@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hf_radam.errors import unknown_name
 from hf_radam.experiments.comparison import read_recipe
 from hf_radam.experiments.folder import read_comparison
 from hf_radam.experiments.metrics import METRICS
@@ -16,7 +17,6 @@ from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report.statistics import Estimate, Row, at_best_rate, by_rate, headline, modes, summarise
 from hf_radam.experiments.schema import UserError
-from hf_radam.registry import unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hf_radam.errors import UserError as UserError
-from hf_radam.registry import unknown_name
+from hf_radam.errors import unknown_name
 
 T = TypeVar("T")
-
-
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 3
@@ -32,7 +30,7 @@ def shown(value: Any) -> str:
 def unknown(kind: str, value: Any, valid: Iterable[str], where: str = "") -> UserError:
     """The error for a name that does not exist, or for something else in its place."""
     name = value if isinstance(value, str) and len(value) <= _SHORT.maxstring else shown(value)
-    return UserError(f"{where}: " * bool(where) + unknown_name(kind, name, valid))
+    return UserError(f"{where}{': ' if where else ''}{unknown_name(kind, name, valid)}")
 
 
 def check_least(options: Any, least: int, *names: str, where: str = "") -> None:
@@ -44,7 +42,7 @@ def check_least(options: Any, least: int, *names: str, where: str = "") -> None:
     for name in names:
         value = getattr(options, name)
         if value is not None and value < least:
-            raise UserError(f"{where}: " * bool(where) + f"{name} must be >= {least}, got {value}")
+            raise UserError(f"{where}{': ' if where else ''}{name} must be >= {least}, got {value}")
 
 
 def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:

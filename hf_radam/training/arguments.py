@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from transformers.training_args import OptimizerNames, TrainingArguments
 
 from hf_radam.derived import refusal
+from hf_radam.errors import unknown_name
 from hf_radam.optim_args import parse_optim_args
-from hf_radam.registry import OptimizerSpec, find_optimizer, list_optimizers, unknown_name
+from hf_radam.registry import find_optimizer, list_optimizers
+from hf_radam.spec import OptimizerSpec
 
 if TYPE_CHECKING:  # the mixin goes on top of any subclass
     _Arguments = TrainingArguments

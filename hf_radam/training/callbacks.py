@@ -16,7 +16,7 @@ from hf_radam import rectification
 from hf_radam.libraries import full_name
 from hf_radam.optimizer import RAdam
 from hf_radam.rectified import RectifiedMixin
-from hf_radam.registry import OptimizerSpec
+from hf_radam.spec import OptimizerSpec
 from hf_radam.training.advice import HALF, advise
 from hf_radam.training.arguments import registered
 

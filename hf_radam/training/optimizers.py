@@ -13,10 +13,12 @@ from transformers.trainer import Trainer
 from transformers.training_args import OptimizerNames
 from transformers.utils import logging
 
+from hf_radam.errors import unknown_name
 from hf_radam.libraries import library_of_class
 from hf_radam.optim_args import parse_optim_args
 from hf_radam.optimizer import RAdam
-from hf_radam.registry import OptimizerSpec, get_optimizer, unknown_name
+from hf_radam.registry import get_optimizer
+from hf_radam.spec import OptimizerSpec
 from hf_radam.training.arguments import find, name_of
 from hf_radam.training.callbacks import spec_of
 

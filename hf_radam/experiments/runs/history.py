@@ -20,7 +20,7 @@ from hf_radam.experiments.environment import environment, peak_memory
 from hf_radam.experiments.recipes import UNTUNED_WARMUP
 from hf_radam.experiments.runs.gradients import GradientHistograms, collect
 from hf_radam.experiments.schema import UserError
-from hf_radam.state import state_bytes_per_parameter
+from hf_radam.fit import state_bytes_per_parameter
 from hf_radam.training.callbacks import innermost
 from hf_radam.training.trainer_card import describe_optimizer
 
