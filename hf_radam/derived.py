@@ -104,18 +104,18 @@ def derived() -> dict[str, OptimizerSpec]:
         >>> derived()["radam_8bit"].like
         'adamw_8bit'
     """
-    specs: list[OptimizerSpec] = [
+    by_rule = [
         LikeTransformers(name=name, target=rectified, like=like, **_told(like))  # pyright: ignore[reportArgumentType]
         for name, like in _names().items()
         if not refusal(name)
     ]
-    for spec, name, target, defaults in (
+    kernels = (
         (Rectified, "radam_torch_fp8", "torchao.optim:AdamWFp8", {}),
         (OptimizerSpec, "radam_kahan", "optimi:RAdam", {"decouple_wd": True}),
         (Rectified, "radam_deepspeed_cpu", "deepspeed.ops.adam:DeepSpeedCPUAdam", {}),
-    ):
-        specs.append(spec(name=name, target=target, defaults=defaults, **_told(name)))
-    return {spec.name: spec for spec in specs}
+    )
+    named = [cls(name=name, target=to, defaults=options, **_told(name)) for cls, name, to, options in kernels]
+    return {spec.name: spec for spec in (*by_rule, *named)}
 
 
 def refusal(name: str) -> str | None:
