@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -77,13 +78,41 @@ def train(
     **options: Any,
 ) -> Tensor:
     """Take steps with random gradients; returns all parameters, flat."""
-    return advance(make(params, **{"lr": 1e-2, **options}), params, steps, gradients or Gradients())
+    return advance(make(params, **{"lr": 1e-2, **options}), params, steps, gradients)
 
 
-def advance(optimizer: Optimizer, params: list[Tensor], steps: int, gradients: Gradients) -> Tensor:
+def advance(optimizer: Optimizer, params: list[Tensor], steps: int, gradients: Gradients | None = None) -> Tensor:
+    gradients = gradients or Gradients()
     for _ in range(steps):
         gradients.set(params)
         optimizer.step()
+    return flat(params)
+
+
+def clones(params: Iterable[Tensor]) -> list[Tensor]:
+    return [p.detach().clone().requires_grad_() for p in params]
+
+
+def through_a_file(content: Any, weights_only: bool = True) -> Any:
+    torch.save(content, file := io.BytesIO())
+    file.seek(0)
+    return torch.load(file, weights_only=weights_only)
+
+
+def with_gaps(make: Callable[..., Optimizer], dtype: torch.dtype = torch.float64, shapes: Shapes = SHAPES) -> Tensor:
+    """Parameters that begin late, all of which miss some steps, and of which the last joins as a group of its own."""
+    params, gradients = parameters(dtype, shapes), Gradients()
+    optimizer = make(params[:-1], lr=1e-2, weight_decay=0.0)
+    for step in range(30):
+        if step == 12:
+            optimizer.add_param_group({"params": params[-1:]})
+        gradients.set(params)
+        for i, p in enumerate(params):
+            p.grad = None if step < 5 * i or step % (i + 2) == 1 else p.grad
+        before = [p.grad for p in params]
+        optimizer.step()
+        assert all(p.grad is grad for p, grad in zip(params, before, strict=True))
+    assert len({float(state["step"]) for state in optimizer.state.values()}) > 2
     return flat(params)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from cases import IMPLEMENTATIONS, Gradients, advance, flat, parameters, radam
+from cases import IMPLEMENTATIONS, advance, flat, parameters, radam
 from torch import Tensor
 
 from hf_radam import RAdam
+from hf_radam.rectified import rectified
 
 
 def larger(t: Tensor) -> Tensor:
@@ -39,58 +41,38 @@ SHAPES: tuple[Callable[[Tensor], Tensor], ...] = (larger, smaller, other_shape)
 KINDS: tuple[Callable[[Tensor], Tensor], ...] = (single, without_memory)
 
 
-def set_data(change: Callable[[Tensor], Tensor]) -> Callable[[RAdam, Tensor], None]:
-    def act(optimizer: RAdam, p: Tensor) -> None:
+def spoil(optimizer: RAdam, p: Tensor, what: str, change: Any) -> None:
+    """Replace data, gradient or an entry of the state; a function makes another of it, None drops it."""
+    state = optimizer.state[p]
+    if what == "data":
         p.data = change(p.data)
-
-    return act
-
-
-def set_gradient(change: Callable[[Tensor], Tensor]) -> Callable[[RAdam, Tensor], None]:
-    def act(optimizer: RAdam, p: Tensor) -> None:
+    elif what == "grad":
         assert p.grad is not None
         p.grad.data = change(p.grad.data)
-
-    return act
-
-
-def set_state(key: str, value: Any) -> Callable[[RAdam, Tensor], None]:
-    """Replace an entry of the state; a function changes it."""
-
-    def act(optimizer: RAdam, p: Tensor) -> None:
-        state = optimizer.state[p]
-        state[key] = value(state[key]) if callable(value) else value
-
-    return act
+    elif what == "sparse":
+        p.grad = torch.eye(5, 3, dtype=p.dtype).to_sparse()
+    elif change is None:
+        del state[what]
+    else:
+        state[what] = change(state[what]) if callable(change) else change
 
 
-def drop_state(key: str) -> Callable[[RAdam, Tensor], None]:
-    def act(optimizer: RAdam, p: Tensor) -> None:
-        del optimizer.state[p][key]
-
-    return act
-
-
-def of_state(key: str) -> dict[str, tuple[Callable[[RAdam, Tensor], None], str]]:
-    cases = {f"{key}_{change.__name__}": (set_state(key, change), rf"{key} of .*, but the param") for change in SHAPES}
-    cases |= {f"{key}_{change.__name__}": (set_state(key, change), rf"{key} of .* is .* on ") for change in KINDS}
-    return {**cases, f"no_{key}": (drop_state(key), rf"the state of .* has no {key}, only .*step.*")}
-
-
-MISFITS: dict[str, tuple[Callable[[RAdam, Tensor], None], str]] = {
-    **{f"data_{by.__name__}": (set_data(by), r"gradient of .* has the shape \(5, 3\), but") for by in SHAPES},
-    **{f"grad_{by.__name__}": (set_gradient(by), r"gradient of .* but the parameter has \(5, 3\)") for by in SHAPES},
-    "grad_single": (set_gradient(single), "gradient of .* is torch.float32 on cpu, but the parameter is torch.float64"),
-    **of_state("exp_avg"),
-    **of_state("exp_avg_sq"),
-    "no_step": (drop_state("step"), "the state of .* has no step, only exp_avg, exp_avg_sq"),
-    **{
-        f"step_{value}": (set_state("step", torch.tensor(value)), "the step in the state of .* must be a whole number")
-        for value in (float("nan"), float("inf"), -3.0, 2.5)
-    },
-    "step_vector": (set_state("step", torch.ones(2)), "the step in the state of .* must be a whole number"),
-    "step_text": (set_state("step", "7"), "the step in the state of .* must be a whole number >= 0, got '7'"),
-}  # fmt: skip
+COUNT = "the step in the state of .* must be a whole number >= 0, got "
+# What is spoilt, how, and the error.
+MISFITS: dict[str, tuple[str, Any, str]] = {
+    **{f"data_{by.__name__}": ("data", by, r"gradient of .* has the shape \(5, 3\), but") for by in SHAPES},
+    **{f"grad_{by.__name__}": ("grad", by, r"gradient of .* but the parameter has \(5, 3\)") for by in SHAPES},
+    "grad_single": ("grad", single, "gradient of .* is torch.float32 on cpu, but the parameter is torch.float64"),
+    "sparse": ("sparse", None, "has a sparse one; build its embedding with sparse=False"),
+    "no_step": ("step", None, "the state of .* has no step, only exp_avg, exp_avg_sq"),
+    **{f"step_{n}": ("step", torch.tensor(n), COUNT) for n in (float("nan"), float("inf"), -3.0, 2.5)},
+    "step_vector": ("step", torch.ones(2), COUNT),
+    "step_text": ("step", "7", COUNT + "'7'"),
+}
+for moment in ("exp_avg", "exp_avg_sq"):
+    MISFITS |= {f"{moment}_{by.__name__}": (moment, by, f"{moment} of .*, but the param") for by in SHAPES}
+    MISFITS |= {f"{moment}_{by.__name__}": (moment, by, f"{moment} of .* is .* on ") for by in KINDS}
+    MISFITS[f"no_{moment}"] = (moment, None, f"the state of .* has no {moment}, only .*step.*")
 
 
 UNREAD = {"step_nan", "step_inf", "step_-3.0", "step_2.5"}  # a step count on a device is not read
@@ -104,15 +86,15 @@ UNREAD = {"step_nan", "step_inf", "step_-3.0", "step_2.5"}  # a step count on a 
 def test_what_does_not_fit_is_refused_before_anything_moves(name: str, steps: int, misfit: str) -> None:
     params = parameters(shapes=[(4,), (5, 3), (2,)])
     optimizer = radam(name)([{"params": params[:1]}, {"params": params[1:]}], lr=1e-2)
-    advance(optimizer, params, steps, Gradients())
-    act, message = MISFITS[misfit]
-    act(optimizer, params[1])
+    advance(optimizer, params, steps)
+    what, change, message = MISFITS[misfit]
+    spoil(optimizer, params[1], what, change)
     if misfit.endswith("other_shape") and name in ("fused", "default") and steps == 8:
         optimizer.step()  # the kernel walks over memory: what has as many elements is read rightly
         return
     others = [params[0], params[2]]
     before, states = flat(others), copy.deepcopy([optimizer.state[p] for p in others])
-    with pytest.raises(ValueError, match=message) as refused:
+    with pytest.raises(TypeError if misfit == "sparse" else ValueError, match=message) as refused:
         optimizer.step()
     assert "parameter 0 of group 1" in str(refused.value)
     assert torch.equal(flat(others), before)
@@ -136,92 +118,82 @@ def test_a_parameter_with_a_name_is_called_by_it() -> None:
 
 def test_the_remedies_work() -> None:
     params = parameters(shapes=[(5, 3)])
-    optimizer = RAdam(params, lr=1e-2)
-    advance(optimizer, params, 8, Gradients())
+    advance(optimizer := RAdam(params, lr=1e-2), params, 8)
     params[0].data = params[0].data.to(torch.float32)
     params[0].grad = None
     with pytest.raises(ValueError, match=r"optimizer\.load_state_dict"):
-        advance(optimizer, params, 1, Gradients())
+        advance(optimizer, params, 1)
     optimizer.load_state_dict(optimizer.state_dict())
-    advance(optimizer, params, 1, Gradients())
+    advance(optimizer, params, 1)
     params[0].data = larger(params[0].data)
     optimizer.zero_grad()
     with pytest.raises(ValueError, match=r"optimizer\.state\.pop"):
-        advance(optimizer, params, 1, Gradients())
+        advance(optimizer, params, 1)
     optimizer.state.pop(params[0])
-    advance(optimizer, params, 1, Gradients())
+    advance(optimizer, params, 1)
     assert optimizer.state[params[0]]["step"] == 1
 
 
-@pytest.mark.parametrize("amsgrad", [False, True])
 @pytest.mark.parametrize("steps", [1, 8])
-def test_the_maxima_must_fit(amsgrad: bool, steps: int) -> None:
+def test_the_maxima_must_fit_where_they_are_asked(steps: int) -> None:
     params = parameters(shapes=[(5, 3)])
-    optimizer = RAdam(params, amsgrad=amsgrad)
-    advance(optimizer, params, steps, Gradients())
-    optimizer.state[params[0]]["max_exp_avg_sq"] = torch.zeros(1)
-    if not amsgrad:  # then nobody asks them
-        advance(optimizer, params, 1, Gradients())
-        return
+    for amsgrad in (False, True):
+        advance(optimizer := RAdam(params, amsgrad=amsgrad), params, steps)
+        optimizer.state[params[0]]["max_exp_avg_sq"] = torch.zeros(1)
+        if not amsgrad:
+            advance(optimizer, params, 1)
     with pytest.raises(ValueError, match="max_exp_avg_sq of parameter 0 of group 0 has the shape"):
         optimizer.step()
 
 
-def saved(embeddings: int = 100, **state: Any) -> dict[str, Any]:
-    layer = torch.nn.Embedding(embeddings, 4)
-    optimizer = RAdam(layer.parameters())
-    layer.weight.grad = torch.ones_like(layer.weight)
-    optimizer.step()
-    content = copy.deepcopy(optimizer.state_dict())
-    content["state"][0].update(state)
-    content["state"][0] = {key: value for key, value in content["state"][0].items() if value is not None}
-    return content
+def change(part: str, *dropped: str, **values: Any) -> Callable[[dict[str, Any]], None]:
+    """Replaces and drops entries of the first group or state."""
+
+    def act(content: dict[str, Any]) -> None:
+        content[part][0].update(values)
+        for key in dropped:
+            del content[part][0][key]
+
+    return act
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (saved(100), r"exp_avg of parameter 0 of group 0 has the shape \(100, 4\), but the parameter has \(200, 4\)"),
-        (saved(200, exp_avg_sq=torch.zeros(4, 200)), r"exp_avg_sq of .* has the shape \(4, 200\)"),
-        (saved(200, max_exp_avg_sq=torch.zeros(4)), r"max_exp_avg_sq of .* has the shape \(4,\)"),
-        (saved(200, exp_avg=None), "has no exp_avg, only step, exp_avg_sq"),
-        (
-            saved(200, step=None),
-            "has no step, only exp_avg, exp_avg_sq; .* if its group counts, give each state a step",
-        ),
-        (saved(200, step=float("nan")), "the step in the state of .* must be a whole number >= 0, got nan"),
-        (saved(200, step=torch.tensor(-1.0)), "whole number >= 0, got -1.0"),
-        (saved(200, step=torch.tensor([1.0, 2.0])), "whole number >= 0, got tensor"),
-        (saved(200, step="five"), "the step in the state of .* must be a whole number"),
-    ],
-)
-def test_a_state_that_cannot_fit_is_not_loaded(content: dict[str, Any], message: str) -> None:
-    layer = torch.nn.Embedding(200, 4)
-    optimizer = RAdam(layer.parameters(), lr=0.25)
-    layer.weight.grad = torch.ones_like(layer.weight)
-    optimizer.step()
-    before = copy.deepcopy(optimizer.state_dict())
-    with pytest.raises(ValueError, match=message):
-        optimizer.load_state_dict(content)
-    after = optimizer.state_dict()
-    assert after["param_groups"] == before["param_groups"]
-    assert all(torch.equal(after["state"][0][key], value) for key, value in before["state"][0].items())
-    optimizer.step()
+group, state = (partial(change, part) for part in ("param_groups", "state"))
+# What is done to a state dict, and the error of loading it.
+LOADED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "eps": (group(eps=-1.0), "eps must be a number >= 0"),
+    "beta2": (group(betas=(0.9, 0.6)), "stays momentum SGD"),
+    "both": (group(differentiable=True, foreach=True), "exclude each other"),
+    "no betas": (group("betas"), "group 0 has no betas; load that of an Adam"),
+    "of SGD": (group("betas", "eps"), "group 0 has no betas and no eps; load that of an Adam, AdamW or RAdam"),
+    "no exp_avg": (state("exp_avg"), "has no exp_avg, only step, exp_avg_sq"),
+    "no exp_avg_sq": (state("exp_avg_sq"), "has no exp_avg_sq, only step, exp_avg"),
+    "no step": (state("step"), "no step, only exp_avg, exp_avg_sq; .* if its group counts, give each state a step"),
+    "fewer rows": (state(exp_avg=torch.zeros(4, 3)), r"exp_avg of .* has the shape \(4, 3\), but .* has \(5, 3\)"),
+    "transposed": (state(exp_avg_sq=torch.zeros(3, 5)), r"exp_avg_sq of .* has the shape \(3, 5\)"),
+    "maxima": (state(max_exp_avg_sq=torch.zeros(4)), r"max_exp_avg_sq of .* has the shape \(4,\)"),
+    **{f"step {step}": (state(step=step), COUNT) for step in (float("nan"), "five", torch.tensor([1.0, 2.0]))},
+    **{f"step {n}, a tensor": (state(step=torch.tensor(n)), COUNT + str(n)) for n in (-1.0, float("inf"), 1.5)},
+}  # fmt: skip
 
 
-def test_the_state_of_another_optimizer_is_not_loaded() -> None:
+@pytest.mark.parametrize("cls", [RAdam, rectified(torch.optim.AdamW)])
+@pytest.mark.parametrize("case", LOADED)
+def test_what_construction_or_a_step_refuses_loading_refuses(cls: Any, case: str) -> None:
     params = parameters()
-    sgd = torch.optim.SGD(params, momentum=0.9)
-    advance(sgd, params, 1, Gradients())
-    with pytest.raises(ValueError, match="group 0 has no betas and no eps; load that of an Adam, AdamW or RAdam"):
-        RAdam(params).load_state_dict(sgd.state_dict())
+    advance(optimizer := cls(params, lr=1e-2), params, 1)
+    content, before = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(optimizer.state_dict())
+    act, message = LOADED[case]
+    act(content)
+    with pytest.raises(UserWarning if case == "beta2" else ValueError, match=message):
+        optimizer.load_state_dict(content)
+    assert str(optimizer.state_dict()) == str(before)
+    optimizer.step()
 
 
 def test_the_stand_ins_of_a_sharding_parameter_may_be_loaded() -> None:
     """Accelerate loads the optimizer's own state dict while each parameter is `torch.empty(1)`."""
     params = parameters()
-    optimizer = RAdam(params)
-    advance(optimizer, params, 1, Gradients())
+    advance(optimizer := RAdam(params), params, 1)
     content = copy.deepcopy(optimizer.state_dict())
     RAdam([torch.empty(1, dtype=torch.float64, requires_grad=True) for _ in params]).load_state_dict(content)
 
@@ -233,14 +205,17 @@ OPTIONS: dict[str, tuple[str, Any, type[Exception], str]] = {
     "lr_tensor_nan": ("lr", torch.tensor(float("nan")), ValueError, "lr must be a number >= 0, got nan"),
     "lr_tensor_of_2": ("lr", torch.ones(2), ValueError, "a tensor lr must have 1 element, got 2"),
     "eps_negative": ("eps", -1.0, ValueError, "eps must be a number >= 0, got -1.0"),
+    "eps_none": ("eps", None, TypeError, "eps must be a number, got None"),
     "eps_tensor": ("eps", torch.tensor(1e-8), TypeError, "eps must be a number, got tensor"),
+    "decay_negative": ("weight_decay", -0.1, ValueError, "weight_decay must be"),
     "decay_none": ("weight_decay", None, TypeError, "weight_decay must be a number, got None"),
     "decay_true": ("weight_decay", True, TypeError, "weight_decay must be a number, got True"),
     "betas_tensors": ("betas", (torch.tensor(0.9), torch.tensor(0.9)), ValueError, r"betas must be two numbers in \[0"),
     "betas_text": ("betas", "0.9", ValueError, "betas must be two numbers in .*, got '0.9'"),
     "betas_texts": ("betas", ("0.9", "0.99"), ValueError, "betas must be two numbers"),
     "betas_number": ("betas", 0.9, ValueError, "betas must be two numbers"),
-    "betas_one": ("betas", (0.9, 1.0), ValueError, "betas must be two numbers"),
+    "betas_one": ("betas", (0.9, 1.0), ValueError, r"betas must be two numbers in \[0, 1\), got \(0.9, 1.0\)"),
+    "betas_alone": ("betas", (0.9,), ValueError, "betas must be two numbers"),
     "betas_nan": ("betas", (0.9, float("nan")), ValueError, "betas must be two numbers"),
     "maximize_text": ("maximize", "no", TypeError, "maximize must be True or False, got 'no'"),
     "decoupled_text": ("decoupled_weight_decay", "false", TypeError, "decoupled_weight_decay must be True or False"),
@@ -260,7 +235,7 @@ def test_bad_options_are_refused_whenever_they_are_given(case: str) -> None:
     with pytest.raises(error, match=message):
         RAdam([{"params": params, key: value, **further}])
     optimizer = RAdam([{"params": params[:1]}, {"params": params[1:]}])
-    advance(optimizer, params, 3, Gradients())
+    advance(optimizer, params, 3)
     before = flat(params)
     optimizer.param_groups[1].update({key: value, **further})
     with pytest.raises(error, match=message):
@@ -278,8 +253,19 @@ def test_flags_are_bools(flag: str) -> None:
         RAdam(parameters(), **options)
 
 
-def test_a_schedule_may_round_to_less_than_zero() -> None:
-    params = parameters()
+@pytest.mark.parametrize("other", ["foreach", "differentiable"])
+def test_fused_excludes_other_implementations(other: str) -> None:
+    options: Any = {other: True}
+    for of_group in ({}, options):
+        with pytest.raises(ValueError, match=f"{other} and fused exclude each other"):
+            RAdam([{"params": parameters(), **of_group}], fused=True, **({} if of_group else options))
+
+
+def test_only_a_schedule_may_round_to_less_than_zero() -> None:
+    params, lr = parameters(), -1e-20
+    for given, options in (([{"params": params, "lr": lr}], {}), (params, {"lr": lr})):
+        with pytest.raises(ValueError, match="lr must be a number >= 0, got -1e-20"):
+            RAdam(given, **options)  # pyright: ignore[reportArgumentType]
     optimizer = RAdam(params)
-    optimizer.param_groups[0]["lr"] = -1e-20
-    advance(optimizer, params, 8, Gradients())
+    optimizer.param_groups[0]["lr"] = lr
+    advance(optimizer, params, 8)
