@@ -19,7 +19,7 @@ from hf_radam.training.advice import advise_command
 from hf_radam.training.launch import run_script
 
 # Packages of the extra `compare`; without them these commands would train first and fail then.
-COMPARE = ("datasets", "matplotlib", "pandas", "PIL", "pydantic", "sacrebleu", "scipy", "sklearn")
+COMPARE = ("datasets", "pandas", "PIL", "pydantic", "sacrebleu", "scipy", "sklearn", "vl_convert")
 # Optimizers of the paper's ablations, and references.
 ABLATIONS = ("radam_no_sgd", "radam_torch", "adam_2k", "adam_eps")
 

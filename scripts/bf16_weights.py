@@ -12,19 +12,18 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from hf_radam.derived import installed
 from hf_radam.experiments.environment import cpu_name
-from hf_radam.experiments.report.figures import style
-from hf_radam.experiments.report.palette import Theme
+from hf_radam.experiments.report.drawing import Chart, colored, layer, named_ends, number, save, scale
+from hf_radam.experiments.report.palette import DARK, LIGHT
 from hf_radam.files import write_whole
 from hf_radam.registry import get_optimizer
 
@@ -125,25 +124,21 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(found: Mapping[str, Any], theme: Theme) -> Figure:
+def draw(found: Mapping[str, Any]) -> Chart:
     """Both numbers over the steps."""
-    shown = [row for row in found["rows"] if row["optimizer"] in _SHOWN]
-    stays = 1 - next(row["moved"][-1] for row in shown)
-    figure, panels = style.panels(
-        ["Weights that have moved, %", "Distance from float32's way"],
-        f"At lr {found['learning_rate']:g}, rounding to the nearest leaves {stays:.0%} of bf16 weights as they were",
-        columns=2, height=3.4,
-    )  # fmt: skip
-    for axes, key, factor in zip(panels, ("moved", "distance"), (100, 1), strict=True):
-        ends = {}
-        for row in shown:
-            name, hue = _SHOWN[row["optimizer"]]
-            values = factor * np.array(row[key])
-            axes.plot(found["step"], values, color=theme.hues[hue], linewidth=1.8)
-            ends[name] = (found["step"][-1], values[-1], theme.hues[hue])
-        axes.set(xlabel="step", xscale="log", ylim=(0, None))
-        style.name_ends([axes], [ends])
-    return figure
+    shown = {_SHOWN[row["optimizer"]][0]: row for row in found["rows"] if row["optimizer"] in _SHOWN}
+    stays = 1 - next(iter(shown.values()))["moved"][-1]
+    message = f"At lr {found['learning_rate']:g}, rounding to the nearest leaves {stays:.0%} of bf16 weights unmoved"
+    color, panels, height = colored(list(shown), "name"), [], 230
+    for title, key in (("Share of weights that have moved", "moved"), ("Distance from float32's way", "distance")):
+        wide = pd.DataFrame({name: row[key] for name, row in shown.items()}).assign(step=found["step"])
+        points = wide.melt("step", var_name="name")
+        x, y = {**number("step", **scale(points.step, True, most=4)), "title": "step"}, scale([0, *points.value], False)
+        line = layer(points, {"type": "line", "strokeWidth": 2}, x=x, y=number("value", **y), color=color)
+        ends = named_ends(points.groupby("name", sort=False).tail(1), y, height, color)
+        panels.append({"title": title, "height": height, "layer": [line, *ends]})
+    hues = {theme.name: {name: theme.hues[hue] for name, hue in _SHOWN.values()} for theme in (LIGHT, DARK)}
+    return Chart(name="bf16_weights", title=message, message=message, panels=panels, colors=hues, names=list(shown))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -153,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     found = measure()
     write_whole(options.output_dir / "bf16_weights.json", json.dumps(found) + "\n")
-    style.save(partial(draw, found), options.output_dir / "figures", "bf16_weights")
+    save(draw(found), options.output_dir / "figures")
     print(table(found))
     return 0
 

@@ -25,16 +25,21 @@ from dataclasses import dataclass, replace
 from os.path import relpath
 from pathlib import Path
 
+import pandas as pd
 from benchmark import table as benchmark_table
 from bf16_weights import table as bf16_table
 
-from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import rates
-from hf_radam.experiments.report.palette import family
-from hf_radam.experiments.report.report import Image, Report, draw, make_report, write_report
-from hf_radam.experiments.report.statistics import Row
-from hf_radam.experiments.report.writers import table_markdown, to_json
+from hf_radam.experiments.report.markdown import table_markdown
+from hf_radam.experiments.report.report import (
+    Image,
+    Report,
+    draw,
+    make_report,
+    to_json,
+    write_report,
+)
+from hf_radam.experiments.report.statistics import cost, pairs
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing.card import Page, picture, write_card
@@ -83,8 +88,8 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         found = {Path(image.path).stem: image for image in cards[path].images}
         return picture(found[name], f"{relpath(ROOT / path, page.parent)}/") + "\n"
 
-    def tasks(paths: Sequence[str]) -> dict[str, Sequence[Record]]:
-        return {path.removeprefix("model_cards/"): cards[path].results.records for path in paths}
+    def tasks(paths: Sequence[str]) -> dict[str, Results]:
+        return {path.removeprefix("model_cards/"): cards[path].results for path in paths}
 
     kinds: dict[str, Callable[..., str]] = {
         "headline": lambda path: " ".join(cards[path].report.verdict.headline) + "\n",
@@ -115,15 +120,15 @@ def answers(comparisons: Mapping[str, Results]) -> str:
     lines = ["| task | seeds | Adam | Adam + warmup | Adam + untuned warmup | RAdam |", "|---|--:|--:|--:|--:|--:|"]
     against: dict[str, list[str]] = {"warmup": [], "untuned": []}
     for path, results in comparisons.items():
-        metric, best = METRICS[results.selection], best_of_families(results)
-        cells = [f"{results.judged(row).mean:.3f}" for row in best.values()]
-        least = f"{results.judged(min(best.values(), key=results.cost)).mean:.3f}"
+        best = best_of_families(results)
+        cells = [f"{row.value.mean():.3f}" for row in best.values()]
+        least = f"{min(best.values(), key=cost).value.mean():.3f}"
         cells = [f"**{cell}**" if cell == least else cell for cell in cells]
         name = re.sub(r"^Can warmup go(\?| in) |\?$", "", results.comparison["name"])
-        seeds = results.judged(best["radam"]).n
-        lines.append(f"| [{name}]({path}/README.md) ({metric.label}) | {seeds} | {' | '.join(cells)} |")
+        seeds = len(best["radam"])
+        lines.append(f"| [{name}]({path}/README.md) ({results.metric.label}) | {seeds} | {' | '.join(cells)} |")
         for other, found in against.items():
-            found.append(_outcome(results, best["radam"], best[other]))
+            found.append(_outcome(best["radam"], best[other]))
     said = [
         f"Against {what}, RAdam ends better on {found.count('ahead')} of {len(found)} tasks and worse on "
         f"{found.count('behind')}, in all seeds; on {found.count('tie')} the seeds disagree."
@@ -132,31 +137,31 @@ def answers(comparisons: Mapping[str, Results]) -> str:
     return "\n".join([*lines, "", *said]) + "\n"
 
 
-def best_of_families(results: Results) -> dict[str, Row]:
+def best_of_families(results: Results) -> dict[str, pd.DataFrame]:
     """The best row of Adam, of both warmups and of RAdam, among those with the most seeds."""
-    found: dict[str, Row] = {}
-    most = max(len(row.seeds) for row in results.rows)
-    for row in sorted(results.rows, key=results.cost):
-        if len(row.seeds) == most:
-            found.setdefault(family(results.runs(row)[0].config["recipe"]), row)
+    found: dict[str, pd.DataFrame] = {}
+    rows = results.rows.values()
+    for row in sorted(rows, key=cost):
+        if len(row) == max(map(len, rows)):
+            found.setdefault(row.family.iat[0], row)
     return {name: found[name] for name in ("adam", "warmup", "untuned", "radam")}
 
 
-def _outcome(results: Results, ours: Row, theirs: Row) -> str:
+def _outcome(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
     """Whether one row is ahead of another in every seed that both have."""
-    metric = METRICS[results.selection]
-    ahead = {metric.cost(a) < metric.cost(b) for a, b in results.pairs(ours, theirs)}
+    both = pairs(ours, theirs)
+    ahead = set(both.cost_x < both.cost_y)
     return "tie" if len(ahead) > 1 else "ahead" if True in ahead else "behind"
 
 
-def equal_rates(tasks: Mapping[str, Sequence[Record]]) -> str:
+def equal_rates(tasks: Mapping[str, Results]) -> str:
     """The rule, a table, and a sentence for each comparison."""
-    found = [(task, duel) for task, records in tasks.items() for duel in rates.duels(records)]
+    found = [(task, duel) for task, results in tasks.items() for duel in rates.duels(results)]
     said = "\n".join(f"- {task}. {duel.sentence}" for task, duel in found)
     return f"{rates.RULE}\n\n{table_markdown(rates.comparison_table(found))}\n\n{said}\n"
 
 
-def coming_from_adam(tasks: Mapping[str, Sequence[Record]]) -> str:
+def coming_from_adam(tasks: Mapping[str, Results]) -> str:
     """A table, and what follows from it."""
     table, said = rates.best_rates(tasks)
     return f"{table_markdown(table)}\n\n{said}\n"
@@ -201,7 +206,7 @@ def main() -> None:
         card = load(folder)
         if is_whole:
             render_card(card, folder.name, folder)
-        elif rates.duels(card.results.records):
+        elif rates.duels(card.results):
             card = replace(card, images=draw(card.results, folder, only="effective_rates"))
             write_whole(folder / "summary.json", to_json(card.report, card.images))
         cards[str(folder.relative_to(ROOT))] = card

@@ -14,18 +14,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
+import pandas as pd
 from tqdm.auto import tqdm
 
 from hf_radam.experiments.environment import cpu_name
-from hf_radam.experiments.report.figures import style
-from hf_radam.experiments.report.palette import Theme, shades
+from hf_radam.experiments.report.drawing import Chart, colored, layer, level, number, save, scale
+from hf_radam.experiments.report.palette import DARK, LIGHT, shades
 from hf_radam.files import write_whole
 from hf_radam.rectification import rectification, rho, variance_exact, variance_first_order
 
@@ -141,49 +139,64 @@ def _longest(steps: Sequence[int], good: np.ndarray) -> tuple[int, int] | None:
     return steps[first], steps[last]
 
 
-def draw_variance(found: Mapping[str, Any], theme: Theme) -> Figure:
+def variance_chart(found: Mapping[str, Any]) -> Chart:
     """Simulated variance for each mean of the gradients with both formulas, and the formulas' error.
 
     Args:
         found: what `study` returns.
-        theme: of the page.
     """
-    figure, (values, ratio) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
-    steps, simulated = np.array(found["step"]), np.array(found["simulated"])
-    formulas = (
-        ("exact formula", "exact", "-", theme.hues["radam"]),
-        ("first order", "first_order", "--", theme.hues["adam"]),
-    )
-    colors = shades(theme.hues["warmup"], len(simulated), theme)
-    for mean, of_mean, color in zip(found["mean"], simulated, colors, strict=True):
-        values.plot(steps, of_mean, "o", color=color, markersize=3, label=f"simulated, mean {mean:g}")
-    for label, name, dashes, color in formulas:
-        values.plot(steps, found[name], dashes, color=color, linewidth=1.8, label=label)
-        ratio.plot(steps, np.array(found[name]) / simulated[0], dashes, color=color, linewidth=1.8, label=label)
-    values.set(
-        title=f"Variance of 1 / sqrt(v̂), beta2 = {found['beta2']:g}", xlabel="step", ylabel="variance",
-        xscale="log", yscale="log",
-    )  # fmt: skip
-    values.legend(fontsize=8)
-    ratio.axhspan(0.95, 1.05, color=theme.grid, linewidth=0, label="± 5 %")
-    ratio.axhline(1, color=theme.muted, linewidth=0.8)
-    ratio.set(title="Formula / simulation, mean 0", xlabel="step", xscale="log", ylim=(0.7, 1.5))
-    ratio.legend(fontsize=8)
-    return figure
+    formulas, simulated = {"exact formula": "exact", "first order": "first_order"}, np.array(found["simulated"])
+    means = [f"simulated, mean {mean:g}" for mean in found["mean"]]
+    dots = _long(found["step"], dict(zip(means, simulated, strict=True)))
+    lines = _long(found["step"], {name: found[key] for name, key in formulas.items()})
+    errors = _long(found["step"], {name: np.array(found[key]) / simulated[0] for name, key in formulas.items()})
+    x = {**number("step", **scale(found["step"], True)), "title": "step"}
+    color, mark = colored([*means, *formulas], "name"), {"type": "line", "strokeWidth": 2, "clip": True}
+    y, legend = number("value", **scale(dots.value, True)), {**color, "legend": {"orient": "bottom", "columns": 2}}
+    ratio = number("value", scale={"domain": [0.7, 1.5]})
+    panels = [
+        {
+            "title": f"Variance of 1 / sqrt(v̂), beta2 = {found['beta2']:g}",
+            "height": 260,
+            "layer": [
+                layer(dots, {"type": "point", "filled": True, "size": 12, "opacity": 1}, x=x, y=y, color=legend),
+                layer(lines, mark, x=x, y=y, color=legend),
+            ],
+        },
+        {
+            "title": "Formula / simulation, mean 0",
+            "height": 260,
+            "layer": [layer(errors, mark, x=x, y=ratio, color=color), *level("equal", 1)],
+        },
+    ]
+    hues = {
+        theme.name: {
+            **dict(zip(means, shades(theme.hues["warmup"], len(means), theme), strict=True)),
+            "exact formula": theme.hues["radam"], "first order": theme.hues["adam"],
+        }
+        for theme in (LIGHT, DARK)
+    }  # fmt: skip
+    title = "Variance of the adaptive learning rate: two formulas and a simulation"
+    return Chart(name="variance", title=title, message=title, panels=panels, colors=hues)
 
 
-def draw_rectification(betas: Sequence[float], last: int, theme: Theme) -> Figure:
+def rectification_chart(betas: Sequence[float], last: int) -> Chart:
     """r_t against t for each beta2; nothing is drawn where RAdam does not rectify."""
-    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     steps = np.unique(np.geomspace(1, last, 400).round().astype(int))
-    for beta2, shade in zip(betas, shades(theme.hues["warmup"], len(betas), theme), strict=True):
-        terms = [rectification(int(step), beta2) for step in steps]
-        never = "" if any(terms) else ": never rectified"
-        drawn = [float("nan") if term is None else term for term in terms]
-        axes.plot(steps, drawn, color=shade, linewidth=1.8, label=f"beta2 = {beta2:g}{never}")
-    axes.set(title="Rectification r_t", xlabel="step", xscale="log", xlim=(1, last), ylim=(0, 1.02))
-    axes.legend(fontsize=8)
-    return figure
+    terms = {beta2: [rectification(int(step), beta2) for step in steps] for beta2 in betas}
+    named = {f"beta2 = {b:g}{'' if any(of) else ': never rectified'}": of for b, of in terms.items()}
+    color = {**colored(list(named), "name"), "legend": {"orient": "bottom", "columns": 3}}
+    x = {**number("step", **scale([1, last], True, most=6)), "title": "step"}
+    y, mark = number("value", scale={"domain": [0, 1.02]}), {"type": "line", "strokeWidth": 2}
+    panel = {"height": 260, "layer": [layer(_long(steps, named), mark, x=x, y=y, color=color)]}
+    hues = {t.name: dict(zip(named, shades(t.hues["warmup"], len(named), t), strict=True)) for t in (LIGHT, DARK)}
+    title = "Rectification r_t"
+    return Chart(name="rectification", title=title, message=title, panels=[panel], colors=hues, columns=1)
+
+
+def _long(steps: Sequence[int] | np.ndarray, columns: Mapping[str, Any]) -> pd.DataFrame:
+    wide = pd.DataFrame(dict(columns), dtype=float).assign(step=steps)
+    return wide.melt("step", var_name="name")
 
 
 def statement(found: dict[str, Any]) -> str:
@@ -229,8 +242,8 @@ def main(argv: list[str] | None = None) -> int:
     found["environment"] = {"numpy": np.__version__, "hardware": cpu_name()}
     folder = options.output_dir
     write_whole(folder / "variance.json", json.dumps(found) + "\n")
-    style.save(partial(draw_variance, found), folder / "figures", "variance")
-    style.save(partial(draw_rectification, BETAS, 100_000), folder / "figures", "rectification")
+    for chart in (variance_chart(found), rectification_chart(BETAS, 100_000)):
+        save(chart, folder / "figures")
     write_whole(folder / "table.md", statement(found))
     print(folder / "table.md")
     return 0

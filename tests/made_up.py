@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from hf_radam.experiments.comparison import Comparison, Run
 from hf_radam.experiments.recipes import RECIPES, Recipe
 from hf_radam.experiments.records import Record
+from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 
 ARMS = {
@@ -104,12 +105,14 @@ def of_run(run: Run, loss: float | None) -> Record:
     )
 
 
-def results(folder: Path, records: Iterable[Record], target_loss: float | None = None) -> Path:
-    """A results folder of these records."""
+def read(records: Iterable[Record], target_loss: float | None = None) -> Results:
+    """Results of these records."""
     records = list(records)
-    recipes = {made_up.recipe: made_up.config["recipe"] for made_up in records}
-    shared = {"task": "translation", "max_steps": 4}
-    return _write(folder, records, name="Made up", shared=shared, target_loss=target_loss, recipes=recipes)
+    comparison = {
+        "name": "Made up", "shared": {"task": "translation", "max_steps": 4}, "target_loss": target_loss,
+        "recipes": {made_up.recipe: made_up.config["recipe"] for made_up in records},
+    }  # fmt: skip
+    return Results(comparison=comparison, records=records)
 
 
 def comparison(recipes: list[str], rates: tuple[float, ...], seeds: int, **changes: Any) -> Comparison:

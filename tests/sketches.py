@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from PIL import Image
 def sketches() -> Iterator[None]:
     """Write figures under the names and titles that they would have."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_radam.experiments.report.figures.style.save", _save)
+        patch.setattr("hf_radam.experiments.report.drawing.save", _save)
         yield
 
 
-def _save(draw: Callable[..., Any], folder: Path, name: str, **_: Any) -> tuple[str, str, int]:
+def _save(chart: Any, folder: Path) -> tuple[str, str, int]:
     folder.mkdir(parents=True, exist_ok=True)
-    light, dark = f"{name}.png", f"{name}_dark.png"
+    light, dark = f"{chart.name}.png", f"{chart.name}_dark.png"
     for file in (light, dark):
         Image.new("P", (1, 1)).save(folder / file)
         with (folder / file).open("ab") as end:

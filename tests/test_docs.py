@@ -17,8 +17,7 @@ from comparisons import ROOT
 
 import hf_radam
 from hf_radam import registry
-from hf_radam.experiments.report.report import Image
-from hf_radam.experiments.report.writers import to_json, to_markdown
+from hf_radam.experiments.report.report import Image, to_json, to_markdown
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = [

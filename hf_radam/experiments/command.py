@@ -165,7 +165,6 @@ def report(options: argparse.Namespace) -> int:
 
 def write_report_of(folder: Path, output_dir: Path | None = None) -> None:
     """Write the report of a results folder, and print what it found."""
-    from hf_radam.experiments.report.report import write_report
-    from hf_radam.experiments.report.writers import to_terminal
+    from hf_radam.experiments.report.report import to_terminal, write_report
 
     print(to_terminal(write_report(folder, output_dir), output_dir or folder))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 from huggingface_hub import SpaceCardData
@@ -20,10 +20,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from hf_radam.errors import UserError
-from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import escape
-from hf_radam.experiments.report.report import draw, make_report
-from hf_radam.experiments.report.writers import to_json, to_page
+from hf_radam.experiments.report.markdown import literal
+from hf_radam.experiments.report.report import draw, make_report, page_of, to_json
 from hf_radam.experiments.results import Results
 from hf_radam.files import one_line, write_whole
 from hf_radam.publishing.card import TAGS, TEMPLATE, Page, snippet, write_card
@@ -105,7 +103,7 @@ def build(folder: Path, output_dir: Path, choice: Choice) -> Path:
         write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
         if kind == "space":
             _write_space(choice, report.name, report.verdict.text, unfinished)
-            write_whole(unfinished / "index.html", to_page(report, results.records))
+            write_whole(unfinished / "index.html", page_of(results, report))
             return output_dir / "README.md"
         if weights is not None:
             _copy_weights(folder / "runs" / weights.id / "model", folder, unfinished, choice.base_model)
@@ -113,7 +111,7 @@ def build(folder: Path, output_dir: Path, choice: Choice) -> Path:
         write_whole(unfinished / "summary.json", to_json(report, images))
         for record in results.records:
             record.save(unfinished / "records" / f"{record.id}.json")
-        tables = _tables(results.records) if kind == "dataset" else {}
+        tables = _tables(results) if kind == "dataset" else {}
         for name, table in tables.items():
             (unfinished / "data").mkdir(exist_ok=True)
             table.to_parquet(unfinished / "data" / f"{name}.parquet", index=False)
@@ -127,23 +125,12 @@ def build(folder: Path, output_dir: Path, choice: Choice) -> Path:
     return output_dir / "README.md"
 
 
-def _tables(records: Sequence[Record]) -> dict[str, pd.DataFrame]:
+def _tables(results: Results) -> dict[str, pd.DataFrame]:
     """All records as three tables: a row for each run, for each evaluation, and for each update."""
-
-    def curves(name: str) -> pd.DataFrame:
-        of_runs = [
-            pd.DataFrame(getattr(record, name)).assign(id=record.id, recipe=record.recipe, seed=record.seed)
-            for record in records
-        ]
-        return pd.concat(of_runs, ignore_index=True)
-
-    def run(record: Record) -> dict[str, Any]:
-        given = ("id", "recipe", "learning_rate", "seed", "updates", "diverged", "seconds_per_step", "peak_memory")
-        final = {f"final_{name}": value for name, value in record.final.items()}
-        texts = {name: json.dumps(getattr(record, name)) for name in ("config", "optimizer", "environment")}
-        return {name: getattr(record, name) for name in given} | final | texts
-
-    return {"runs": pd.DataFrame(map(run, records)), "evaluations": curves("evaluations"), "updates": curves("curves")}
+    texts = ("config", "optimizer", "environment")
+    told = {name: [json.dumps(getattr(record, name)) for record in results.records] for name in texts}
+    runs = results.runs.assign(**told).drop(columns=["cost", "validation", "notes", "machine"])
+    return {"runs": runs, "evaluations": results.evaluations, "updates": results.updates}
 
 
 def _write_space(choice: Choice, name: str, verdict: str, folder: Path) -> None:
@@ -154,7 +141,7 @@ def _write_space(choice: Choice, name: str, verdict: str, folder: Path) -> None:
         models=[repo for repo in linked if not repo.startswith("datasets/")] or None,
         datasets=[repo.removeprefix("datasets/") for repo in linked if repo.startswith("datasets/")] or None,
     )  # fmt: skip
-    write_whole(folder / "README.md", f"---\n{metadata.to_yaml()}\n---\n\n# {escape.literal(name)}\n\n{verdict}\n")
+    write_whole(folder / "README.md", f"---\n{metadata.to_yaml()}\n---\n\n# {literal(name)}\n\n{verdict}\n")
 
 
 def _copy_weights(model: Path, results: Path, target: Path, base_model: str | None) -> None:

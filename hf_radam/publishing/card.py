@@ -12,12 +12,10 @@ from typing import Any
 
 from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData, RepoCard
 
-from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report.escape import code, fenced, literal, one_line
+from hf_radam.experiments.report.markdown import code, fenced, literal, one_line, table_markdown
 from hf_radam.experiments.report.report import Image, Report
-from hf_radam.experiments.report.statistics import BASELINE, at_best_rate, same_start
-from hf_radam.experiments.report.writers import table_markdown
+from hf_radam.experiments.report.statistics import BASELINE, estimate, name, rate
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
@@ -163,7 +161,7 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
             for i, name in enumerate(page.rows)
         ]
         return DatasetCardData(**shared, pretty_name=one_line(results.comparison["name"]), configs=configs)
-    of_weights, metric = page.weights and page.weights.recipe, METRICS[results.selection]
+    of_weights, metric = page.weights and page.weights.recipe, results.metric
     local = one_line(", ".join(reproduce.local_files(results).values()) or script)
     about = {
         "task_type": task,
@@ -174,12 +172,12 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
         "metric_type": results.selection,
     }
     found: list[EvalResult] = []
-    for row in sorted(results.best_rows(), key=lambda row: row.recipe != of_weights):
-        judged = results.judged(row)
+    for row in sorted(results.best_rows, key=lambda row: name(row) != of_weights):
+        judged = estimate(row.value)
         spread = "" if judged.std is None else f", mean of {judged.n} seeds ± {judged.std:.{metric.digits}f}"
-        name = f"{metric.label} ({row.recipe}, lr {row.learning_rate:g}{spread})"
+        called = f"{metric.label} ({name(row)}, lr {rate(row):g}{spread})"
         if judged.mean is not None:
-            found.append(EvalResult(**about, metric_value=round(judged.mean, 6), metric_name=name))
+            found.append(EvalResult(**about, metric_value=round(judged.mean, 6), metric_name=called))
     return ModelCardData(
         **shared,
         library_name="transformers" if page.weights else "hf_radam",
@@ -232,16 +230,14 @@ def _alike(results: Results) -> str:
     if results.comparison["shared"]["task"] != "script":
         return "the same data order, the same initial weights for a seed, the same learning rates and updates"
     seen = ", and for a seed the same loss at the first update: the same initial weights and first examples"
-    return f"the same arguments, learning rates and updates{seen if same_start(results.records) else ''}"
+    return f"the same arguments, learning rates and updates{seen if results.same_start else ''}"
 
 
 def _limitations(results: Results) -> list[str]:
     recipes, rates = results.recipes.values(), results.learning_rates
-    lengths = sorted(
-        {recipe.warmup_updates(results.updates(recipe)) for recipe in recipes if recipe.warmup == "linear"}
-    )
+    lengths = sorted({recipe.warmup_updates(results.length(recipe)) for recipe in recipes if recipe.warmup == "linear"})
     tried = ", ".join(f"{length:,}" for length in lengths)
-    unequal = results.comparison["shared"]["task"] == "script" and not same_start(results.records)
+    unequal = results.comparison["shared"]["task"] == "script" and not results.same_start
     untuned = any(recipe.warmup.startswith("untuned") for recipe in recipes)
     cases = {
         "Recipes differ at the first update: the script's initial weights or first examples depend on more than the "
@@ -258,18 +254,17 @@ def _limitations(results: Results) -> list[str]:
 def _recipes(results: Results) -> str:
     """A table of the recipes, with what sets the runs of one apart from the others'."""
     rows = []
-    for name in _one_per_recipe(results):
-        recipe = results.recipes[name]
+    for recipe in (results.recipes[of] for of in _one_per_recipe(results)):
         warmup, apart = recipe.warmup.replace("_", " "), []
         if recipe.warmup == "linear":
-            warmup += f", {recipe.warmup_updates(results.updates(recipe)):,} updates"
+            warmup += f", {recipe.warmup_updates(results.length(recipe)):,} updates"
         if recipe.max_steps is not None:
             apart.append(f"{recipe.max_steps:,} updates")
         if recipe.learning_rate_scale != 1:
             apart.append(f"{recipe.learning_rate_scale:g} times the learning rate")
         apart += [f"model: {code(f'{key}: {json.dumps(value)}')}" for key, value in recipe.model.items()]
         options = code(dict(recipe.optim_args) or "")
-        rows.append([literal(name), code(recipe.optimizer), options, warmup, ", ".join(apart)])
+        rows.append([literal(recipe.name), code(recipe.optimizer), options, warmup, ", ".join(apart)])
     heads = ["recipe", "optimizer", "its options", "warmup", "set apart by"]
     width = 5 if any(row[4] for row in rows) else 4
     return "\n".join(f"| {' | '.join(row[:width])} |" for row in [heads, ["---"] * 5, *rows])
@@ -277,7 +272,4 @@ def _recipes(results: Results) -> str:
 
 def _one_per_recipe(results: Results) -> dict[str, Record]:
     """A record of each recipe, of its best learning rate."""
-    first: dict[str, Record] = {}
-    for record in at_best_rate(results.records):
-        first.setdefault(record.recipe, record)
-    return first
+    return {name(row): results.record(row) for row in results.best_rows}

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from hf_radam.experiments.report.escape import code
+from hf_radam.experiments.report.markdown import code
 from hf_radam.experiments.results import Results
 
 

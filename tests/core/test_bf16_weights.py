@@ -10,7 +10,7 @@ import pytest
 from adamw_kernels import needs
 from bf16_weights import CONTENDERS, draw, follow, table
 
-from hf_radam.experiments.report.figures import style
+from hf_radam.experiments.report.drawing import save
 
 FOLDER = Path(__file__).parents[2] / "docs" / "bf16_weights"
 # Of the shares, which stochastic rounding draws anew where a version of PyTorch draws otherwise.
@@ -43,5 +43,5 @@ def test_rounding_to_the_nearest_loses_what_the_others_keep(committed: Any) -> N
 
 
 def test_the_figure_is_drawn_for_both_pages(committed: Any, tmp_path: Path) -> None:
-    light, dark, _ = style.save(lambda theme: draw(committed, theme), tmp_path, "bf16_weights")
+    light, dark, _ = save(draw(committed), tmp_path)
     assert (tmp_path / light).stat().st_size > 10_000 < (tmp_path / dark).stat().st_size

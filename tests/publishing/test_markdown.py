@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from markdown_it import MarkdownIt
 
-from hf_radam.experiments.report.escape import code, literal
+from hf_radam.experiments.report.markdown import code, literal
 
 TEXTS = [
     "plain text, with-hyphens (and brackets) 1.0+cpu", "__init__ a_b _c_ __d__ _", "*a* **b** ~~c~~", "`code` ``",

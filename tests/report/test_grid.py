@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from made_up import record, results
+from made_up import read, record
 
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import rates, series
+from hf_radam.experiments.report import rates
 from hf_radam.experiments.report.grid import Grid, grid, sentences
 from hf_radam.experiments.report.report import make_report
-from hf_radam.experiments.results import Results
 
 RATES, BETAS = (1e-3, 2e-3, 5e-3), (0.98, 0.99, 0.999)
 
@@ -36,7 +34,7 @@ def larger_beta2_bears_higher_rates(recipe: str, beta2: float, rate: float, seed
 
 
 def grid_of(records: list[Record]) -> Grid:
-    found = grid(records)
+    found = grid(read(records))
     assert found is not None
     return found
 
@@ -55,8 +53,8 @@ def test_how_widely_each_recipe_works() -> None:
     assert said[0] == "**No clear winner.**", "Adam is within 0.1 everywhere"
 
 
-def test_a_row_for_each_family_and_beta2(tmp_path: Path) -> None:
-    report = make_report(Results.load(results(tmp_path, made(larger_beta2_bears_higher_rates))))
+def test_a_row_for_each_family_and_beta2() -> None:
+    report = make_report(read(made(larger_beta2_bears_higher_rates)))
     (table,) = report.tables
     assert table.columns == ("recipe", "beta2", "lr 0.001", "lr 0.002", "lr 0.005")
     rows = {row[:2]: row[2:] for row in table.rows}
@@ -74,9 +72,10 @@ def test_a_row_for_each_family_and_beta2(tmp_path: Path) -> None:
 
 def test_one_beta2_or_few_settings_make_no_grid() -> None:
     runs = made(larger_beta2_bears_higher_rates)
-    assert grid([run for run in runs if run.recipe.endswith("b2=0.98")]) is None
-    assert grid([run for run in runs if run.learning_rate == 1e-3]) is None
-    assert grid([run for run in runs if not run.recipe.endswith("b2=0.98") and run.learning_rate < 5e-3]) is not None
+    assert grid(read(run for run in runs if run.recipe.endswith("b2=0.98"))) is None
+    assert grid(read(run for run in runs if run.learning_rate == 1e-3)) is None
+    few = (run for run in runs if not run.recipe.endswith("b2=0.98") and run.learning_rate < 5e-3)
+    assert grid(read(few)) is not None
 
 
 def effective(recipe: str, rate: float, loss: float | None, beta2: float = 0.99, share: float = 1.0) -> Record:
@@ -109,16 +108,16 @@ DUELS: dict[str, tuple[list[tuple[float, float, float | None]], dict[str, int]]]
 @pytest.mark.parametrize("case", DUELS)
 def test_recipes_at_equal_effective_rates(case: str) -> None:
     settings, counts = DUELS[case]
-    (duel,) = rates.duels([*ADAM, *(effective("radam", rate, loss, share=share) for share, rate, loss in settings)])
+    ours = (effective("radam", rate, loss, share=share) for share, rate, loss in settings)
+    (duel,) = rates.duels(read([*ADAM, *ours]))
     assert {name: count for name, count in duel.counts.items() if count} == counts
 
 
 def test_the_mean_rate_is_that_of_all_updates() -> None:
     """Thinned or not; of a curve that ends early it is that of the updates that it has."""
-    assert series.mean_rate(ADAM[0]) == pytest.approx(1e-3)
-    assert series.mean_rate(effective("radam", 1e-3, 0.1, share=0.5)) == pytest.approx(5e-4)
     short = {name: column[:3] for name, column in ADAM[0].curves.items()}
-    assert series.mean_rate(replace(ADAM[0], curves=short)) == pytest.approx(1.9e-3)
+    runs = [ADAM[0], effective("radam", 1e-3, 0.1, share=0.5), replace(ADAM[0], curves=short)]
+    assert list(read(runs).runs.rate) == pytest.approx([1e-3, 5e-4, 1.9e-3])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +140,7 @@ def test_the_best_rate_over_that_of_adam() -> None:
     """Edges of what was tried are bounds; a warmup's length is told apart from its label, whatever its name."""
     runs = [*ADAM, *(effective("radam", rate, loss) for rate, loss in ((2e-3, 0.3), (4e-3, 0.2), (8e-3, 1.0)))]
     runs += [effective("adam_any", rate, loss) for rate, loss in ((2e-3, 0.2), (4e-3, 0.1))]
-    table, said = rates.best_rates({"task": runs})
+    table, said = rates.best_rates({"task": read(runs)})
     assert table.rows == (("task", "0.99", "0.004", "≤ 0.001", "≥ 4", "≥ 0.004", "≤ 1", "1"),)
     assert said == (
         "Bounds taken as they stand, RAdam's best learning rate is 4 to 4 times that of Adam without warmup, in 1 "
@@ -149,4 +148,4 @@ def test_the_best_rate_over_that_of_adam() -> None:
         "1 to 1 "
         "times that of Adam with warmup, in 1 rows, with a median of 1."
     )
-    assert [duel.other for duel in rates.duels(runs)] == ["Adam", "48 % warmup"]
+    assert [duel.other for duel in rates.duels(read(runs))] == ["Adam", "48 % warmup"]

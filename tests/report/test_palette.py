@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from made_up import record
+from made_up import read, record
 
 from hf_radam.experiments.report import palette
 from hf_radam.experiments.report.palette import CONTRAST, DARK, LIGHT, Theme
@@ -63,12 +63,13 @@ def test_a_family_is_what_the_optimizer_is_not_what_the_name_says() -> None:
         record("adam"),
         record("radam b2=0.995", optimizer="radam"),
         record("adam_warmup_80", optimizer="adam", warmup="linear", warmup_steps=2),
-        record("radam, they say", optimizer="adam", warmup="untuned_linear"),
+        record("radam they say", optimizer="adam", warmup="untuned_linear"),
         record("a", optimizer="lion"),
         record("b", optimizer="sgd"),
     ]
-    assert list(palette.families(records).values()) == ["adam", "radam", "warmup", "untuned", "lion", "sgd"]
-    colors = palette.colors(records, LIGHT)
+    runs = read(records).runs
+    assert list(runs.family) == ["adam", "radam", "warmup", "untuned", "lion", "sgd"]
+    colors = palette.colors(runs, LIGHT)
     assert colors["adam_warmup_80"] == LIGHT.hues["warmup"]
     assert len(set(colors.values())) == 6
 
@@ -79,5 +80,5 @@ def test_a_recipe_keeps_its_colour_at_another_beta2() -> None:
         for name in ("adam", "radam")
         for beta2 in (0.99, 0.995)
     ]
-    colors = palette.colors(records, DARK)
+    colors = palette.colors(read(records).runs, DARK)
     assert colors["radam b2=0.99"] == colors["radam b2=0.995"] == DARK.hues["radam"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from made_up import write_results
 
-from hf_radam.experiments.report.report import make_report
-from hf_radam.experiments.report.writers import table_markdown, to_terminal
+from hf_radam.experiments.report.markdown import table_markdown
+from hf_radam.experiments.report.report import make_report, to_terminal
 from hf_radam.experiments.results import Results
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
-from made_up import record, results
+from made_up import read, record
 
 from hf_radam.experiments.report import statistics
-from hf_radam.experiments.report.report import make_report
-from hf_radam.experiments.report.writers import to_markdown
-from hf_radam.experiments.results import Results
+from hf_radam.experiments.report.report import make_report, to_markdown
+from hf_radam.experiments.report.tables import tables
 
 
 def test_recipes_of_a_seed_start_alike_or_not() -> None:
@@ -22,16 +18,16 @@ def test_recipes_of_a_seed_start_alike_or_not() -> None:
     other = record("radam", seed=1)
     other = replace(other, curves={**other.curves, "loss": [4.1, 3.0, 2.0, 1.0]})
     broken = replace(other, curves={**other.curves, "loss": [None, None, None, None]})
-    assert statistics.same_start(same)
-    assert statistics.same_start([*same, broken]), "NaN is no other start"
-    assert not statistics.same_start([*same, other])
-    assert not statistics.same_start([broken])
+    assert read(same).same_start
+    assert read([*same, broken]).same_start, "NaN is no other start"
+    assert not read([*same, other]).same_start
+    assert not read([broken]).same_start
 
 
 def test_estimate() -> None:
     one, two, three = (statistics.estimate([1.0, 3.0, 5.0][:n]) for n in (1, 2, 3))
     assert (one.mean, one.std, two.mean, three.std) == (1.0, None, 2.0, 2.0)
-    assert statistics.estimate([1.0, None]).mean is None
+    assert statistics.estimate([1.0, math.nan]).mean is None
     assert statistics.estimate([1.0, math.inf]).mean is None
 
 
@@ -43,27 +39,22 @@ def test_estimate() -> None:
         ([-0.1, -0.2, -0.3, -0.4, -0.5, -0.6], 2 / 64),
         ([0.1, 0.2, 0.3, 0.4, 0.5, -0.05], 4 / 64),  # only this and all positive are as far from 0
         ([1.0, -1.0] * 3, 1.0),
-        ([0.1] * 6 + [None], None),
+        ([0.1] * 6 + [math.nan], None),
         ([0.1 * i for i in range(1, 13)], 2 / 2**12),
     ],
 )
-def test_sign_flips(differences: list[float | None], p: float | None) -> None:
+def test_sign_flips(differences: list[float], p: float | None) -> None:
     assert statistics.sign_flip_p(differences) == (None if p is None else pytest.approx(p))
-
-
-def rows(records: Iterable[Any], target: float | None = None) -> dict[tuple[str, float], statistics.Row]:
-    return {(row.recipe, row.learning_rate): row for row in statistics.summarise(list(records), target)}
 
 
 def test_recipes_are_compared_seed_by_seed() -> None:
     runs = [record("adam_warmup", seed=seed, loss=1.0 + seed) for seed in range(6)]
     runs += [record("radam", seed=seed, loss=1.5 + seed) for seed in range(6)]
-    of = rows(runs)
-    difference = of["radam", 1e-3].difference
-    assert difference is not None
-    assert (difference.mean, difference.std) == (0.5, 0.0)
-    assert of["radam", 1e-3].p_value == 2 / 64
-    assert of["adam_warmup", 1e-3].difference is None
+    table = tables(read(runs))[0][0]
+    cells = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert cells["radam"][f"vs {statistics.BASELINE}"] == "+0.500"
+    assert cells["radam"]["p"] == "0.031"
+    assert cells["adam_warmup"][f"vs {statistics.BASELINE}"] == cells["adam_warmup"]["p"] == ""
 
 
 def test_the_best_rate_is_chosen_by_validation() -> None:
@@ -73,15 +64,13 @@ def test_the_best_rate_is_chosen_by_validation() -> None:
         for seed in (0, 1)
     ]
     runs.append(record("adam_warmup", rate=8e-3, seed=0, loss=0.25))
-    best = statistics.at_best_rate(runs)
-    assert [(r.recipe, r.learning_rate, r.seed) for r in best] == [
-        ("radam", 2e-3, 0),
-        ("radam", 2e-3, 1),
-        ("adam_warmup", 8e-3, 0),
-    ]
-    difference = rows(best)["radam", 2e-3].difference  # best against best, for the seed that both have
-    assert difference is not None
-    assert (difference.mean, difference.n) == (0.25, 1)
+    found = read(runs)
+    radam, baseline = found.best_rows
+    assert [(row.recipe.iat[0], row.learning_rate.iat[0], len(row)) for row in (radam, baseline)] == [
+        ("radam", 2e-3, 2), ("adam_warmup", 8e-3, 1)
+    ]  # fmt: skip
+    both = statistics.pairs(radam, baseline)  # best against best, for the seed that both have
+    assert list(both.value_x - both.value_y) == [0.25]
 
 
 def test_a_metric_that_evaluations_hold_decides() -> None:
@@ -89,34 +78,33 @@ def test_a_metric_that_evaluations_hold_decides() -> None:
         record("radam", rate=rate, loss=loss, metric="token_accuracy", value=value, validated_metric=value)
         for rate, loss, value in ((1e-3, 0.1, 0.7), (2e-3, 0.5, 0.9))
     ]
-    assert statistics.headline(runs) == "token_accuracy"
-    assert {r.learning_rate for r in statistics.at_best_rate(runs)} == {2e-3}
+    found = read(runs)
+    assert found.selection == "token_accuracy"
+    assert set(found.best_row().learning_rate) == {2e-3}
 
 
 def test_failures_are_counted() -> None:
+    values = (0.5, 0.9, None, 0.4)
     runs = [
         record("adam", seed=seed, metric="token_accuracy", value=value, facts={"majority_class": 0.5})
-        for seed, value in enumerate((0.5, 0.9, None, 0.4))
+        for seed, value in enumerate(values)
     ]
-    (row,) = statistics.summarise(runs, None)
-    assert row.failed == 3
+    assert list(read(runs).runs.failed) == [True, False, True, True]
 
 
 @pytest.mark.parametrize("seeds", [3, 6])
-def test_no_p_below_six_seeds(seeds: int, tmp_path: Path) -> None:
+def test_no_p_below_six_seeds(seeds: int) -> None:
     runs = [record(recipe, seed=s, loss=1.0 + s) for recipe in ("adam_warmup", "radam") for s in range(seeds)]
-    text = to_markdown(make_report(Results.load(results(tmp_path, runs))))
+    text = to_markdown(make_report(read(runs)))
     assert ("no claim of significance" in text) == (seeds < 6)
     assert ("| p |" in text) == (seeds >= 6)
     assert ("sign-flip test" in text) == (seeds >= 6)
 
 
-def test_unequal_effort_is_said(tmp_path: Path) -> None:
+def test_unequal_effort_is_said() -> None:
     runs = [record("adam_warmup", rate=rate, seed=s) for rate in (1e-3, 2e-3) for s in (0, 1)] + [record("radam")]
-    report = make_report(Results.load(results(tmp_path, runs)))
-    text = to_markdown(report)
+    text = to_markdown(make_report(read(runs)))
     assert "Unequal numbers of learning rates, which favours those with more: 2 for adam_warmup, 1 for radam." in text
     assert "Unequal numbers of seeds (the comparison is not finished): 1 settings have 1, 2 settings have 2." in text
     assert text.index("best learning rate") < text.index("All learning rates")
-    even = results(tmp_path / "even", [record("adam_warmup"), record("radam")])
-    assert "Unequal" not in to_markdown(make_report(Results.load(even)))
+    assert "Unequal" not in to_markdown(make_report(read([record("adam_warmup"), record("radam")])))

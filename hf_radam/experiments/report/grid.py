@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import series, statistics
-from hf_radam.experiments.report.palette import labels
+import pandas as pd
+
+from hf_radam.experiments.metrics import Metric
+from hf_radam.experiments.report.statistics import by_rate, middle, rate
+from hf_radam.experiments.results import Results
 
 # Fewer settings of one recipe are a table of recipes.
 SETTINGS = 4
@@ -24,59 +25,54 @@ Key = tuple[str, float, float]
 class Grid:
     """Runs by label of the recipe, beta2 and learning rate."""
 
-    metric: str
-    """What runs are judged by; a name of `METRICS`."""
+    metric: Metric
+    """What runs are judged by."""
     labels: tuple[str, ...]
-    cells: Mapping[Key, Sequence[Record]]
+    cells: Mapping[Key, pd.DataFrame]
     """By label, beta2 and learning rate; see `cells`."""
     best: Mapping[float, float]
     """The least cost of a median at each learning rate."""
 
-    def fails(self, run: Record, share: float = 1.0) -> bool:
-        """Whether a run ends worse than the best median at its learning rate by more than a share of `apart`."""
-        metric = METRICS[self.metric]
-        return not metric.cost(run.final[self.metric]) - self.best[run.learning_rate] <= share * metric.apart
-
-    def failures(self, cell: Sequence[Record], share: float = 1.0) -> int:
-        """How many of its runs fail."""
-        return sum(self.fails(run, share) for run in cell)
+    def failures(self, cell: pd.DataFrame, share: float = 1.0) -> int:
+        """How many runs end worse than the best median at their learning rate by more than a share of `apart`."""
+        gaps = cell.cost - self.best[rate(cell)]
+        return int((gaps.isna() | (gaps > share * self.metric.apart)).sum())
 
     def working(self, label: str, share: float = 1.0) -> int:
         """In how many settings no run of a recipe fails."""
         return sum(not self.failures(cell, share) for cell in self.of(label))
 
-    def of(self, label: str) -> list[Sequence[Record]]:
+    def of(self, label: str) -> list[pd.DataFrame]:
         """The cells of a recipe."""
         return [cell for key, cell in self.cells.items() if key[0] == label]
 
 
-def cells(records: Sequence[Record]) -> dict[Key, list[Record]]:
+def cells(runs: pd.DataFrame) -> dict[Key, pd.DataFrame]:
     """The runs by label in their first order, beta2 and learning rate; of several recipes in one cell, the best."""
-    metric, of_recipe = statistics.headline(records), labels(records)
-    found: dict[Key, list[Record]] = {}
-    for (recipe, rate), runs in statistics.by_rate(records).items():
-        key = (of_recipe[recipe], series.beta2(runs[0]), rate)
-        if key not in found or series.cost(runs, metric) < series.cost(found[key], metric):
-            found[key] = runs
-    order = list(of_recipe.values())
+    found: dict[Key, pd.DataFrame] = {}
+    for cell in by_rate(runs).values():
+        key = (str(cell.label.iat[0]), float(cell.beta2.iat[0]), rate(cell))
+        if key not in found or cell.cost.median() < found[key].cost.median():
+            found[key] = cell
+    order = list(dict.fromkeys(runs.label))
     return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), *item[0][1:])))
 
 
-def grid(records: Sequence[Record]) -> Grid | None:
-    """The grid, if the records hold several recipes, some at several beta2, and at four settings or more."""
-    metric, of_cells = statistics.headline(records), cells(records)
+def grid(results: Results) -> Grid | None:
+    """The grid, if there are several recipes, some at several beta2, and at four settings or more."""
+    of_cells = cells(results.runs)
     sizes = Counter(label for label, _, _ in of_cells)
     if len(sizes) == 1 or len({key[:2] for key in of_cells}) == len(sizes) or max(sizes.values()) < SETTINGS:
         return None
     best: dict[float, float] = {}
-    for (_, _, rate), cell in of_cells.items():
-        best[rate] = min(best.get(rate, math.inf), series.cost(cell, metric))
-    return Grid(metric=metric, labels=tuple(sizes), cells=of_cells, best=dict(sorted(best.items())))
+    for (_, _, of_rate), cell in of_cells.items():
+        best[of_rate] = min(best.get(of_rate, math.inf), cell.cost.median())
+    return Grid(metric=results.metric, labels=tuple(sizes), cells=of_cells, best=dict(sorted(best.items())))
 
 
 def sentences(found: Grid) -> list[str]:
     """Whether one recipe works most widely, how widely each does, the best setting of each, the seeds."""
-    metric, names = METRICS[found.metric], found.labels
+    metric, names = found.metric, found.labels
     counts = [f"{x} in {found.working(x)} ({found.working(x, STRICT)}) of {len(found.of(x))}" for x in names]
     widest = []
     for share in (1.0, STRICT):
@@ -85,9 +81,9 @@ def sentences(found: Grid) -> list[str]:
     clear = widest[0] == widest[1] and len(widest[0]) == 1
     best = []
     for label in names:
-        run, *others = min(found.of(label), key=lambda cell: series.cost(cell, found.metric))
-        median = series.median([one.final[found.metric] for one in (run, *others)])
-        best.append(f"{label} {median:.{metric.digits}f} (lr {run.learning_rate:g}, beta2 {series.beta2(run):g})")
+        cell = min(found.of(label), key=lambda cell: cell.cost.median())
+        place = f"lr {rate(cell):g}, beta2 {cell.beta2.iat[0]:g}"
+        best.append(f"{label} {middle(cell):.{metric.digits}f} ({place})")
     return [
         f"**{capital(widest[0][0])} works most widely.**" if clear else "**No clear winner.**",
         f"All seeds end within {metric.apart:g} ({STRICT * metric.apart:g}) of the best median {metric.label} at that "

@@ -3,49 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import series, statistics
 from hf_radam.experiments.report.grid import grid
-from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE
+from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE, rates_differ
 from hf_radam.experiments.results import Results
 
 
 def notes(results: Results) -> list[str]:
     """What the table does not say by itself, the limitations first."""
-    records = results.records
-    first = records[0]
-    seeds = sorted({record.seed for record in records})
-    rates = ", ".join(f"{rate:g}" for rate in sorted(set(map(series.peak_rate, records))))
-    lengths = ", ".join(str(length) for length in sorted({record.updates for record in records}))
+    runs, facts, metric = results.runs, results.facts, METRICS[results.task_metric]
+    rates = ", ".join(f"{rate:g}" for rate in sorted(set(runs.peak)))
+    lengths = ", ".join(map(str, sorted(set(runs.updates))))
     found = [
-        *_unequal_effort(records, results.missing),
-        f"Seeds {', '.join(map(str, seeds))}; {lengths} updates of {_batch(first)}; learning rate {rates}.",
+        *_unequal_effort(results),
+        f"Seeds {', '.join(map(str, results.seeds))}; {lengths} updates of {_batch(results)}; learning rate {rates}.",
         "RAdam and warmup use a smaller average learning rate, so short runs partly compare learning rates.",
-        *_about_statistics(records, len(seeds)),
-        _about_loss(first),
+        *_about_statistics(results),
+        _about_loss(results),
     ]
-    if "majority_class" in first.facts:
+    if "majority_class" in facts:
         found.append(
-            f"failed: {METRICS[first.metric].label} not better than that of always predicting the majority class, "
-            f"{first.facts['majority_class']:.{METRICS[first.metric].digits}f}."
+            f"failed: {metric.label} not better than that of always predicting the majority class, "
+            f"{facts['majority_class']:.{metric.digits}f}."
         )
-    if first.positive_label is not None:
-        found.append(f"F1 is that of the label {first.positive_label!r}.")
-    found += [f"{record.recipe}, seed {record.seed}: {note}" for record in records for note in record.notes]
-    return found + [f"{line}." for line in sorted({_environment(record.environment) for record in records})]
+    if (label := results.positive_label) is not None:
+        found.append(f"F1 is that of the label {label!r}.")
+    told = zip(runs.recipe, runs.seed, runs.notes, strict=True)
+    found += [f"{recipe}, seed {seed}: {note}" for recipe, seed, of_run in told for note in of_run]
+    return found + [f"{line}." for line in sorted(set(runs.machine))]
 
 
-def _about_statistics(records: Sequence[Record], seeds: int) -> list[str]:
-    name = METRICS[statistics.headline(records)].label
-    notes = []
-    if statistics.rates_differ(records) and grid(records) is None:
+def _about_statistics(results: Results) -> list[str]:
+    seeds, notes = len(results.seeds), []
+    if rates_differ(results.runs) and grid(results) is None:
         notes.append(
-            f"The best learning rate of a recipe is that with the best mean {name} at the last validation, over the "
-            f"rates below; it was chosen on the numbers that are shown, and vs {BASELINE} compares best with best."
+            f"The best learning rate of a recipe is that with the best mean {results.metric.label} at the last "
+            f"validation, over the rates below; it was chosen on the numbers that are shown, and vs {BASELINE} "
+            "compares best with best."
         )
     if seeds < SEEDS_FOR_SIGNIFICANCE:
         notes.append(f"Fewer than {SEEDS_FOR_SIGNIFICANCE} seeds: no claim of significance.")
@@ -59,41 +54,31 @@ def _about_statistics(records: Sequence[Record], seeds: int) -> list[str]:
     return notes
 
 
-def _unequal_effort(records: Sequence[Record], missing: int) -> list[str]:
+def _unequal_effort(results: Results) -> list[str]:
     """Warnings where recipes had unequal chances."""
-    groups = statistics.by_rate(records)
-    rates, seeds = Counter(recipe for recipe, _ in groups), Counter(map(len, groups.values()))
+    rates, seeds = Counter(recipe for recipe, _ in results.rows), Counter(map(len, results.rows.values()))
     notes = []
     if len(set(rates.values())) > 1:
         counts = ", ".join(f"{count} for {recipe}" for recipe, count in rates.items())
         notes.append(f"Unequal numbers of learning rates, which favours those with more: {counts}.")
     if len(seeds) > 1:
         counts = ", ".join(f"{count} settings have {size}" for size, count in sorted(seeds.items()))
-        why = "the comparison is not finished" if missing else "as the comparison was made"
+        why = "the comparison is not finished" if results.missing else "as the comparison was made"
         notes.append(f"Unequal numbers of seeds ({why}): {counts}.")
     return notes
 
 
-def _batch(record: Record) -> str:
-    tokens = record.config.get("tokens_per_batch")
-    examples = record.config.get("batch_size")
+def _batch(results: Results) -> str:
+    tokens, examples = (results.comparison["shared"].get(name) for name in ("tokens_per_batch", "batch_size"))
     return f"{tokens} tokens" if tokens else f"{examples} examples" if examples else "the script's own batch"
 
 
-def _about_loss(record: Record) -> str:
-    own = record.config["task"] == "script"
-    text = f"eval loss: {record.loss_unit}." if own else f"eval loss: {record.loss_unit}, without label smoothing."
-    if "unigram_entropy" in record.facts:
+def _about_loss(results: Results) -> str:
+    own = results.comparison["shared"]["task"] == "script"
+    text = f"eval loss: {results.loss_unit}" + ("." if own else ", without label smoothing.")
+    if "unigram_entropy" in results.facts:
         text += (
             " Always predicting the token frequencies of the training target costs about "
-            f"{record.facts['unigram_entropy']:.2f} (constant prediction)."
+            f"{results.facts['unigram_entropy']:.2f} (constant prediction)."
         )
     return text
-
-
-def _environment(environment: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {v}" for name, v in environment["versions"].items() if v)
-    return (
-        f"{environment['hardware']}, {environment['processes']} process(es) of {environment['threads']} "
-        f"thread(s); {versions}; commit {environment['commit']}"
-    )

@@ -1,44 +1,55 @@
-"""Records -> report.html: one file to explore a comparison in, without network."""
+"""Results -> report.html: one file to explore a comparison in, without network."""
 
 from __future__ import annotations
 
 import html
 import json
-import math
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
-from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import messages, series, statistics
-from hf_radam.experiments.report.palette import DARK, LIGHT, colors, families
-from hf_radam.experiments.report.series import Curve
-from hf_radam.experiments.report.table import Table
+import numpy as np
+import pandas as pd
+import vl_convert
 
-# Points of the learning-rate curve, which has one for each update.
-POINTS = 100
-DASHES = ("none", "8 3", "2.5 2", "10 3 2.5 3")
+from hf_radam.experiments.report import charts, drawing
+from hf_radam.experiments.report.drawing import Spec, colored, number, scale, word
+from hf_radam.experiments.report.markdown import plain
+from hf_radam.experiments.report.palette import DARK, LIGHT
+from hf_radam.experiments.report.tables import Table
+from hf_radam.experiments.results import Results
+
+# Points of a curve of updates.
+POINTS = 60
 
 
-def to_html(records: Sequence[Record], *, title: str, verdict: Sequence[str] = (), tables: Sequence[Table] = ()) -> str:
+def to_page(results: Results, *, title: str, verdict: Sequence[str] = (), tables: Sequence[Table] = ()) -> str:
     """The page.
 
     Args:
-        records: of one comparison, in the order in which the recipes shall appear.
+        results: of one comparison.
         title: of the page.
-        verdict: sentences on top, each a paragraph of plain text.
+        verdict: sentences on top, each a paragraph, as Markdown.
         tables: of final numbers.
 
     Returns:
         HTML that loads nothing; every text of a record stands in it as text.
     """
+    curves = live(results)
+    first = next((row for row in results.best_rows if row.family.iat[0] == "radam"), results.best_rows[0])
+    colors = charts.themed(results)
+    themes = {theme.name: drawing.config(theme, list(colors[theme.name].values())) for theme in (LIGHT, DARK)}
+    rates = [f"{rate:g}" for rate in results.learning_rates]
     parts = {
         "title": html.escape(title),
-        "verdict": "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in verdict),
+        "verdict": "\n".join(f"<p>{html.escape(plain(sentence))}</p>" for sentence in verdict),
+        "curves": _options(range(len(curves)), [name for name, _ in curves], 0),
+        "rates": _options(rates, rates, f"{first.learning_rate.iat[0]:g}"),
         "tables": "\n".join(map(_table, tables)),
-        "data": embedded(_data(records)),
+        "engine": _engine(),
+        "data": embedded({"curves": [spec for _, spec in curves], "themes": themes}),
     }
     template = resources.files("hf_radam.experiments.report").joinpath("page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
@@ -55,70 +66,83 @@ def embedded(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
 
 
-def _data(records: Sequence[Record]) -> dict[str, Any]:
-    """What the script draws. Equal steps and equal curves are there once."""
-    light, dark, of_recipe = colors(records, LIGHT), colors(records, DARK), families(records)
-    keys = list(of_recipe.values())
-    recipes = [
-        {"name": name, "light": light[name], "dark": dark[name], "dash": DASHES[keys[:i].count(keys[i]) % len(DASHES)]}
-        for i, name in enumerate(of_recipe)
-    ]
-    names = messages.evaluated(records)
-    steps: dict[str, int] = {}
-    pool: dict[str, int] = {}
+@cache
+def _engine() -> str:
+    """Vega-Lite and what it needs, as one script."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed").replace("</script", "<\\/script")
 
-    def pooled(curve: Curve) -> int:
-        place = steps.setdefault(json.dumps([_short(step) for step in curve.steps]), len(steps))
-        return pool.setdefault(json.dumps([place, [_short(value) for value in curve.values]]), len(pool))
 
-    position = {name: i for i, name in enumerate(of_recipe)}
-    runs = [
-        {
-            "recipe": position[record.recipe],
-            "rate": record.learning_rate,
-            "seed": record.seed,
-            "curves": {
-                **{name: pooled(series.evaluation(record, name)) for name in names},
-                "training loss": pooled(series.training_loss(record)),
-                "relative rate": pooled(_thinned(series.relative_rate(record))),
-            },
-        }
-        for record in records
-    ]
-    curves = [
-        {
-            "key": name, "label": METRICS[name].label, "falls": not METRICS[name].higher_is_better,
-            "unit": records[0].loss_unit if name == "loss" else "",
-        }
-        for name in names
-    ]  # fmt: skip
-    curves.append({"key": "training loss", "label": "training loss", "falls": True, "logX": True, "unit": "as trained"})
-    curves.append({"key": "relative rate", "label": "learning rate × rectification", "unit": "by its peak"})
-    best = statistics.at_best_rate(records)
-    radam = [record for record in best if of_recipe[record.recipe] == "radam"]
-    return {
-        "curves": curves,
-        "rates": sorted({record.learning_rate for record in records}),
-        "rate": (radam or best)[0].learning_rate,
-        "recipes": recipes,
-        "steps": [json.loads(text) for text in steps],
-        "series": [json.loads(text) for text in pool],
-        "runs": runs,
+def live(results: Results) -> list[tuple[str, Spec]]:
+    """What the page shows: names of numbers, and for each a view over the updates of all runs at a rate."""
+    found = []
+    for key in charts.evaluated(results):
+        points = charts.points_of(results, key)
+        found.append((charts.titled(results, key), points, charts.fitted(points, key), False))
+    losses, shares = windows(results)
+    found.append(("training loss, as trained", losses, charts.fitted(losses, "loss"), True))
+    found.append(("learning rate × rectification, by its peak", shares, scale(shares.value, False), False))
+    return [(title, _live(results, title, *rest)) for title, *rest in found]
+
+
+def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, over_logarithm: bool) -> Spec:
+    recipes = list(dict.fromkeys(results.runs.recipe))
+    legend = {"orient": "top", "title": None, "columns": {"expr": "max(1, floor(width / 200))"}}
+    color, dash = {**colored(recipes), "legend": legend}, {**charts.dashed(results), "legend": legend}
+    runs = results.runs.assign(lr=[f"{lr:g}" for lr in results.runs.learning_rate], run=range(len(results.runs)))
+    points = points[["id", "step", "value"]].merge(runs[["id", "run"]], on="id").drop(columns="id")
+    of_runs = {"values": json.loads(str(runs.loc[:, ["run", "recipe", "lr", "seed"]].to_json(orient="records")))}
+    x = {"nice": False, **({"type": "log"} if over_logarithm else {})}
+    marks = {
+        "x": number("step", title="update", scale=x, axis={"tickCount": 6, "format": ",d"}),
+        "y": number("value", **axis),
+        "color": color,
+        "detail": word("run"),
     }
+    shown = {"condition": {"param": "shown", "value": 1}, "value": 0.08}
+    told = [word("recipe", title="recipe"), word("lr", title="lr"), number("seed", title="seed"),
+            number("step", title="update"), number("value", title="value", format=".5~g")]  # fmt: skip
+    hover = {"name": "near", "select": {"type": "point", "on": "pointerover", "nearest": True, "fields": ["run"],
+                                        "clear": "pointerout"}}  # fmt: skip
+    legends = {"name": "shown", "select": {"type": "point", "fields": ["recipe"]}, "bind": "legend"}
+    width = {"condition": {"param": "near", "value": 3, "empty": False}, "value": 1.6}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "title": title,
+        "width": "container",
+        "height": 400,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "params": [{"name": "lr", "value": runs.lr.iat[0]}],
+        "data": {"values": json.loads(str(points.to_json(orient="records")))},
+        "transform": [
+            {"lookup": "run", "from": {"data": of_runs, "key": "run", "fields": ["recipe", "lr", "seed"]}},
+            {"filter": "datum.lr == lr"},
+        ],
+        "layer": [
+            {"params": [legends], "mark": {"type": "line", "clip": True},
+             "encoding": {**marks, "strokeDash": dash, "opacity": shown, "strokeWidth": width}},
+            {"params": [hover], "mark": {"type": "point", "opacity": 0, "size": 80, "clip": True},
+             "encoding": {**marks, "tooltip": told}},
+        ],
+    }  # fmt: skip
 
 
-def _thinned(curve: Curve) -> Curve:
-    every = math.ceil(len(curve.steps) / POINTS)
-    places = sorted({*range(0, len(curve.steps), every), len(curve.steps) - 1})
-    return Curve(steps=[curve.steps[i] for i in places], values=[curve.values[i] for i in places])
+def windows(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Mean losses over windows of updates that grow in proportion, the first alone; and rates, thinned."""
+    updates = results.updates.merge(results.runs[["id", "peak"]], on="id")
+    runs = updates.groupby("id")
+    last, every = runs.step.transform("max"), (runs.step.transform("size") // POINTS).clip(lower=1)
+    window = (POINTS * np.log(updates.step.clip(lower=1)) / np.log(last + 1)).astype(int).rename("window")
+    means = updates.groupby(["id", window], sort=False).agg({"step": "mean", "loss": lambda of: of.mean(skipna=False)})
+    thinned = updates[(runs.cumcount() % every == 0) | (updates.step == last)]
+    rates = thinned.assign(value=thinned.effective_rate / thinned.peak)
+    return means.reset_index().rename(columns={"loss": "value"}), rates[["id", "step", "value"]]
 
 
-def _short(value: float) -> float | int | None:
-    """Six digits; None for what JSON cannot say."""
-    if not math.isfinite(value):
-        return None
-    short = float(f"{value:.6g}")
-    return int(short) if short.is_integer() else short
+def _options(values: Sequence[Any], names: Sequence[str], chosen: Any) -> str:
+    pairs = zip(values, names, strict=True)
+    return "".join(
+        f'<option value="{v}"{" selected" * (v == chosen)}>{html.escape(name)}</option>' for v, name in pairs
+    )
 
 
 def _table(table: Table) -> str:

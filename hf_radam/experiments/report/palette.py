@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from hf_radam.experiments.records import Record
-from hf_radam.experiments.report.series import beta2, warmup_updates
+import pandas as pd
 
 # What a line needs beside its page: WCAG 2.1, 1.4.11.
 CONTRAST = 3.0
@@ -46,71 +44,29 @@ DARK = Theme(
     },
 )  # fmt: skip
 
-_WARMUPS = {"none": "adam", "linear": "warmup", "untuned_linear": "untuned", "untuned_exponential": "untuned"}
-_LABELS = {"adam": "Adam", "radam": "RAdam", "untuned": "untuned warmup", "adam_2k": "Adam-2k", "adam_eps": "Adam-eps"}
 
-
-def family(recipe: Mapping[str, Any]) -> str:
-    """A key of `Theme.hues`, or the name of an optimizer that has none; from the definition, whatever its name.
-
-    Args:
-        recipe: `Record.config["recipe"]`.
-
-    Example:
-        >>> family({"name": "mine", "optimizer": "adam", "warmup": "linear"})
-        'warmup'
-        >>> family({"name": "mine", "optimizer": "radam_8bit", "warmup": "none"})
-        'radam'
-    """
-    optimizer = recipe["optimizer"]
-    if optimizer == "adam" or optimizer.startswith("adamw"):
-        return _WARMUPS[recipe["warmup"]]
-    return "radam" if optimizer.startswith(("radam", "paged_radam")) else str(optimizer)  # radam_8bit and its like
-
-
-def families(records: Sequence[Record]) -> dict[str, str]:
-    """The family of each recipe by name, recipes in their first order."""
-    return {record.recipe: family(record.config["recipe"]) for record in records}
-
-
-def labels(records: Sequence[Record]) -> dict[str, str]:
-    """What readers call each recipe by name: its family, and of a linear warmup its share of the run."""
-    found = {}
-    for record in records:
-        key = family(record.config["recipe"])
-        share = warmup_updates(record) / record.updates
-        found[record.recipe] = f"{share:.0%}".replace("%", " % warmup") if key == "warmup" else _LABELS.get(key, key)
-    return found
-
-
-def label_colors(records: Sequence[Record], theme: Theme) -> dict[str, str]:
+def label_colors(runs: pd.DataFrame, theme: Theme) -> dict[str, str]:
     """The colour of each label: a family's hue, or shades of it where the family has several labels."""
-    members: dict[str, list[str]] = {}
-    for label, key in dict.fromkeys(zip(labels(records).values(), families(records).values(), strict=True)):
-        members.setdefault(key, []).append(label)
-    hues = {key: theme.hues.get(key, theme.hues["further"]) for key in members}
-    pairs = ((names, shades(hues[key], len(names), theme)) for key, names in members.items())
-    return {label: color for names, found in pairs for label, color in zip(names, found, strict=True)}
+    found: dict[str, str] = {}
+    for key, members in runs.drop_duplicates("label").groupby("family", sort=False).label:
+        hue = theme.hues.get(str(key), theme.hues["further"])
+        found.update(zip(members, shades(hue, len(members), theme), strict=True))
+    return {label: found[label] for label in dict.fromkeys(runs.label)}
 
 
-def colors(records: Sequence[Record], theme: Theme) -> dict[str, str]:
+def colors(runs: pd.DataFrame, theme: Theme) -> dict[str, str]:
     """The colour of each recipe: a family's hue, or shades of it where the family has several recipes.
 
     Shades differ within one beta2, so that the same recipe at another beta2 keeps its colour.
     """
-    members: dict[tuple[str, float], list[str]] = {}
-    betas = {record.recipe: beta2(record) for record in records}
-    for recipe, key in families(records).items():
-        members.setdefault((key, betas[recipe]), []).append(recipe)
-    used = dict.fromkeys(key for key, _ in members)
+    used = list(dict.fromkeys(runs.family))
     free = [theme.hues["further"], *(hue for key, hue in theme.hues.items() if key not in {*used, "further"})]
     unnamed = [key for key in used if key not in theme.hues]
     hues = {**theme.hues, **{key: free[i % len(free)] for i, key in enumerate(unnamed)}}
-    return {
-        recipe: color
-        for (key, _), names in members.items()
-        for recipe, color in zip(names, shades(hues[key], len(names), theme), strict=True)
-    }
+    found: dict[str, str] = {}
+    for (key, _), members in runs.drop_duplicates("recipe").groupby(["family", "beta2"], sort=False).recipe:
+        found.update(zip(members, shades(hues[key], len(members), theme), strict=True))
+    return {recipe: found[recipe] for recipe in dict.fromkeys(runs.recipe)}
 
 
 def shades(hue: str, n: int, theme: Theme) -> list[str]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from hf_radam.experiments.metrics import METRICS, Metric
-from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import series, statistics
 from hf_radam.experiments.report.grid import STRICT, cells
-from hf_radam.experiments.report.table import Table
+from hf_radam.experiments.report.statistics import middle
+from hf_radam.experiments.report.tables import Table
+from hf_radam.experiments.results import Results
 
 OUTCOMES = ("ahead", "level", "behind", "undecided", "outside")
 APART = METRICS["loss"].apart
@@ -74,13 +74,12 @@ class Duel:
         return f"At equal effective rates {said}: {told} of {sum(parts.values())} settings{seeds}{self.widest}."
 
 
-def settings(records: Sequence[Record]) -> list[Setting]:
+def settings(results: Results) -> list[Setting]:
     """Each recipe at each beta2 and peak rate, by effective rate."""
-    name = statistics.headline(records)
     found = [
-        Setting(label=label, beta2=beta2, peak=peak, rate=series.mean_rate(runs[0]), seeds=len(runs),
-                result=series.median([run.final[name] for run in runs]), cost=series.cost(runs, name))
-        for (label, beta2, peak), runs in cells(records).items()
+        Setting(label=label, beta2=beta2, peak=peak, rate=float(runs.rate.iat[0]), seeds=len(runs),
+                result=middle(runs), cost=float(runs.cost.median()))
+        for (label, beta2, peak), runs in cells(results.runs).items()
     ]  # fmt: skip
     return sorted(found, key=lambda setting: setting.rate)
 
@@ -91,7 +90,7 @@ def line(found: Sequence[Setting], label: str, beta2: float) -> list[Setting]:
     return own if len({setting.beta2 for setting in own}) == 1 else [one for one in own if one.beta2 == beta2]
 
 
-def middle(found: Sequence[Setting]) -> float:
+def halfway(found: Sequence[Setting]) -> float:
     """The cost from which a setting is nearer to the worst than to the best."""
     costs = [setting.cost for setting in found if math.isfinite(setting.cost)]
     return (min(costs) + max(costs)) / 2 if costs else math.inf
@@ -104,16 +103,16 @@ def others(found: Sequence[Setting]) -> list[str]:
     return sorted(names & {"Adam"}) + sorted(warmups, key=lambda name: int(name.split()[0]))
 
 
-def duels(records: Sequence[Record]) -> list[Duel]:
+def duels(results: Results) -> list[Duel]:
     """RAdam against Adam and against each linear warmup, where they ran at several rates."""
-    found, metric = settings(records), METRICS[statistics.headline(records)]
+    found = settings(results)
     if len({one.peak for one in found}) == 1 or all(one.label != "RAdam" for one in found):
         return []
-    return [_duel(found, other, metric) for other in others(found)]
+    return [_duel(found, other, results.metric) for other in others(found)]
 
 
 def _duel(found: Sequence[Setting], other: str, metric: Metric) -> Duel:
-    worse, widest, most = middle(found), "", 0.0
+    worse, widest, most = halfway(found), "", 0.0
     counts: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
     for one in (one for one in found if one.label == "RAdam"):
         theirs = line(found, other, one.beta2)
@@ -146,12 +145,12 @@ def comparison_table(found: Sequence[tuple[str, Duel]]) -> Table:
     return Table(title="RAdam at equal effective rates", columns=("task", "against", *OUTCOMES, "seeds"), rows=rows)
 
 
-def best_rates(tasks: Mapping[str, Sequence[Record]]) -> tuple[Table, str]:
+def best_rates(tasks: Mapping[str, Results]) -> tuple[Table, str]:
     """RAdam's best peak rate over that of Adam without and with warmup, by task and beta2; and what follows from it."""
     rows: list[tuple[str, ...]] = []
     ratios: tuple[list[float], list[float]] = ([], [])  # to Adam without warmup, and with it
-    for task, records in tasks.items():
-        found = settings(records)
+    for task, results in tasks.items():
+        found = settings(results)
         for beta2 in sorted({one.beta2 for one in found if one.label == "RAdam"}):
             lines = [line(found, "RAdam", beta2), line(found, "Adam", beta2)]
             lines.append([one for name in others(found) if name != "Adam" for one in line(found, name, beta2)])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hf_radam.experiments.report.markdown import aligned, literal, plain, printable, table_markdown
 from hf_radam.experiments.report.notes import notes
-from hf_radam.experiments.report.table import Image, Table, tables
+from hf_radam.experiments.report.tables import Table, tables
 from hf_radam.experiments.report.verdict import Verdict, judge
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
+
+# Columns of a terminal's table: recipe, result, difference and the like.
+TERMINAL_COLUMNS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,19 @@ class Report:
     """What the tables do not say by themselves, as plain text."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A figure on the disk."""
+
+    title: str
+    path: str
+    """Relative to the report."""
+    width: int
+    """In CSS pixels; text has one size in all figures."""
+    dark: str | None = None
+    """Path of its variant for dark pages."""
+
+
 def make_report(results: Results) -> Report:
     """The report of all records of a results folder; reads and writes nothing."""
     found, sentences = tables(results)
@@ -39,9 +57,14 @@ def make_report(results: Results) -> Report:
 
 def draw(results: Results, folder: Path, most: int | None = None, only: str | None = None) -> list[Image]:
     """Draw all figures below `folder/figures`, or the `most` that say most, or the one of that name."""
-    from hf_radam.experiments.report import figures  # matplotlib is slow to import
+    from hf_radam.experiments.report import charts, drawing  # the engine is slow to start
 
-    return figures.draw_all(results.records, folder, results.comparison["target_loss"], most=most, only=only)
+    found = []
+    for chart in charts.charts(results)[:most]:
+        if only in (None, chart.name):
+            light, dark, width = drawing.save(chart, folder / "figures")
+            found.append(Image(title=chart.title, path=f"figures/{light}", width=width, dark=f"figures/{dark}"))
+    return found
 
 
 def write_report(folder: Path, output_dir: Path | None = None, most: int | None = None) -> Report:
@@ -58,12 +81,60 @@ def write_report(folder: Path, output_dir: Path | None = None, most: int | None 
     Raises:
         UserError: the folder holds no comparison, or no record.
     """
-    from hf_radam.experiments.report.writers import to_json, to_markdown, to_page
-
     results = Results.load(folder)
     report, output_dir = make_report(results), output_dir or folder
     images = draw(results, output_dir, most)
     write_whole(output_dir / "summary.json", to_json(report, images))
-    write_whole(output_dir / "report.html", to_page(report, results.records))
+    write_whole(output_dir / "report.html", page_of(results, report))
     write_whole(output_dir / "table.md", to_markdown(report, images))
     return report
+
+
+def page_of(results: Results, report: Report) -> str:
+    """The report as one HTML file to explore its runs in."""
+    from hf_radam.experiments.report.page import to_page
+
+    return to_page(results, title=report.name, verdict=report.verdict.headline, tables=report.tables)
+
+
+def to_markdown(report: Report, images: Sequence[Image] = ()) -> str:
+    """The whole report, with its title."""
+    shown = "\n".join(f"![{literal(image.title)}]({image.path})" for image in images)
+    told = "\n".join(f"- {literal(note)}" for note in report.notes)
+    parts = [
+        f"# {literal(report.name)}",
+        report.verdict.text,
+        tables_markdown(report),
+        told,
+        *([shown] if shown else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def tables_markdown(report: Report) -> str:
+    """All tables, each below its title."""
+    return "\n\n".join(f"## {literal(table.title)}\n\n{table_markdown(table)}" for table in report.tables)
+
+
+def to_json(report: Report, images: Sequence[Image] = ()) -> str:
+    """The verdict and the figures, for machines."""
+    figures = [asdict(image) for image in images]
+    content = {"name": report.name, "verdict": asdict(report.verdict), "figures": figures}
+    return json.dumps(content, indent=2) + "\n"
+
+
+def to_terminal(report: Report, folder: Path) -> str:
+    """Verdict, the first table, where the rest lies, and the command that publishes it.
+
+    Args:
+        report: of the results in the folder.
+        folder: the results folder, into which `write_report` has written.
+    """
+    verdict = plain(" ".join(report.verdict.headline))
+    table = report.tables[0]
+    return "\n\n".join([
+        printable(f"{report.name}\n{verdict}"),
+        aligned([row[:TERMINAL_COLUMNS] for row in (table.columns, *table.rows)]),
+        f"report:  {folder / 'table.md'}\nfigures: {folder / 'figures'}\n"
+        f"publish: hf-radam publish {folder} --repo_id NAME/REPO --dry_run",
+    ])  # fmt: skip

@@ -1,26 +1,21 @@
-"""Which figures are drawn from which records, and what they say; histograms of gradients."""
+"""Which charts are drawn from which records, and what they say; histograms of gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from made_up import record
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+from made_up import read, record
 from PIL import Image
 
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import palette, series
-from hf_radam.experiments.report.figures import curves, draw_all, gradients, specify, style, sweeps
+from hf_radam.experiments.report import charts, drawing, histograms, page, palette
 from hf_radam.experiments.report.palette import DARK, LIGHT
+from hf_radam.experiments.report.report import draw
 from hf_radam.experiments.runs.gradients import BINS, HIGH, LOW, SAMPLE, collect, histogram
 
 CURVES = ["evaluation", "gradient_histograms"]
@@ -62,39 +57,28 @@ CASES: dict[str, tuple[list[Record], list[str]]] = {
 }  # fmt: skip
 
 
-def drawn(figure: Callable[..., Figure], records: list[Record], **options: Any) -> Figure:
-    with style.styled(LIGHT):
-        return figure(records, theme=LIGHT, **options)
-
-
-def points(axes: Axes, marker: str) -> list[tuple[float, float]]:
-    """What the lines of a panel with that marker stand at, without their shift along the axis of names."""
-    lines = [line for line in axes.get_lines() if line.get_marker() == marker]
-    return sorted((round(x), y) for line in lines for x, y in np.asarray(line.get_xydata()).tolist())
+def rows(panel: drawing.Spec, mark: str) -> list[dict[str, Any]]:
+    """What the marks of a kind in a panel are drawn from."""
+    layers = [layer for layer in panel["layer"] if layer["mark"] == mark or layer["mark"]["type"] == mark]
+    return [row for layer in layers for row in layer["data"]["values"]]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_drawn(case: str) -> None:
+def test_what_is_drawn(case: str, tmp_path: Path) -> None:
+    """In a palette, with a twin for dark pages."""
     records, expected = CASES[case]
-    found = specify(records, target_loss=1.0)
-    assert [spec.name for spec in found] == expected
-    for spec in found:
-        with style.styled(LIGHT):
-            assert spec.draw(LIGHT).get_suptitle().strip()
-
-
-def test_files_have_palettes_and_a_twin_for_dark_pages(tmp_path: Path) -> None:
-    found = draw_all(CASES["seeds"][0], tmp_path, target_loss=1.0)
+    found = draw(read(records, target_loss=1.0), tmp_path)
+    assert [Path(image.path).stem for image in found] == expected
     assert {f"figures/{path.name}" for path in (tmp_path / "figures").iterdir()} == {
-        path for figure in found for path in (figure.path, figure.dark)
+        path for image in found for path in (image.path, image.dark)
     }
-    for figure in found:
-        for file, theme in ((figure.path, LIGHT), (str(figure.dark), DARK)):
-            with Image.open(tmp_path / file) as image:
-                assert image.mode == "P"
-                assert len(set(image.tobytes())) <= (256 if "gradient_histograms" in file else 64)
-                assert image.width == 2 * figure.width
-                corner = "#" + image.convert("RGB").tobytes()[:3].hex()
+    for image in found:
+        for file, theme in ((image.path, LIGHT), (str(image.dark), DARK)):
+            with Image.open(tmp_path / file) as picture:
+                assert picture.mode == "P"
+                assert len(set(picture.tobytes())) <= (256 if "gradient_histograms" in file else 64)
+                assert picture.width == 2 * image.width
+                corner = "#" + picture.convert("RGB").tobytes()[:3].hex()
                 assert palette.contrast(corner, theme.page) < 1.05, "the page is of its theme"
 
 
@@ -102,50 +86,45 @@ def test_files_have_palettes_and_a_twin_for_dark_pages(tmp_path: Path) -> None:
 def test_each_run_is_a_line_of_its_evaluations(case: str) -> None:
     records, _ = CASES[case]
     name = "token_accuracy" if case == "another task" else "loss"
-    figure = drawn(curves.evaluation, records)
-    lines = [
-        np.asarray(line.get_xydata()).tolist()
-        for axes in figure.axes
-        if name.replace("_", " ") in axes.get_title(loc="left").lower()
-        for line in axes.get_lines()
-        if len(np.asarray(line.get_xdata())) > 1 and line.get_linestyle() != ":"
-    ]
-    wanted = [list(map(list, zip(r.evaluations["step"], r.evaluations[name], strict=True))) for r in records]
-    assert sorted(lines) == sorted(wanted)
+    panels = [p for p in charts.evaluation(read(records)).panels if name.replace("_", " ") in p["title"].lower()]
+    drawn = sorted((row["id"], row["step"], row["value"]) for panel in panels for row in rows(panel, "line"))
+    wanted = [zip([r.id] * 2, r.evaluations["step"], r.evaluations[name], strict=True) for r in records]
+    assert drawn == sorted(point for line in wanted for point in line)
 
 
 def test_many_seeds_are_their_median_and_range() -> None:
-    records, _ = CASES["many seeds"]
-    axes = drawn(curves.evaluation, records).axes[0]
-    (line,) = [line for line in axes.get_lines() if line.get_linestyle() != ":"]
-    assert np.asarray(line.get_ydata()).tolist() == [4.0, 4.0]
-    (band,) = axes.collections
-    heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
-    assert (heights.min(), heights.max()) == (1.0, 7.0)
+    panel = charts.evaluation(read(CASES["many seeds"][0])).panels[0]
+    assert [row["value"] for row in rows(panel, "line")] == [4.0, 4.0]
+    assert [(row["min"], row["max"]) for row in rows(panel, "area")] == [(4.0, 4.0), (1.0, 7.0)]
 
 
 def test_one_dot_a_run_over_rates_and_lines_through_medians() -> None:
     losses = (1.0, 2.0, 9.0)
     records = [record("radam", rate=rate, seed=i, loss=loss) for rate in RATES for i, loss in enumerate(losses)]
-    axes = drawn(sweeps.over_learning_rates, records).axes[0]
-    assert points(axes, "o") == [(place, loss) for place in (0, 1) for loss in losses]
-    assert [(0, 2.0), (1, 2.0)] in [
-        [(round(x), y) for x, y in np.asarray(line.get_xydata()).tolist()]
-        for line in axes.get_lines()
-        if line.get_marker() == "None"
+    panel = charts.over_learning_rates(read(records)).panels[0]
+    assert [(row["place"], row["value"]) for row in rows(panel, "point")] == [
+        (f"{rate:g}", loss) for rate in RATES for loss in losses
     ]
-    assert axes.get_yscale() == "log"
+    assert [(row["place"], row["value"]) for row in rows(panel, "line")] == [("0.001", 2.0), ("0.002", 2.0)]
+    assert panel["layer"][0]["encoding"]["y"]["scale"]["type"] == "log"
+
+
+def test_runs_without_a_number_are_crosses() -> None:
+    records = [record("radam", rate=rate, seed=seed, loss=None if seed else 1.0) for rate in RATES for seed in (0, 1)]
+    for chart in (charts.over_learning_rates(read(records)), charts.over_seeds(read(records))):
+        values = [row.get("value") for row in rows(chart.panels[0], "point")]
+        assert values.count(None) == (2 if chart.name == "over_learning_rates" else 1)
 
 
 def test_names_at_the_ends_do_not_overlap() -> None:
-    """Without the hairs that lead to the lines, which are a part of an annotation."""
     records = [record(f"recipe {i}", optimizer=f"optimizer{i}", loss=1.0 + i / 100) for i in range(12)]
-    figure = drawn(curves.evaluation, records)
-    figure.canvas.draw()
-    boxes = sorted([Text.get_window_extent(text).y0, Text.get_window_extent(text).y1] for text in figure.axes[0].texts
-                   if text.get_text().startswith("recipe"))  # fmt: skip
-    assert len(boxes) == 12
-    assert all(above[0] >= below[1] - 1 for below, above in pairwise(boxes))
+    panel = charts.evaluation(read(records)).panels[0]
+    names = panel["layer"][-1]
+    low, high = names["encoding"]["y"]["scale"]["domain"]
+    spread = drawing.spread([0.5 + i / 1000 for i in range(12)], drawing.PITCH / panel["height"])
+    assert len(names["data"]["values"]) == 12
+    assert all(low <= row["place"] <= high for row in names["data"]["values"])
+    assert all(above - below >= 0.999 * drawing.PITCH / panel["height"] for below, above in pairwise(spread))
 
 
 def test_curves_of_every_tenth_update_are_those_of_all_of_them() -> None:
@@ -155,24 +134,24 @@ def test_curves_of_every_tenth_update_are_those_of_all_of_them() -> None:
     }  # fmt: skip
     whole = replace(record("adam", optim_args={"freeze_steps": 15}), curves={k: list(v) for k, v in curves.items()})
     thinned = replace(whole, curves={name: column[9::10] for name, column in whole.curves.items()})
-    rates = [dict(zip(c.steps, c.values, strict=True)) for c in map(series.relative_rate, (thinned, whole))]
-    assert rates[0] == {step: rates[1][step] for step in range(10, 101, 10)}
-    assert rates[0][10] == 0 < rates[0][20]
-    losses = series.training_loss(thinned)
-    assert [abs(value - (200 - step)) < 10 for step, value in zip(losses.steps, losses.values, strict=True)] == [
-        True
-    ] * 10
+    rates = {}
+    for kind in (whole, thinned):
+        updates = read([kind]).updates
+        rates[len(updates)] = dict(zip(updates.step, updates.effective_rate, strict=True))
+        losses, _ = page.windows(read([kind]))
+        assert max(abs(losses.value - (200 - losses.step))) < 10
+    assert rates[10] == {step: rates[100][step] for step in range(10, 101, 10)}
+    assert rates[10][10] == 0 < rates[10][20]
 
 
 def test_records_may_lack_histograms() -> None:
-    names = [spec.name for spec in specify([replace(record("radam"), gradients=None)], None)]
+    names = [chart.name for chart in charts.charts(read([replace(record("radam"), gradients=None)]))]
     assert "gradient_histograms" not in names
 
 
 def test_failed_runs_are_counted_beside_the_recipe() -> None:
-    figure = drawn(sweeps.over_seeds, CASES["another task"][0])
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["adam, failed 3 of 3", "radam, failed 3 of 3"]
+    (panel,) = charts.over_seeds(read(CASES["another task"][0])).panels
+    assert {row["label"] for row in rows(panel, "point")} == {"adam, failed 3 of 3", "radam, failed 3 of 3"}
 
 
 def test_histogram_counts_each_gradient_in_its_bin() -> None:
@@ -200,7 +179,6 @@ def test_of_a_resumed_run_the_later_histogram_counts() -> None:
     assert (found["step"], found["counts"]) == ([1, 2], [[1], [3]])
 
 
-def test_medians_and_borders_of_the_heat_map() -> None:
-    figure = drawn(gradients.gradient_histograms, [record("radam")])
-    line = figure.axes[0].get_lines()[0]
-    assert np.allclose(np.asarray(line.get_ydata(), dtype=float), (LOW + HIGH) / 2)  # equal counts in all bins
+def test_medians_of_the_heat_map() -> None:
+    (panel,) = histograms.gradient_histograms(read([record("radam")])).panels
+    assert [row["median"] for row in rows(panel, "line")] == [(LOW + HIGH) / 2] * 2  # equal counts in all bins

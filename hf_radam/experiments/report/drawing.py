@@ -1,0 +1,208 @@
+"""What all charts share: parts of Vega-Lite, a theme's settings, and PNGs for light and dark pages."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import vl_convert
+from PIL import Image
+
+from hf_radam.experiments.report.palette import DARK, LIGHT, Theme
+from hf_radam.files import whole
+
+Spec = dict[str, Any]
+WIDTH = 800  # CSS pixels; files hold two for each
+LABEL = 12  # of text, in pixels
+PITCH = 15  # between two lines of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """One or more panels, and what is said above them."""
+
+    name: str
+    """Of its files, without ending."""
+    title: str
+    """What it shows, for captions and for those who hear it."""
+    message: str
+    panels: Sequence[Spec]
+    """Views of Vega-Lite, without a width."""
+    colors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By name of the theme, the colour of each name that panels use."""
+    columns: int = 2
+    names: Sequence[str] = ()
+    """What stands at the ends of lines, or before the axis."""
+    palette: int = 64
+    """Colours of its files; antialiased lines need few."""
+
+
+def config(theme: Theme, colors: Sequence[str] = ()) -> Spec:
+    """Vega-Lite's settings that are a theme's; panels name no colour themselves."""
+    axis = {"gridColor": theme.grid, "domainColor": theme.muted, "tickColor": theme.muted, "labelColor": theme.ink}
+    styles = {
+        "level": {"color": theme.muted, "strokeDash": [2, 3]},
+        "note": {"color": theme.muted, "fontSize": LABEL},
+        "middle": {"color": theme.hues["radam"], "strokeWidth": 2},
+        "shade": {"color": theme.grid},
+        "dot": {"stroke": theme.page, "strokeWidth": 0.8, "filled": True, "opacity": 1},
+    }
+    title = {"anchor": "start", "color": theme.ink, "fontSize": 13, "fontWeight": "normal", "offset": 8}
+    text = {"titleColor": theme.ink, "titleFontWeight": "normal", "titleFontSize": 13, "labelFontSize": 13}
+    return {
+        "background": theme.page,
+        "font": "DejaVu Sans, Verdana, sans-serif",
+        "axis": {**axis, **text, "domainWidth": 1},
+        "legend": {
+            "labelColor": theme.ink,
+            **text,
+            "labelLimit": 400,
+            "titleLimit": 400,
+            "symbolStrokeWidth": 2.5,
+            "symbolLimit": 0,
+        },
+        "view": {"stroke": None},
+        "title": title,
+        "concat": {"spacing": 14},
+        "style": styles,
+        "range": {"category": [*colors], "ramp": [theme.page, theme.hues["warmup"], theme.ink]},
+    }
+
+
+def layer(data: pd.DataFrame, mark: str | Mapping[str, Any], **encoding: Any) -> Spec:
+    """Marks for the rows of a table; what is not finite is left out of a line."""
+    return {"data": {"values": json.loads(str(data.to_json(orient="records")))}, "mark": mark, "encoding": encoding}
+
+
+def number(name: str, **options: Any) -> Spec:
+    """The encoding of a number."""
+    return {"field": name, "type": "quantitative", "title": None, **options}
+
+
+def word(name: str, **options: Any) -> Spec:
+    """The encoding of a name, in the order of the rows."""
+    return {"field": name, "type": "nominal", "title": None, "sort": None, **options}
+
+
+def colored(names: Sequence[str], by: str = "recipe", **options: Any) -> Spec:
+    """The encoding of a colour by name."""
+    return word(by, scale={"domain": [*names]}, legend=None, **options)
+
+
+def scale(values: pd.Series | Sequence[float], logarithmic: bool, most: int = 9) -> Spec:
+    """Scale and axis for these values: few ticks, as plain numbers; logarithmic, if asked for, of positives."""
+    finite = np.array([value for value in values if math.isfinite(value)])
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    if not logarithmic or low <= 0:
+        margin = 0.05 * (high - low) or 0.1
+        domain = [low - margin, high + margin]
+        return {"scale": {"domain": domain, "nice": False, "zero": False}, "axis": {"tickCount": 5, "format": "~g"}}
+    margin = (high / low) ** 0.06 * 1.02
+    low, high = low / margin, high * margin
+    for each in ((1, 2, 5), (1,)):
+        ticks = [tick for k in range(-9, 10) for m in each if low <= (tick := float(f"{m}e{k}")) <= high]
+        if len(ticks) <= most:
+            break
+    if len(ticks) < 2:
+        ticks = [float(f"{value:.2g}") for value in np.geomspace(low, high, 5)[1:-1]]
+    told = f"{json.dumps([f'{tick:g}' for tick in ticks])}[indexof({json.dumps(ticks)}, datum.value)]"
+    return {
+        "scale": {"type": "log", "domain": [low, high], "nice": False},
+        "axis": {"values": ticks, "labelExpr": told},
+    }
+
+
+def named_ends(ends: pd.DataFrame, y: Spec, height: int, color: Spec) -> list[Spec]:
+    """Names beside the ends of lines, moved apart where they would overlap, with a hair to the line's end.
+
+    Args:
+        ends: `name`, `value` (written at the top where it is not finite) and what the colour goes by.
+        y: the axis, of `scale`.
+        height: of the panel, in pixels.
+        color: of the encoding.
+    """
+    low, high = y["scale"]["domain"]
+    to, back = (np.log, np.exp) if y["scale"].get("type") == "log" else (np.asarray, np.asarray)
+    ends = ends.assign(value=ends.value.fillna(high).clip(low, high)).sort_values("value", kind="stable")
+    at = spread(list((to(ends.value) - to(low)) / (to(high) - to(low))), PITCH / height)
+    ends = ends.assign(place=back(to(low) + np.array(at) * (to(high) - to(low))))
+    right = {"value": "width"}
+    hair = {"type": "rule", "strokeWidth": 0.7, "opacity": 0.5, "xOffset": 3, "x2Offset": 14}
+    return [
+        layer(ends, hair, x=right, x2=right, y=number("value", **y), y2={"field": "place"}, color=color),
+        layer(ends, {"type": "text", "align": "left", "dx": 17, "fontSize": LABEL}, x=right,
+              y=number("place", **y), text=word("name"), color=color),
+    ]  # fmt: skip
+
+
+def spread(heights: Sequence[float], pitch: float) -> list[float]:
+    """Ascending heights moved as little as needed to lie a pitch apart, within 0 and 1 where there is room.
+
+    Example:
+        >>> spread([0.5, 0.5], 0.25)
+        [0.375, 0.625]
+    """
+    groups: list[tuple[float, int]] = []  # the middle of each block of labels that touch, and how many it holds
+    for height in heights:
+        groups.append((height, 1))
+        while len(groups) > 1:
+            (below, m), (above, n) = groups[-2:]
+            if above - below >= pitch * (m + n) / 2:
+                break
+            groups[-2:] = [((below * m + above * n) / (m + n), m + n)]
+    found = [middle + pitch * (i - (n - 1) / 2) for middle, n in groups for i in range(n)]
+    if len(found) * pitch <= 1:
+        found = [max(place, pitch * (i + 0.5)) for i, place in enumerate(found)]
+        found = [min(place, 1 - pitch * (len(found) - i - 0.5)) for i, place in enumerate(found)]
+    return found
+
+
+def level(name: str, place: float, along: str = "y", *, early: bool = False) -> list[Spec]:
+    """A dotted line with its name above the right end; `early`, below the left one, where no run is yet."""
+    row = pd.DataFrame([{"place": place, "name": name}])
+    other = "x" if along == "y" else "y"
+    where = {other: {"value": 4 if early else "width" if other == "x" else "height"}}
+    down = 10 if early else -11 if along == "y" else -7
+    text = {"type": "text", "style": "note", "dx": 0 if early else -4, "dy": down,
+            "align": "left" if early else "right"}  # fmt: skip
+    return [layer(row, {"type": "rule", "style": "level"}, **{along: number("place")}),
+            layer(row, text, text=word("name"), **{along: number("place")}, **where)]  # fmt: skip
+
+
+def save(chart: Chart, folder: Path) -> tuple[str, str, int]:
+    """Write `NAME.png` and its twin for dark pages, `NAME_dark.png`; returns the names, and the width in CSS pixels."""
+    width, columns = 0, min(chart.columns, len(chart.panels))
+    room = 24 + 6.8 * max(map(len, chart.names)) if chart.names else 4
+    each = (WIDTH - 14 * (columns - 1)) / columns - room - 46
+    joined = re.sub(r"(\blr|\d of|beta2) (?=\d)", "\\1\N{NO-BREAK SPACE}", chart.message)
+    for theme, ending in ((LIGHT, ""), (DARK, "_dark")):
+        spec = {
+            "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+            "title": {"text": textwrap.wrap(joined, 88), "fontWeight": "bold", "fontSize": 15, "offset": 10},
+            "concat": [{"width": round(each), **panel} for panel in chart.panels],
+            "columns": columns,
+            "config": config(theme, list(chart.colors.get(theme.name, {}).values())),
+        }
+        drawn = vl_convert.vegalite_to_png(spec, scale=2)
+        with Image.open(BytesIO(drawn)) as image, whole(folder / f"{chart.name}{ending}.png") as unfinished:
+            reduced(image.convert("RGB"), chart.palette).save(unfinished, format="png", optimize=True)
+            width = image.width // 2
+    return f"{chart.name}.png", f"{chart.name}_dark.png", width
+
+
+def reduced(image: Image.Image, colors: int) -> Image.Image:
+    """The image with a palette; thin lines count for more than their pixels, so that a page of white keeps them."""
+    found: Any = image.getcolors(image.width * image.height)
+    counts, pixels = zip(*sorted(found), strict=True)
+    weighted = np.repeat(np.array(pixels, np.uint8), np.ceil(np.sqrt(counts)).astype(int), axis=0)
+    palette = Image.fromarray(weighted[None]).quantize(colors, Image.Quantize.MEDIANCUT)
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)

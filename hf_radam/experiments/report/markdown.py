@@ -1,0 +1,79 @@
+"""Text that Markdown, HTML and terminals take literally, and tables of it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hf_radam.experiments.report.tables import Table
+
+# An underscore means something at the edge of a word only; signs and "1." at the beginning of a line only.
+_SPECIAL = re.compile(r"[\\`*\[\]#|~$]|(?<![^\W_])_|_(?![^\W_])|^[-+=]|(?<=^\d)[.)](?!\S)|(?<=^\d\d)[.)](?!\S)")
+
+
+def one_line(text: str) -> str:
+    """The text with each run of white space as one space."""
+    return " ".join(text.split())
+
+
+def literal(text: Any) -> str:
+    """Text that Markdown, HTML and formulas take literally, on one line; for anything that a record says."""
+    return _SPECIAL.sub(_escaped, html.escape(one_line(str(text)), quote=False))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    # A backslash before a bracket would begin a formula on the Hub, also where it is escaped.
+    return "&#92;" if match[0] == "\\" else f"\\{match[0]}"
+
+
+def code(value: Any) -> str:
+    """A value in code marks, also inside of a table."""
+    text = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).replace("|", "\\|")
+    marks = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    padding = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{marks}{padding}{text}{padding}{marks}" if text else ""
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A code block that its content cannot end."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def table_markdown(table: Table) -> str:
+    """A table as Markdown."""
+    lines = [[literal(head) for head in table.columns], ["---", *["---:"] * (len(table.columns) - 1)]]
+    for i, row in enumerate(table.rows):
+        cells = [literal(cell) for cell in row]
+        lines.append([f"**{cell}**" if (i, j) in table.best and cell else cell for j, cell in enumerate(cells)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(sentence: str) -> str:
+    """A sentence of a verdict without Markdown's marks."""
+    return sentence.replace("`", "").replace("**", "")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as text in columns, the first to the left and the others to the right.
+
+    Example:
+        >>> print(aligned([("recipe", "loss"), ("adam", "1.0")]))
+        recipe  loss
+        adam     1.0
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = []
+    for first, *rest in shown:
+        cells = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """Each line of a text on one line, without control characters."""
+    return "\n".join("".join(c for c in one_line(line) if c.isprintable()) for line in text.split("\n"))
