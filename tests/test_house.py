@@ -362,7 +362,10 @@ def test_the_wheel_is_the_whole_package(tmp_path: Path) -> None:
     (wheel,) = (tmp_path / "wheels").glob("*.whl")
     held = {str(path.relative_to(ROOT)) for path in (ROOT / "hf_radam").rglob("*") if path.is_file()}
     held = {name for name in held if "__pycache__" not in name}
-    assert held <= set(zipfile.ZipFile(wheel).namelist())
+    archive = zipfile.ZipFile(wheel)
+    assert held <= set(archive.namelist())
+    (metadata,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
+    assert not re.search(r'\]\((?!https:)|(src|srcset)="(?!https:)', metadata)  # an index page has no files
     site, folder = tmp_path / "site", tmp_path / "empty"
     folder.mkdir()
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel]
