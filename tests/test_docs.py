@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
+import os
 import pkgutil
 import re
 import subprocess
@@ -20,6 +22,7 @@ from hf_radam import registry
 from hf_radam.experiments.report.report import Image, to_json, to_markdown
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")]
 MODULES = [
     info.name for info in pkgutil.walk_packages(hf_radam.__path__, "hf_radam.") if not info.name.endswith("__main__")
 ]
@@ -31,22 +34,56 @@ def test_docstring_examples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("number", range(len(re.findall(r"```python\n", README))))
-def test_readme_snippets(number: int, tmp_path: Path) -> None:
-    script = tmp_path / "snippet.py"
-    script.write_text(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[number])
-    done = subprocess.run([sys.executable, "-W", "error::UserWarning", str(script)], capture_output=True, text=True)
+def run_python(code: str, folder: Path) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "PATH": path}
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_readme_links_exist() -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_python_on_pages_runs(tmp_path: Path) -> None:
+    snippets = [
+        code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+    assert len(snippets) >= 6
+    run_python(f"for code in {snippets!r}: exec(code, {{'__name__': 'page'}})", tmp_path)
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    """Cell by cell, with fewer updates in its comparison."""
+    cells = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text("utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    code = re.sub(
+        r"^!((?:.*\\\n)*.*)", lambda line: f"subprocess.run({line[1]!r}, shell=True, check=True)", code, flags=re.M
+    )
+    assert code.count("subprocess.run") == 3
+    run_python(f"import subprocess\n{code}".replace("100 --set eval_steps=50", "2 --set eval_steps=2"), tmp_path)
+    assert (tmp_path / "runs" / "quickstart" / "table.md").is_file()
+
+
+def test_links_exist() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://)([^)#\s]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), (page, target)
+
+
+@pytest.mark.slow
+def test_the_readme_installs(tmp_path: Path) -> None:
+    """Its lines in an environment of their own, with CI's versions; then its first command."""
+    (lines,) = re.findall(r"## Install.*?```bash\n(.*?)```", README, re.DOTALL)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"PATH": f"{tmp_path}/env/bin:{environment['PATH']}", "PIP_CONSTRAINT": "constraints.txt"}
+    command = ["bash", "-ec", f"{lines}\nhf-radam advise --max_steps 1000\nhf-radam compare --help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "beta2=0.995" in done.stdout
 
 
 def test_the_api_page_has_every_public_name() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r":: hf_radam\.([\w.]+)", page)) == sorted([*hf_radam._HOMES, "rectified.rectified"])
+    assert sorted(re.findall(r":: hf_radam\.([\w.]+)", page)) == sorted([*hf_radam.__all__, "rectified.rectified"])
 
 
 @pytest.mark.slow

@@ -35,43 +35,25 @@ def test_the_corpus_is_pinned() -> None:
     assert digest == "114e48b24b43384cd1025c88e0c636351404faa36b8417b648962abaf2b03399"
 
 
-def test_a_longer_draw_begins_with_the_shorter_one(pairs: Pairs) -> None:
+def test_draws(pairs: Pairs) -> None:
+    """A longer draw begins with the shorter one, seeds differ, few sentences repeat, German has one translation."""
     assert sentence_pairs(0, seed=0) == []
-    assert sentence_pairs(100, seed=0) == pairs[:100]
+    assert sentence_pairs(100, seed=0) == pairs[:100] != sentence_pairs(100, seed=1)
+    assert len(dict(pairs)) == len(set(pairs)) > 0.9 * len(pairs)
 
 
-def test_seeds_differ(pairs: Pairs) -> None:
-    assert sentence_pairs(100, seed=1) != pairs[:100]
+def test_sentences_are_about_eleven_plain_tokens_of_a_small_lexicon(pairs: Pairs) -> None:
+    for side in zip(*pairs, strict=True):
+        assert all(re.fullmatch(r"([a-zäöüß]+ (, )?)+\.", sentence) for sentence in side)
+        assert 9 < sum(len(sentence.split()) for sentence in side) / len(side) < 13
+    german, english = ({word for sentence in side for word in sentence.split()} for side in zip(*pairs, strict=True))
+    assert (len(german), len(english), len(german | english)) == (143, 93, 233)
 
 
 @pytest.mark.parametrize(("count", "seed", "name"), [(-1, 0, "count"), (1, -1, "seed")])
 def test_negative_arguments_are_refused(count: int, seed: int, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 0, got -1"):
         sentence_pairs(count, seed)
-
-
-def test_sentences_are_plain_tokens(pairs: Pairs) -> None:
-    for pair in pairs:
-        for sentence in pair:
-            assert re.fullmatch(r"([a-zäöüß]+ (, )?)+\.", sentence), sentence
-
-
-def test_the_lexicon_is_small(pairs: Pairs) -> None:
-    german, english = ({word for sentence in side for word in sentence.split()} for side in zip(*pairs, strict=True))
-    assert (len(german), len(english), len(german | english)) == (143, 93, 233)
-
-
-def test_sentences_have_about_eleven_tokens(pairs: Pairs) -> None:
-    for side in zip(*pairs, strict=True):
-        assert 9 < sum(len(sentence.split()) for sentence in side) / len(side) < 13
-
-
-def test_few_sentences_repeat(pairs: Pairs) -> None:
-    assert len(set(pairs)) > 0.9 * len(pairs)
-
-
-def test_a_german_sentence_has_one_translation(pairs: Pairs) -> None:
-    assert len(dict(pairs)) == len(set(pairs))
 
 
 @pytest.mark.parametrize("nouns", AGREEMENT)
