@@ -40,8 +40,9 @@ class RAdam(Optimizer):
             \hat m_t & \text{otherwise (steps 1 to 5 for } \beta_2 \ge 0.9)
         \end{cases}
 
-    The signature is that of `torch.optim.RAdam` and more; one default differs: decay is decoupled, as in the paper's
-    experiments. Checkpoints interchange with `torch.optim.RAdam` and `torch.optim.AdamW`, both ways.
+    Usually set `lr`, `weight_decay` and, for short runs, `betas`. The signature extends that of `torch.optim.RAdam`;
+    one default differs: decay is decoupled, as in the paper's experiments. Checkpoints interchange with both
+    `torch.optim.RAdam` and `torch.optim.AdamW`.
 
     Args:
         params: parameters, named parameters, or parameter groups (dicts).

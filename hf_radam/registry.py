@@ -81,6 +81,9 @@ def find_optimizer(name: str) -> OptimizerSpec | None:
 def get_optimizer(name: str) -> OptimizerSpec:
     """The optimizer of that name; call it with parameters and options to build one.
 
+    Args:
+        name: one of `list_optimizers()`.
+
     Raises:
         ValueError: no such name; the message lists the names and suggests the closest.
 

@@ -18,7 +18,7 @@ PAPER = "arXiv 1908.03265"
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """An optimizer that has a name.
+    """An optimizer that has a name; `register_optimizer` makes one, `get_optimizer` finds it.
 
     Example:
         >>> import torch
@@ -35,7 +35,7 @@ class OptimizerSpec:
     """One of Transformers' names. Trainer then builds what it builds for that name, with the class exchanged for what
     `target`, a function of the class, makes of it; `optim_args` goes to that function where it has such a keyword."""
     description: str = ""
-    """One line for the table of `python -m hf_radam`."""
+    """One line for `hf-radam optimizers`."""
     defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Options that differ from the class's own defaults; they win over the fields of TrainingArguments."""
     warmup_free: bool = False

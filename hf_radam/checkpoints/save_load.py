@@ -115,6 +115,14 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
             optimizer stays as it was.
         ValueError: a parameter is not of the model.
         TypeError: the optimizer is DeepSpeed's.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.RAdam(model.parameters())
+        >>> model(torch.ones(1, 2)).sum().backward()
+        >>> optimizer.step()
+        >>> save_optimizer(model, optimizer, "kept")
+        >>> load_optimizer(model, torch.optim.RAdam(model.parameters()), "kept")
     """
     with alike("load_optimizer", directory) as facts:
         optimizer = _unwrap(model, optimizer)

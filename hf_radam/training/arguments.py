@@ -85,6 +85,9 @@ class RAdamArgumentsMixin(_Arguments):
 
     Put it before that class, and decorate the new class with `@dataclass`.
 
+    Args:
+        optim: a name of `list_optimizers()`, or any of Transformers' own.
+
     Raises:
         ValueError: an unknown name, or `optim_args` that the optimizer does not take.
 

@@ -15,18 +15,29 @@ from hf_radam.training.mixin import RAdamTrainerMixin as RAdamTrainerMixin
 
 @dataclass
 class RAdamTrainingArguments(RAdamArgumentsMixin, TrainingArguments):
-    """TrainingArguments whose `optim` may be a registered name; RAdam by default."""
+    """TrainingArguments whose `optim` may be a registered name; RAdam by default. See `RAdamArgumentsMixin`.
+
+    Example:
+        >>> RAdamTrainingArguments("out", optim_args="degenerated_to_sgd=false", report_to="none").optim
+        'radam'
+    """
 
 
 @dataclass
 class RAdamSeq2SeqTrainingArguments(RAdamArgumentsMixin, Seq2SeqTrainingArguments):
-    """Seq2SeqTrainingArguments whose `optim` may be a registered name; RAdam by default."""
+    """Seq2SeqTrainingArguments whose `optim` may be a registered name; RAdam by default. See `RAdamArgumentsMixin`."""
 
 
 class RAdamTrainer(RAdamTrainerMixin, Trainer):
     """Transformers' Trainer that builds optimizers by registered name; see `RAdamTrainerMixin`.
 
     With plain TrainingArguments the optimizer is theirs (AdamW); pass `optim="radam"` or RAdamTrainingArguments.
+
+    Example:
+        >>> import torch
+        >>> args = RAdamTrainingArguments("out", learning_rate=1e-3, report_to="none")
+        >>> RAdamTrainer(torch.nn.Linear(2, 1), args).create_optimizer().defaults["lr"]
+        0.001
     """
 
 
