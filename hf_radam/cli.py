@@ -132,7 +132,7 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
     optimizers = command("optimizers", _optimizers, "list the optimizers that --optim and a recipe may name")
     optimizers.add_argument("--all", action="store_true", help="also the paper's ablations, and references")
     commands.add_parser("advise", help="say what RAdam's start-up costs a training of some length")
-    commands.add_parser("run", help="run a training script in which every name is an --optim")
+    commands.add_parser("run", help="run a training script that then knows every name as --optim")
     checkpoint = command("checkpoint", _inspect, "inspect or consolidate the optimizer state of a checkpoint")
     actions = checkpoint.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
     inspect = actions.add_parser("inspect", help="print format, groups, step and state")
@@ -147,7 +147,7 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
 def _optimizers(options: argparse.Namespace) -> int:
     from hf_radam.registry import get_optimizer, list_optimizers
 
-    installed, missing = ["\ninstalled"], ["\nto install with pip, by what stands behind the colon"]
+    installed, missing = ["\ninstalled"], ["\nnot installed: pip install what follows the colon"]
     for name in list_optimizers():
         what, _, install = get_optimizer(name).description.partition("; not installed: pip install ")
         if options.all or name not in ABLATIONS:
@@ -185,8 +185,8 @@ def _publish_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], st
         "  hf-radam publish runs/grammar --repo_id me/radam-vs-adam --dry_run\n"
         "  hf-radam publish runs/grammar --repo_id me/radam-vs-adam --recipe radam --private\n"
         "  hf-radam publish runs/grammar --repo_id me/radam-records --repo_type dataset --yes\n\n"
-        "What is to be uploaded is first written to RUNS_DIR/hub/REPO_TYPE, searched for tokens, names and paths, and\n"
-        "listed. An earlier bundle there is replaced. If the upload breaks off, run the same command again."
+        "The upload is first written to RUNS_DIR/hub/REPO_TYPE, searched for tokens, names and paths, and listed.\n"
+        "An earlier bundle there is replaced. If the upload breaks off, run the same command again."
     )
     add = parser.add_argument
     add("runs_dir", type=Path, metavar="RUNS_DIR", help="results folder of a comparison")
@@ -194,19 +194,19 @@ def _publish_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], st
     add("--repo_id", required=True, metavar="REPO", help="namespace/name on the Hub")
     add("--repo_type", choices=("model", "dataset", "space"), default="model", metavar="TYPE",
         help="model (weights; if not given), dataset (records) or space (the page)")  # fmt: skip
-    add("--recipe", metavar="R", help="whose best run gives the weights; the best recipe's if not given")
+    add("--recipe", metavar="R", help="recipe whose best run gives the weights; the best recipe if not given")
     add("--no_weights", action="store_true", help="a model repo without weights")
     add("--private", action="store_true", help="make the repo private")
-    add("--dry_run", action="store_true", help="write and list what would be uploaded, and ask the Hub nothing")
+    add("--dry_run", action="store_true", help="write and list what would be uploaded, without the Hub")
     add("--yes", action="store_true", help="upload without asking; needed where there is no terminal")
     add("--output_dir", type=Path, metavar="DIR", help="where to write it: new, empty, or an earlier bundle")
     add = parser.add_argument_group("rarer options").add_argument
     add("--license", default="apache-2.0", metavar="L", help=rare("in the card's metadata; apache-2.0 if not given"))
     add("--base_model", metavar="M", help=rare("checkpoint that was fine-tuned, by its name on the Hub"))
-    add("--also", nargs="+", default=[], metavar="REPO", help=rare("link these: me/model, datasets/me/records"))
+    add("--also", nargs="+", default=[], metavar="REPO", help=rare("repos to link: me/model, datasets/me/records"))
     add("--revision", metavar="R", help=rare("branch to commit to, made if missing; main if not given"))
     add("--create_pr", action="store_true", help=rare("open a pull request instead of committing"))
-    add("--allow", nargs="+", default=[], metavar="TEXT", help=rare("no leak, though it looks like a name or a path"))
+    add("--allow", nargs="+", default=[], metavar="TEXT", help=rare("text that looks private and may be published"))
     add("--commit_message", default="Publish the comparison", metavar="TEXT", help=rare("of the commit"))
     add("--template", type=Path, metavar="FILE", help=rare("of the card, in Jinja"))
 
@@ -229,12 +229,12 @@ def _publish(options: argparse.Namespace) -> int:
         return 0
     deleted = upload.look(folder, choice)
     if deleted:
-        print("\n".join(["to be deleted there:", *(f"  {path}" for path in deleted)]))
+        print("\n".join(["to be deleted on the Hub:", *(f"  {path}" for path in deleted)]))
     if not (options.yes or _agreed()):
         print("nothing was uploaded")
         return 0
     address, changed = upload.publish(folder, choice, options.commit_message, deleted)
-    print(f"{address} {'is up to date' if changed else 'held all of this already'}")
+    print(f"{address} {'is up to date' if changed else 'already has all of this'}")
     return 0
 
 

@@ -39,8 +39,8 @@ LIBRARIES = {
 }
 # Named AdamW, but their step is not one.
 OTHERS = {
-    "stable_adamw": "limits each step by its own size; radam_kahan is that library's RAdam",
-    "grokadamw": "changes the gradients by a signal of its own",
+    "stable_adamw": "is not AdamW: it limits each step by its own size; radam_kahan is that library's RAdam",
+    "grokadamw": "is not AdamW: it changes the gradients by a signal of its own",
 }
 
 
@@ -123,7 +123,7 @@ def refusal(name: str) -> str | None:
 
     Example:
         >>> refusal("stable_radam").split(";")[0]
-        "'stable_radam' does not exist: stable_adamw limits each step by its own size"
+        "'stable_radam' does not exist: stable_adamw is not AdamW: it limits each step by its own size"
     """
     like = _names().get(name)
     if like is None:

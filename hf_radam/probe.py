@@ -72,7 +72,7 @@ def find_out(build: Build, groups: Sequence[Mapping[str, Any]], name: str, state
     except Exception as error:  # whatever a class that we do not know may raise
         if stated is None:
             raise ValueError(
-                f"{name} takes no step on parameters of ours ({type(error).__name__}: {error}), so that nobody knows "
+                f"{name} cannot step on small test parameters ({type(error).__name__}: {error}), so it is not known "
                 'whether it is an AdamW; if it is, say rectified(cls, eps_on="sqrt(v_hat)") or "sqrt(v)"'
             ) from error
         return Found(stated, None)
@@ -93,23 +93,14 @@ def unhooked(step: Callable[..., Any]) -> Callable[..., Any]:
 def uncounted(name: str) -> str:
     """What to say of a class that keeps no step counts."""
     return (
-        f"RAdam goes by the steps that each parameter has taken, but the state of {name} has no 'step' that counts "
-        "them; rectify a class that counts there"
+        f"RAdam needs each parameter's number of steps, but the state of {name} does not count them in 'step'; "
+        "rectify a class that does"
     )
 
 
 @torch.inference_mode(False)
 def probe(build: Build, group: Mapping[str, Any], name: str) -> Found:
-    """Step a class on parameters of our own and say which AdamW it is.
-
-    Args:
-        build: makes the optimizer of a list of groups; called four times.
-        group: a group with the options that are to hold; its parameters say the device and are not touched.
-        name: what messages call the class.
-
-    Raises:
-        NotAdamW: no Adam or AdamW ends where it ends; the message says in what it differs.
-        Exception: whatever building or stepping it raises.
+    """Step a class on parameters of our own and say which AdamW it is; the group's parameters are not touched.
 
     Example:
         >>> probe(torch.optim.Adam, torch.optim.Adam([torch.zeros(1)]).param_groups[0], "Adam")
@@ -128,14 +119,14 @@ def probe(build: Build, group: Mapping[str, Any], name: str) -> Found:
         moves = [f"{(end - _start()).abs().max():.3g}" for end in (found, _expected(group, _STEP, "sqrt(v_hat)"))]
         raise NotAdamW(
             f"{name} is no Adam or AdamW: with eps and weight decay 0 its first {len(_STEP)} steps move a parameter by "
-            f"up to {moves[0]} where Adam's move it by {moves[1]}, so that other numbers do not make them RAdam's; "
+            f"up to {moves[0]} where Adam's move it by {moves[1]}, so other numbers do not make a RAdam of it; "
             "rectify a class whose step is lr * m_hat / (sqrt(v_hat) + eps)"
         )
     found = ends(_EPS)
     eps_on = next((place for place in get_args(EpsOn) if like(_EPS, found, place)), None)
     if eps_on is None:
         raise NotAdamW(
-            f"{name} adds eps neither to sqrt(v_hat) nor to sqrt(v), but elsewhere (under the root, perhaps), so that "
+            f"{name} adds eps neither to sqrt(v_hat) nor to sqrt(v), but elsewhere (under the root, perhaps), so "
             "RAdam's start-up would explode; rectify a class that adds it to one of the two"
         )
     found = ends(_DECAY)
@@ -143,12 +134,12 @@ def probe(build: Build, group: Mapping[str, Any], name: str) -> Found:
     if decay is None:
         raise NotAdamW(
             f"the weight decay of {name} is neither decoupled (p *= 1 - lr * weight_decay) nor L2 (g += weight_decay * "
-            "p), so that RAdam's rates would change it; rectify a class with one of the two"
+            "p), so RAdam's rates would change it; rectify a class with one of the two"
         )
     if not like(_START_UP, ends(_START_UP), eps_on):
         raise NotAdamW(
-            f"{name} does not take momentum SGD as an AdamW with lr and eps times 2**40, the steps of RAdam's "
-            "start-up: it bounds one of them or the step; rectify a class that does not"
+            f"{name} limits lr, eps or the step, so it cannot take RAdam's start-up steps, which have lr and eps times "
+            "2**40; rectify a class without such a limit"
         )
     if not counted:
         raise NotAdamW(uncounted(name))

@@ -113,11 +113,11 @@ def _metadata(folder: Path) -> Metadata:
         content = path.read_bytes()
         pickled, sealed, _ = content.rpartition(_SEAL)
         if sealed and content != pickled + _check_sum(pickled):
-            raise ValueError("its check sum is another")
+            raise ValueError("its checksum differs")
         stream = io.BytesIO(pickled or content)
         metadata: Metadata = _MetadataUnpickler(stream).load()
         if stream.read():
-            raise ValueError("something follows its end")
+            raise ValueError("it has bytes after its end")
         for key, item in metadata.state_dict_metadata.items():
             if isinstance(item, TensorStorageMetadata) and item.size and not _is_covered(item):
                 raise ValueError(f"pieces of {key} are missing")

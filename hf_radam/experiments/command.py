@@ -29,7 +29,7 @@ DATA_FLAGS = {
     "label_column": "column with the label",
     "dataset_name": "dataset on the Hub",
     "dataset_config_name": "its configuration",
-    "metric": "what runs are judged by, where the task leaves a choice",
+    "metric": "what judges the runs, if the task has several metrics",
 }
 
 
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -
     add("--max_steps", type=int, metavar="N", help="updates of each run")
     add("--threads", type=int, metavar="N", help="CPU threads of each run")
     add("--name_or_path", metavar="M", help="checkpoint to fine-tune: a name on the Hub, or a folder")
-    add("--ignore_mismatched_sizes", action="store_true", default=None, help=rare("its head may be for other labels"))
+    add("--ignore_mismatched_sizes", action="store_true", default=None, help=rare("replace a head of other size"))
     add("--report_to", nargs="+", metavar="T", help="trackers: tensorboard, trackio, wandb")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, as training.adam_beta2=0.99")
     add("--parallel_runs", type=int, metavar="N", help="runs at a time; as many as fit if not given")
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -
     data = parser.add_argument_group("data").add_argument
     for name, text in DATA_FLAGS.items():
         data(f"--{name}", metavar="X", help=rare(text))
-    data("--trainer", type=int, metavar="K", help=rare("which training of a script is compared, where it has several"))
+    data("--trainer", type=int, metavar="K", help=rare("which training to compare, if the script has several"))
 
 
 def run(options: argparse.Namespace) -> int:

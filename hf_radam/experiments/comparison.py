@@ -127,7 +127,7 @@ class Comparison:
         own = {**batch, "gradient_accumulation_steps": self.gradient_accumulation_steps > 1}
         for name, given in {**own, "the model": self.model or any(recipe.model for recipe in self.recipes)}.items():
             if given:
-                raise UserError(f"task script: {name} is the script's own affair; give it among data.arguments")
+                raise UserError(f"task script: {name} belongs to the script; give it in data.arguments")
         if self.average_checkpoints:
             raise UserError("task script: average_checkpoints is not offered; leave it out")
 

@@ -153,7 +153,7 @@ def _copy_weights(model: Path, results: Path, target: Path, base_model: str | No
         )
     if not {"config.json", "adapter_config.json"} & {path.name for path in files}:
         raise UserError(
-            f"{model} holds no config.json, without which nobody can load the weights; put it there, or give "
+            f"{model} holds no config.json, which loading the weights needs; put it there, or give "
             "--no_weights to publish without"
         )
     for path in files:

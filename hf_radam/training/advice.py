@@ -114,14 +114,7 @@ def advise_command(argv: Sequence[str]) -> int:
     )
     add = parser.add_argument
     add("--max_steps", type=int, required=True, help="updates of the training")
-    add(
-        "--adam_beta2",
-        "--beta2",
-        type=float,
-        default=0.999,
-        metavar="B",
-        help="of the second moment; 0.999 if not given",
-    )
+    add("--adam_beta2", "--beta2", type=float, default=0.999, metavar="B", help="0.999 if not given")
     add("--lr_scheduler_type", "--scheduler", choices=SCHEDULES, default="linear", help="linear if not given")
     add("--warmup_steps", type=float, default=0.0, metavar="N", help="updates, or a share below 1; 0 if not given")
     asked = parser.parse_args(argv)

@@ -80,8 +80,10 @@ def spec_of(trainer: Any) -> OptimizerSpec | None:
 class RectificationCallback(TrainerCallback):
     """Adds `rectification` (r_t of the last step, 0 while there is none) and `rho` (rho_t) to RAdam's training logs.
 
-    The numbers are those of the first parameter group that has stepped. The trainers of this module have the callback;
-    give it to a plain Trainer with `callbacks=[RectificationCallback()]`.
+    The numbers are those of the first parameter group that has stepped. Our trainers have the callback already.
+
+    Example:
+        >>> callbacks = [RectificationCallback()]  # for a plain Trainer with, say, torch.optim.RAdam
     """
 
     def on_log(
@@ -121,7 +123,7 @@ class StartCallback(RectificationCallback):
         if state.global_step and has_moments and not inner.state:
             warnings.warn(
                 f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: "
-                "moments and step count begin at zero; resume from a checkpoint saved without save_only_model=True",
+                "moments and steps start again at zero; resume from a checkpoint saved without save_only_model=True",
                 UserWarning,
                 stacklevel=2,
             )
@@ -138,8 +140,7 @@ class StartCallback(RectificationCallback):
         steps = args.get_warmup_steps(state.max_steps)
         if steps and spec is not None and spec.warmup_free and args.lr_scheduler_type != SchedulerType.CONSTANT:
             warnings.warn(
-                f"{steps} warmup steps together with {spec.name!r}, which is meant to run without: its own start is "
-                "slow already, and the learning rate is reduced twice; set warmup_steps=0",
+                f"{spec.name!r} already starts slowly; {steps} warmup steps reduce the rate twice. Set warmup_steps=0.",
                 UserWarning,
                 stacklevel=3,
             )

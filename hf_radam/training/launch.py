@@ -98,17 +98,7 @@ class _Adapting(Loader):
 
 
 def run_script(argv: Sequence[str]) -> int:
-    """Run a script, a module (`-m`) or a command, in which and in whose children every registered name is an `optim`.
-
-    Args:
-        argv: what follows `hf-radam run`.
-
-    Returns:
-        The exit status; on systems with `exec` it does not return, but becomes that process.
-
-    Raises:
-        FileNotFoundError: there is no such script or command, or no such configuration of Accelerate.
-    """
+    """Run what follows `hf-radam run`; with `exec` this process becomes it, else its exit status is returned."""
     parser = argparse.ArgumentParser(
         "hf-radam run",
         usage="hf-radam run [--accelerate_config NAME] (SCRIPT | -m MODULE | COMMAND) [ARGUMENT ...]",
@@ -140,14 +130,7 @@ def accelerate_names() -> str:
 
 
 def accelerate_launcher(config: str) -> list[str]:
-    """The command that starts what follows it in the processes of an Accelerate configuration.
-
-    Args:
-        config: one of `accelerate_names`, or a file.
-
-    Raises:
-        FileNotFoundError: there is no such configuration.
-    """
+    """The command that starts what follows it in the processes of an Accelerate configuration, by name or file."""
     path = Path(config) if Path(config).is_file() else _CONFIGS / f"{config}.yaml"
     if not path.is_file():
         raise FileNotFoundError(

@@ -62,8 +62,8 @@ def _returns_means(trainer: Any, original: Callable[..., Any], model: Any, input
             return False
         if answer and not any(answers.values()) and trainer.is_world_process_zero():
             logger.warning(
-                "%s ignores num_items_in_batch: the loss of each part of a batch is weighed by its share of the "
-                "labels, so that their sum is the mean over the batch (whole_batch_loss=False: it is not)",
+                "%s ignores num_items_in_batch and averages its loss per micro-batch. We rescale it to the mean over "
+                "the whole batch; turn off with whole_batch_loss=False.",
                 type(trainer.accelerator.unwrap_model(model)).__name__,
             )
         answers[model.training] = answer

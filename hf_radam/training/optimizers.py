@@ -130,7 +130,7 @@ def _on_host(trainer: Any, cls: Any, options: dict[str, Any]) -> tuple[Any, dict
     spec = get_optimizer("radam_deepspeed_cpu")
     if trainer.is_world_process_zero():  # as a warning, which is seen: another class steps than was named
         logger.warning(
-            f"optimizer states are offloaded: {name_of(trainer.args.optim)} steps by the kernel of DeepSpeedCPUAdam"
+            f"optimizer states are offloaded: {name_of(trainer.args.optim)} uses the kernel of DeepSpeedCPUAdam"
         )
     return spec.load(), options
 

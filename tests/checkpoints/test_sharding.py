@@ -369,7 +369,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no metadata": ("sharded", lambda c: some(c, ".metadata").unlink(), ".metadata is missing"),
     "metadata truncated": ("sharded", lambda c: truncate(some(c, ".metadata")), ".metadata is damaged"),
     "metadata empty": ("sharded", lambda c: some(c, ".metadata").write_bytes(b""), ".metadata is damaged"),
-    "metadata sealed wrongly": ("sharded", lambda c: flip(some(c, ".metadata"), -8), "its check sum is another"),
+    "metadata sealed wrongly": ("sharded", lambda c: flip(some(c, ".metadata"), -8), "its checksum differs"),
     "metadata with an end": ("sharded", lambda c: flip(some(c, ".metadata"), 8 * -20), "follows its end"),
     "metadata with code": (
         "sharded",
@@ -681,7 +681,7 @@ def test_save_refuses_what_is_not_read_back(full: bool) -> None:
 
 @pytest.mark.parametrize("sealed", [True, False])
 def test_damage_to_metadata_is_an_error_of_one_kind(sealed: bool) -> None:
-    """Every bit of a sealed file counts; without the check sum (Accelerate's saves) some bits change nothing."""
+    """Every bit of a sealed file counts; without the checksum (Accelerate's saves) some bits change nothing."""
     save_optimizer(*trained(), "saved")
     path = Path("saved/optimizer_0/.metadata")
     content = path.read_bytes() if sealed else path.read_bytes().rpartition(b"\nhf_radam")[0]

@@ -365,7 +365,7 @@ def test_on_a_terminal_it_asks(
         answers = StringIO(typed)
         monkeypatch.setattr("builtins.input", lambda _, answers=answers: next(answers, None) or _end())
         assert command("--output_dir", str(bundle)) == 0
-        assert "to be deleted there:\n  figures/evaluation_dark.png\n" in capsys.readouterr().out
+        assert "to be deleted on the Hub:\n  figures/evaluation_dark.png\n" in capsys.readouterr().out
         assert hub.history(REPO)[1:] == history
 
 

@@ -188,6 +188,6 @@ def _refuse_the_same(run: Run, record: Record, folder: Path) -> None:
             }
             ignored = " and ".join(flag for flag, differs_ in differs.items() if differs_)
             raise UserError(
-                f"its losses are those of {other} to the last digit, so the script ignores {ignored}; have it "
-                "heed them, or name its own flags in data.flags"
+                f"its losses are those of {other} to the last digit, so the script ignores {ignored}; make it "
+                "use them, or name its own flags in data.flags"
             )

@@ -126,7 +126,7 @@ class _Recorder:
         for key, asked, found in [*wrong, *([live] if live and live[2] is not None else [])]:
             raise UserError(
                 f"the script ignores --{key}: it was given {asked} and its Trainer has {found}; name the script's own "
-                "flag in data.flags, or have the script heed it"
+                "flag in data.flags, or make the script use it"
             )
 
     def begin(self, trainer: Any, state: Any, scheduler: Any) -> None:
