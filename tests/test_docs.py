@@ -8,14 +8,13 @@ import json
 import os
 import pkgutil
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import ROOT
+from comparisons import ROOT, environment, run
 
 import hf_radam
 from hf_radam import registry
@@ -35,10 +34,8 @@ def test_docstring_examples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_python(code: str, folder: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "PATH": path}
-    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    variables = environment(PYTHONPATH=str(ROOT), MPLBACKEND="agg", PATH=path)
+    run([sys.executable, "-W", "error::UserWarning", "-c", code], cwd=folder, env=variables)
 
 
 def test_python_on_pages_runs(tmp_path: Path) -> None:
@@ -71,13 +68,12 @@ def test_links_exist() -> None:
 def test_the_readme_installs(tmp_path: Path) -> None:
     """Its lines in an environment of their own, with CI's versions; then its first command."""
     (lines,) = re.findall(r"## Install.*?```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"PATH": f"{tmp_path}/env/bin:{environment['PATH']}", "PIP_CONSTRAINT": "constraints.txt"}
-    command = ["bash", "-ec", f"{lines}\nhf-radam advise --max_steps 1000\nhf-radam compare --help"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "beta2=0.995" in done.stdout
+    run([sys.executable, "-m", "venv", tmp_path / "env"])
+    variables = environment(
+        PATH=f"{tmp_path}/env/bin:{os.environ['PATH']}", PIP_CONSTRAINT="constraints.txt", PYTHONPATH=""
+    )
+    command = f"{lines}\nhf-radam advise --max_steps 1000\nhf-radam compare --help"
+    assert "beta2=0.995" in run(["bash", "-ec", command], cwd=ROOT, env=variables).stdout
 
 
 def test_the_api_page_has_every_public_name() -> None:
@@ -87,9 +83,7 @@ def test_the_api_page_has_every_public_name() -> None:
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "docs", str(tmp_path)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run([sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "docs", tmp_path], cwd=ROOT)
 
 
 @pytest.fixture
