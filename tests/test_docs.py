@@ -39,9 +39,8 @@ def run_python(code: str, folder: Path) -> None:
 
 
 def test_python_on_pages_runs(tmp_path: Path) -> None:
-    snippets = [
-        code for page in PAGES for code in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
-    ]
+    snippet = re.compile(r"```python\n(.*?)```", re.DOTALL)
+    snippets = [code for page in PAGES for code in snippet.findall(page.read_text("utf-8"))]
     assert len(snippets) >= 6
     run_python(f"for code in {snippets!r}: exec(code, {{'__name__': 'page'}})", tmp_path)
 
@@ -50,9 +49,8 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     """Cell by cell, with fewer updates in its comparison."""
     cells = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text("utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    code = re.sub(
-        r"^!((?:.*\\\n)*.*)", lambda line: f"subprocess.run({line[1]!r}, shell=True, check=True)", code, flags=re.M
-    )
+    command = re.compile(r"^!((?:.*\\\n)*.*)", re.MULTILINE)
+    code = command.sub(lambda line: f"subprocess.run({line[1]!r}, shell=True, check=True)", code)
     assert code.count("subprocess.run") == 3
     run_python(f"import subprocess\n{code}".replace("100 --set eval_steps=50", "2 --set eval_steps=2"), tmp_path)
     assert (tmp_path / "runs" / "quickstart" / "table.md").is_file()
@@ -69,10 +67,8 @@ def test_the_readme_installs(tmp_path: Path) -> None:
     """Its lines in an environment of their own, with CI's versions; then its first command."""
     (lines,) = re.findall(r"## Install.*?```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     run([sys.executable, "-m", "venv", tmp_path / "env"])
-    variables = environment(
-        PATH=f"{tmp_path}/env/bin:{os.environ['PATH']}", PIP_CONSTRAINT="constraints.txt", PYTHONPATH=""
-    )
-    command = f"{lines}\nhf-radam advise --max_steps 1000\nhf-radam compare --help"
+    command = f"PATH={tmp_path}/env/bin:$PATH\n{lines}\nhf-radam advise --max_steps 1000\nhf-radam compare --help"
+    variables = environment(PIP_CONSTRAINT="constraints.txt", PYTHONPATH="")
     assert "beta2=0.995" in run(["bash", "-ec", command], cwd=ROOT, env=variables).stdout
 
 
