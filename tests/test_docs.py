@@ -11,9 +11,9 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+import render_cards
 from comparisons import ROOT, environment, run
 
 import hf_radam
@@ -82,13 +82,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     run([sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "docs", tmp_path], cwd=ROOT)
 
 
-@pytest.fixture
-def render_cards(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    return importlib.import_module("render_cards")
-
-
-def test_rendered_numbers_are_those_of_the_records(render_cards: Any) -> None:
+def test_rendered_numbers_are_those_of_the_records() -> None:
     """Stale? `make readme` renders README.md, docs/ and model_cards/ anew."""
     cards = {}
     for description in ROOT.glob("model_cards/**/comparison.json"):
@@ -131,7 +125,7 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("what", BLOCKS)
-def test_a_page_shows_what_it_asks_for(what: str, render_cards: Any) -> None:
+def test_a_page_shows_what_it_asks_for(what: str) -> None:
     card = render_cards.load(ROOT / FOLDER)
     image = Image(title="a < b", path="figures/evaluation.png", width=800, dark="figures/evaluation_dark.png")
     cards = {FOLDER: replace(card, images=[image])}
@@ -147,7 +141,7 @@ def test_a_page_shows_what_it_asks_for(what: str, render_cards: Any) -> None:
 @pytest.mark.parametrize(
     "what", ["figure: model_cards/grammar none", "table: model_cards/none", "chart: model_cards/grammar", "table: a b"]
 )
-def test_a_page_that_asks_for_what_is_not_there_is_refused(what: str, render_cards: Any) -> None:
+def test_a_page_that_asks_for_what_is_not_there_is_refused(what: str) -> None:
     cards = {"model_cards/grammar": render_cards.load(ROOT / "model_cards" / "grammar")}
     with pytest.raises(ValueError, match=f"page.md: nothing to render for <!-- {what} -->"):
         render_cards.render(ROOT / "page.md", f"<!-- {what} -->\n<!-- end -->\n", cards)
