@@ -266,7 +266,7 @@ NO_ADAMW: dict[str, tuple[Any, str]] = {
         own("Clips", direction=lambda m, v, bc1, bc2, eps: m / bc1 / ((v / bc2).sqrt() + min(eps, 1e3))),
         "Clips limits lr, eps or the step",
     ),
-    "no count": (own("Counts", key="t"), "the state of .*Counts has no 'step' that counts them"),
+    "no count": (own("Counts", key="t"), "the state of .*Counts does not count them in 'step'"),
 }  # fmt: skip
 
 
