@@ -32,12 +32,12 @@ _is_sparse = attrgetter("is_sparse")
 class RAdam(Optimizer):
     r"""Rectified Adam (Liu et al., arXiv 1908.03265, Algorithm 2).
 
-    With moments :math:`m_t, v_t` as in Adam and :math:`\rho_t` the length of the average behind :math:`v_t`,
+    With moments :math:`m_t, v_t` as in Adam and :math:`\rho_t`, which exceeds 5 from step 6 on (for beta2 >= 0.9),
 
     .. math::
         \theta_t = (1 - \alpha \lambda)\, \theta_{t-1} - \alpha \begin{cases}
             r_t\, \hat m_t \sqrt{1 - \beta_2^t} / (\sqrt{v_t} + \epsilon) & \rho_t > 5 \\
-            \hat m_t & \text{otherwise (steps 1 to 5 for } \beta_2 \ge 0.9)
+            \hat m_t & \text{otherwise}
         \end{cases}
 
     Usually set `lr`, `weight_decay` and, for short runs, `betas`. The signature extends that of `torch.optim.RAdam`;
@@ -172,7 +172,7 @@ class RAdam(Optimizer):
                     )
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step.
+        """Take one step; an error leaves parameters and state as they were.
 
         Args:
             closure: evaluates the model once more and returns the loss.
@@ -185,8 +185,6 @@ class RAdam(Optimizer):
             ValueError: a gradient or a state of another shape, dtype or device than its parameter; an option that
                 is out of its range; fused=True for a parameter that no kernel takes.
             RuntimeError: a CUDA graph is being captured without capturable=True.
-
-            Nothing has been updated then.
         """
         loss = None
         if closure is not None:

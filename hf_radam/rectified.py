@@ -50,9 +50,8 @@ def rectified(
         degenerated_to_sgd: take steps of momentum SGD in start-up; if False, those steps only fill the moments. Also
             an argument of the new class.
         optimized_update: add eps to sqrt(v), as in the authors' code; if False, to sqrt(v_hat). Also an argument.
-        eps_on: what the step of `cls` adds its eps to. It is found out: a class that `libraries.KERNELS` does not
-            name takes a few steps on parameters of ours when its optimizer is built. Say it only of a class that
-            cannot step there.
+        eps_on: what the step of `cls` adds its eps to. Leave it out: an unknown class shows it in a few steps on small
+            test parameters when its optimizer is built. Say it only of a class that cannot step there.
 
     Raises:
         TypeError: `cls` is no optimizer class, or is rectified already; a flag is no bool.
