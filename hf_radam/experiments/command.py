@@ -167,4 +167,4 @@ def write_report_of(folder: Path, output_dir: Path | None = None) -> None:
     """Write the report of a results folder, and print what it found."""
     from hf_radam.experiments.report.report import to_terminal, write_report
 
-    print(to_terminal(write_report(folder, output_dir), output_dir or folder))
+    print(to_terminal(write_report(folder, output_dir), folder, output_dir))

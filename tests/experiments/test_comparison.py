@@ -161,7 +161,8 @@ def test_report_over_learning_rates(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "lr 0.01 |" in table
     capsys.readouterr()
     assert main(["report", "r", "--output_dir", "again"]) == 0
-    assert f"report:  {Path('again', 'table.md')}" in capsys.readouterr().out
+    said = f"open:    {Path('again', 'report.html')}\npublish: hf-radam publish r --repo_id NAME/REPO\n"
+    assert capsys.readouterr().out.endswith(said)
     assert Path("again/table.md").read_text() == table
     figures = {path.name: path.read_bytes() for path in Path("r/figures").iterdir()}
     assert "over_learning_rates.png" in figures

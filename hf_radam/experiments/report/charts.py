@@ -67,7 +67,7 @@ def evaluated(results: Results) -> list[str]:
 
 
 def ends(results: Results) -> str:
-    """Where the best recipe, RAdam and the worst recipe end, each at its best learning rate: least to most."""
+    """Where the best recipe, RAdam and the worst recipe end, each at its best learning rate."""
     order = sorted(results.best_rows, key=lambda row: row.cost.median())
     radam = [row for row in order if row.family.iat[0] == "radam"]
     several = rates_differ(results.runs)

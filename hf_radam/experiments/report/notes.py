@@ -39,9 +39,10 @@ def _about_statistics(results: Results) -> list[str]:
     if rates_differ(results.runs) and grid(results) is None:
         notes.append(
             f"The best learning rate of a recipe is that with the best mean {results.metric.label} at the last "
-            f"validation, over the rates below; it was chosen on the numbers that are shown, and vs {BASELINE} "
-            "compares best with best."
+            f"validation, over the rates below; it was chosen on the numbers that are shown."
         )
+    if BASELINE in set(results.runs.recipe) and len(results.best_rows) > 1 and grid(results) is None:
+        notes.append(f"difference: to {BASELINE}, seed by seed, each at its best learning rate.")
     if seeds < SEEDS_FOR_SIGNIFICANCE:
         notes.append(f"Fewer than {SEEDS_FOR_SIGNIFICANCE} seeds: no claim of significance.")
     else:

@@ -123,18 +123,19 @@ def to_json(report: Report, images: Sequence[Image] = ()) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def to_terminal(report: Report, folder: Path) -> str:
+def to_terminal(report: Report, folder: Path, output_dir: Path | None = None) -> str:
     """Verdict, the first table, where the rest lies, and the command that publishes it.
 
     Args:
         report: of the results in the folder.
-        folder: the results folder, into which `write_report` has written.
+        folder: the results folder.
+        output_dir: into which `write_report` has written; the folder itself by default.
     """
     verdict = plain(" ".join(report.verdict.headline))
     table = report.tables[0]
     return "\n\n".join([
         printable(f"{report.name}\n{verdict}"),
         aligned([row[:TERMINAL_COLUMNS] for row in (table.columns, *table.rows)]),
-        f"report:  {folder / 'table.md'}\nfigures: {folder / 'figures'}\n"
-        f"publish: hf-radam publish {folder} --repo_id NAME/REPO --dry_run",
+        f"open:    {(output_dir or folder) / 'report.html'}\n"
+        f"publish: hf-radam publish {folder} --repo_id NAME/REPO",
     ])  # fmt: skip
