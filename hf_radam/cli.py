@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             command = commands[options.command]
             near = closest(unknown[0].partition("=")[0], command._option_string_actions)
             command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
-        options.argv, options.arguments = argv, own
+        options.arguments = own
         needed = COMPARE if options.command in ("compare", "report", "publish") else ()
         if lacking := [name for name in needed if importlib.util.find_spec(name) is None]:
             raise UserError(f"this command needs {', '.join(lacking)}: pip install 'hf_radam[compare]'")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers import GPT2Config, GPT2LMHeadModel, set_seed
 
-from hf_radam.experiments.tasks.text import digest, own_tokenizer, read_lines
+from hf_radam.examples.text import digest, own_tokenizer, read_lines
 
 
 def main(train: str, validation: str) -> None:

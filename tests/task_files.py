@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from comparisons import TINY
 
+from hf_radam.examples.grammar import sentence_pairs
 from hf_radam.experiments.comparison import Comparison, load_comparison
-from hf_radam.experiments.tasks.grammar import sentence_pairs
 
 ENCODER = {
     "model_type": "bert",

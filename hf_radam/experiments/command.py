@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hf_radam.errors import UserError, closest
-from hf_radam.training.launch import accelerate_launcher
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -78,28 +77,21 @@ def run(options: argparse.Namespace) -> int:
     path = comparison_file(options.comparison or ("script" if named else "grammar"))
     name = path.stem if options.comparison or not named else Path(named.split()[0]).stem
     comparison = load_comparison(path, _overrides(options))
-    if options.accelerate_config and comparison.task != "script":
-        # This command in its processes, where the flag is empty.
-        command = [*accelerate_launcher(options.accelerate_config), "-m", "hf_radam", *options.argv]
-        return subprocess.run([*command, "--accelerate_config="]).returncode
-    from accelerate import PartialState
-    from transformers.utils import logging
-
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "hf-radam compare starts the processes of its runs by itself; start it without a launcher, with "
+            "--accelerate_config NAME or a file"
+        )
     from hf_radam.experiments.folder import in_turn
     from hf_radam.experiments.runs.sweep import sweep
 
-    logging.disable_progress_bar()  # those of writing files; the bars of training are others
     folder = options.output_dir or Path("runs") / name
-    try:
-        others = sweep(comparison, folder, options.parallel_runs, options.accelerate_config or None)
-        if PartialState().is_main_process and others:
-            print(f"other jobs train the last {others} runs; the one that ends last writes the report")
-        elif PartialState().is_main_process:
-            with in_turn(folder):
-                write_report_of(folder)
-    finally:
-        if PartialState._shared_state and PartialState().num_processes > 1:
-            PartialState().destroy_process_group()
+    others = sweep(comparison, folder, options.parallel_runs, options.accelerate_config)
+    if others:
+        print(f"other jobs train the last {others} runs; the one that ends last writes the report")
+    else:
+        with in_turn(folder):
+            write_report_of(folder)
     return 0
 
 

@@ -16,8 +16,7 @@ from typing import Any
 
 from hf_radam.experiments.recipes import RECIPES, Recipe
 from hf_radam.experiments.schema import UserError, build, check_least, shown, typed, unknown
-from hf_radam.experiments.tasks import TASKS
-from hf_radam.experiments.tasks.script import ScriptData, portable
+from hf_radam.experiments.script_data import TASKS, ScriptData, portable
 from hf_radam.experiments.yaml_text import read_yaml
 
 # Set by the comparison itself, the same for every recipe.
@@ -44,7 +43,7 @@ class Comparison:
     name: str
     """Title of the report."""
     task: str
-    """What is trained: a name of `hf_radam.experiments.tasks.TASKS`."""
+    """What is trained: a script of ours (`script_data.TASKS`), or `script`."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Options of the task's data."""
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -60,7 +59,7 @@ class Comparison:
     batch_size: int | None = None
     """Examples of one update, over all processes; this or `tokens_per_batch`."""
     tokens_per_batch: int | None = None
-    """Tokens of one update, over all processes, counted as in `batches.TokenBatches`."""
+    """Tokens of one update, over all processes, counted as in `TokenBatches`."""
     eval_steps: int = 0
     """Updates between two evaluations; of a script 0 for those that it makes by itself."""
     save_steps: int = 0

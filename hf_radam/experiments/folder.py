@@ -79,19 +79,15 @@ def hold(folder: Path, run: Run) -> Iterator[bool]:
         lock.release()
 
 
-def is_free(folder: Path, run: Run) -> bool:
-    """Whether a run has neither a record nor a job that trains it."""
-    with hold(folder, run) as ours:
-        return ours
-
-
 def remove_checkpoints(folder: Path) -> None:
     """Drop what a run that has its record needs no more; another job may be at it too."""
-    for pattern in ("checkpoint-*", "training-*/checkpoint-*", "averages"):
+    for pattern in ("checkpoint-*", "training-*/checkpoint-*"):
         for path in folder.glob(pattern):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
-    (folder / "training_args.bin").unlink(missing_ok=True)  # a script's: a pickle that names folders of this machine
+    # A pickle that names folders of this machine, and numbers that the record holds.
+    for name in ("training_args.bin", "data_results.json", "test_results.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None = None, others: bool = False) -> None:
@@ -128,7 +124,8 @@ def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None =
                     f"{folder} holds results of another comparison: {key} was {before.get(key)!r} and is now "
                     f"{now.get(key)!r}; give --output_dir a new folder, or a changed recipe a new name"
                 )
-    if fingerprint not in (None, earlier["data"]):
+    of_earlier_version = (fingerprint or "").startswith("files:") and ":" not in earlier["data"]
+    if fingerprint not in (None, earlier["data"]) and not of_earlier_version:
         raise UserError(
             f"{folder} holds results on another text or checkpoint, or of another script; give --output_dir a new "
             "folder"

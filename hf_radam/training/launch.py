@@ -124,21 +124,6 @@ def run_script(argv: Sequence[str]) -> int:
     return subprocess.run(command).returncode
 
 
-def accelerate_names() -> str:
-    """The Accelerate configurations that come with the package, as a list in words."""
-    return ", ".join(sorted(path.stem for path in _CONFIGS.glob("*.yaml")))
-
-
-def accelerate_launcher(config: str) -> list[str]:
-    """The command that starts what follows it in the processes of an Accelerate configuration, by name or file."""
-    path = Path(config) if Path(config).is_file() else _CONFIGS / f"{config}.yaml"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no configuration of Accelerate {config!r}; give a file, or one of {accelerate_names()}"
-        )
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path)]
-
-
 def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What the environment of a process needs for the names to be known there and in its children."""
     paths = [str(_STARTUP), *filter(None, [environment.get("PYTHONPATH")])]
@@ -151,7 +136,16 @@ def script_command(what: str, is_module: bool, accelerate_config: str | None) ->
     Raises:
         FileNotFoundError: there is no such script or command, or no such configuration of Accelerate.
     """
-    python = [sys.executable] if accelerate_config is None else accelerate_launcher(accelerate_config)
+    python = [sys.executable]
+    if accelerate_config is not None:
+        config = Path(accelerate_config)
+        config = config if config.is_file() else _CONFIGS / f"{accelerate_config}.yaml"
+        if not config.is_file():
+            known = ", ".join(sorted(path.stem for path in _CONFIGS.glob("*.yaml")))
+            raise FileNotFoundError(
+                f"no configuration of Accelerate {accelerate_config!r}; give a file, or one of {known}"
+            )
+        python += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
     if is_module:
         return [*python, "-m", what]
     place, runs = Path(what), os.access(what, os.X_OK)

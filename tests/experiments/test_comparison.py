@@ -20,13 +20,15 @@ from comparisons import COMPARE, CONFIGS, ROOT, TINY, compare, write_config
 from sketches import sketches
 
 from hf_radam.cli import main
+from hf_radam.examples.parallel_text import TranslationData, load_pairs
+from hf_radam.examples.text import own_tokenizer
+from hf_radam.examples.translation import TranslationModel, build_model
 from hf_radam.experiments.comparison import Comparison, load_comparison
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report.report import write_report
 from hf_radam.experiments.runs.gradients import BINS
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.tasks.translation import TranslationTask
 from hf_radam.publishing.bundle import Choice, build
 from hf_radam.rectification import rectification, untuned_exponential, untuned_linear
 
@@ -187,10 +189,10 @@ def test_more_seeds_join_and_finished_runs_are_skipped(sketched: None, tmp_path:
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job that was killed as a user's is: its second run has written its first checkpoint, and not ended."""
     folder = tmp_path_factory.mktemp("killed")
-    command = [*COMPARE, str(write_config(folder)), "--output_dir", "r"]
+    command = [*COMPARE, str(write_config(folder)), "--output_dir", "r", "--parallel_runs", "1"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(folder.glob("r/runs/adam_warmup-*/checkpoint-5/trainer_state.json")):
+    while not list(folder.glob("r/runs/adam_warmup-*/model/checkpoint-5/trainer_state.json")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -214,7 +216,7 @@ def test_killed_and_started_again(sketched: None, killed: Path, straight: Path, 
     shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     finished = {path: path.read_bytes() for path in Path("r/records").iterdir()}
     if damage == "checkpoint":  # as if the kill had come while it was being written
-        (checkpoint,) = Path("r").glob("runs/*/checkpoint-5")
+        (checkpoint,) = Path("r").glob("runs/*/model/checkpoint-*")
         (checkpoint / "optimizer.pt").write_bytes(b"half")
         (checkpoint / "trainer_state.json").write_text("{")
     assert compare("tiny.yaml", "--output_dir", "r") == 0
@@ -227,7 +229,7 @@ def test_killed_and_started_again(sketched: None, killed: Path, straight: Path, 
     tables = [(folder / "table.md").read_text().splitlines() for folder in (Path("r"), straight)]
     without_time = [[line.rsplit("|", 3)[0] for line in table if line.startswith("|")] for table in tables]
     assert without_time[0] == without_time[1]
-    assert not list(Path("r").glob("runs/*/checkpoint-*"))
+    assert not list(Path("r").glob("runs/*/model/checkpoint-*"))
 
 
 def test_a_diverged_run_stays_in_the_table(sketched: None, tmp_path: Path) -> None:
@@ -246,19 +248,13 @@ def test_a_diverged_run_stays_in_the_table(sketched: None, tmp_path: Path) -> No
     assert "not finite" in row
 
 
-def prepared(comparison: Comparison, folder: Path) -> TranslationTask:
-    task = TranslationTask(comparison)
-    task.prepare(cache_dir=folder)
-    return task
-
-
 def test_pre_ln_begins_with_the_same_weights(tmp_path: Path) -> None:
-    comparison = load_comparison(write_config(tmp_path, recipes=[ALL_RECIPES[0], ALL_RECIPES[-1]]))
-    task = prepared(comparison, tmp_path)
+    tokenizer = own_tokenizer(["ein hund .", "a dog ."], "0" * 64, 300, tmp_path)
     weights: list[dict[str, torch.Tensor]] = []
-    for recipe in comparison.recipes:
+    for pre_ln in (False, True):
         torch.manual_seed(0)
-        weights.append(task.model(comparison.model_of(recipe)).state_dict())
+        model = build_model(TranslationModel(**TINY["model"], normalize_before=pre_ln), tokenizer, 32)
+        weights.append(model.state_dict())
     post_ln, pre_ln = weights
     assert all(torch.equal(post_ln[name], pre_ln[name]) for name in post_ln)
     assert sorted(set(pre_ln) - set(post_ln)) == [
@@ -267,37 +263,34 @@ def test_pre_ln_begins_with_the_same_weights(tmp_path: Path) -> None:
 
 
 def text_files(folder: Path) -> Path:
-    task = prepared(load_comparison(write_config(folder)), folder)
-    for part, dataset in (("train", task.train_dataset), ("val", task.eval_dataset)):
-        for language, column in (("de", "input_ids"), ("en", "labels")):
-            lines = task.tokenizer.batch_decode(dataset[column][:], skip_special_tokens=True)
+    train, validation, _ = load_pairs(TranslationData(needed_examples=48, max_eval_samples=20))
+    for part, pairs in (("train", train), ("val", validation)):
+        for language, lines in zip(("de", "en"), zip(*pairs, strict=True), strict=True):
             (folder / f"{part}.{language}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return folder
 
 
-def pairs_of(folder: Path, **data: Any) -> tuple[list[Any], list[Any]]:
-    comparison = load_comparison(write_config(folder), {"data": {"vocab_size": 300, **data}})
-    task = prepared(comparison, folder)
-    return task.train_dataset["labels"][:], task.eval_dataset["labels"][:]
+def pairs_of(**data: Any) -> tuple[list[Any], list[Any]]:
+    return load_pairs(TranslationData(**{"max_eval_samples": 20, **data}))[:2]
 
 
 def test_plain_packed_and_json_text_are_one(tmp_path: Path) -> None:
     text_files(tmp_path)
     prefixes = {"train_prefix": str(tmp_path / "train"), "validation_prefix": str(tmp_path / "val")}
-    plain = pairs_of(tmp_path, **prefixes)
+    plain = pairs_of(**prefixes)
     rows: dict[str, list[str]] = {}
     for path in [*tmp_path.glob("train.*"), *tmp_path.glob("val.*")]:
         rows[path.name] = path.read_text(encoding="utf-8").splitlines()
         with gzip.open(f"{path}.gz", "wt", encoding="utf-8") as file:
             file.write(path.read_text(encoding="utf-8"))
         path.unlink()
-    assert pairs_of(tmp_path, **prefixes) == plain
+    assert pairs_of(**prefixes) == plain
     for part in ("train", "val"):
         pairs = zip(rows[f"{part}.de"], rows[f"{part}.en"], strict=True)
         lines = [json.dumps({"translation": {"de": de, "en": en}}) for de, en in pairs]
         (tmp_path / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     files = {"train_file": str(tmp_path / "train.jsonl"), "validation_file": str(tmp_path / "val.jsonl")}
-    assert pairs_of(tmp_path, **files) == plain
+    assert pairs_of(**files) == plain
 
 
 def test_a_dataset_of_the_hubs_form(tmp_path: Path) -> None:
@@ -310,19 +303,19 @@ def test_a_dataset_of_the_hubs_form(tmp_path: Path) -> None:
         rows = [json.dumps({"translation": {"de": de, "en": en}}) for de, en in zip(*sides, strict=True)]
         (hub / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
     prefixes = {"train_prefix": str(tmp_path / "train"), "validation_prefix": str(tmp_path / "val")}
-    assert pairs_of(tmp_path, dataset_name=str(hub)) == pairs_of(tmp_path, **prefixes)
+    assert pairs_of(dataset_name=str(hub)) == pairs_of(**prefixes)
     with pytest.raises(UserError, match="source_lang"):
-        pairs_of(tmp_path, dataset_name=str(hub), source_lang="fr")
+        pairs_of(dataset_name=str(hub), source_lang="fr")
     with pytest.raises(UserError, match="cannot load dataset"):
-        pairs_of(tmp_path, dataset_name=str(tmp_path / "nowhere"))
+        pairs_of(dataset_name=str(tmp_path / "nowhere"))
 
 
 def test_without_validation_text_the_end_is_held_out(tmp_path: Path) -> None:
     text_files(tmp_path)
-    train, held_out = pairs_of(tmp_path, train_prefix=str(tmp_path / "train"))
+    train, held_out = pairs_of(train_prefix=str(tmp_path / "train"))
     assert (len(train), len(held_out)) == (28, 20)
     with pytest.raises(UserError, match="there are only 48; give validation_prefix"):
-        pairs_of(tmp_path, train_prefix=str(tmp_path / "train"), max_eval_samples=48)
+        pairs_of(train_prefix=str(tmp_path / "train"), max_eval_samples=48)
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
@@ -445,16 +438,19 @@ def test_bad_input_is_one_line_and_exit_code_2(
     except SystemExit as stop:  # argparse
         code = stop.code
     assert code == 2
-    (line,) = capfd.readouterr().err.strip().splitlines()
+    *_, line = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
     assert message in line
+    # What is wrong with text is seen by the first run, which has its folder by then.
+    assert not [*Path("new").glob("records/*"), *Path("new").glob("runs/*/model/checkpoint-*")]
+    shutil.rmtree("new", ignore_errors=True)
     assert {path: path.read_bytes() for path in bad_input.rglob("*") if path.is_file()} == before
-    assert not Path("new").exists()
 
 
 LATE: dict[str, tuple[dict[str, Any], str]] = {
     "optimizer option": (
         {"recipes": [{"recipe": "radam", "name": "x", "optim_args": {"eps": -1}}]},
-        "'x': eps must",
+        "x, lr 0.003, seed 0: eps must",
     ),
     "model": ({"model": {**TINY["model"], "activation_function": "rellu"}}, "rellu"),
     "batch of evaluations": ({"training": {"per_device_eval_batch_size": 0}}, "batch"),
@@ -464,12 +460,15 @@ LATE: dict[str, tuple[dict[str, Any], str]] = {
         "Transformers ignores the option 'eps' of 'adamw_torch'; leave it out, or take a registered optimizer: radam",
     ),
     "model of a recipe": ({"recipes": [{"recipe": "radam", "model": {"d_modle": 1}}]}, "'d_modle'"),
-    "schedule": ({"training": {"lr_scheduler_type": "warmup_stable_decay"}}, "recipe 'adam'"),
-    "betas": ({"training": {"adam_beta2": 2.0}}, "recipe 'adam'"),
+    "schedule": (
+        {"recipes": ["adam"], "training": {"lr_scheduler_type": "warmup_stable_decay"}},
+        "adam, lr 0.003, seed 0: ",
+    ),
+    "betas": ({"recipes": ["adam"], "training": {"adam_beta2": 2.0}}, "adam, lr 0.003, seed 0: "),
     "untuned": (
         {
             "recipes": ["adam_untuned_linear"],
-            "training": {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "nll"},
+            "training": {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "loss"},
         },
         "untuned warmup needs",
     ),
@@ -482,7 +481,7 @@ def test_what_only_building_shows_is_said_before_the_first_update(case: str, tmp
     comparison = load_comparison(write_config(tmp_path, **changes))
     with pytest.raises(UserError, match=message):
         sweep(comparison, tmp_path / "r")
-    assert not list((tmp_path / "r").glob("runs/*/*"))
+    assert not list((tmp_path / "r").glob("runs/*/model/checkpoint-*"))
     # Without results the folder binds nobody: the corrected file may use it.
     sweep(load_comparison(write_config(tmp_path, recipes=["radam"], max_steps=1)), tmp_path / "r")
     assert len(load_records(tmp_path / "r")) == 1
@@ -518,7 +517,7 @@ def test_killed_before_the_record_is_written(tmp_path: Path, recipe: str) -> Non
 def test_killed_before_the_folder_is_claimed(tmp_path: Path) -> None:
     comparison = load_comparison(write_config(tmp_path, recipes=["radam"], max_steps=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TranslationTask, "prepare", interrupt)
+        patch.setattr("hf_radam.experiments.runs.words.jobs", interrupt)
         with pytest.raises(KeyboardInterrupt):
             sweep(comparison, tmp_path / "r")
     (tmp_path / "r" / "comparison.json").rename(tmp_path / "r" / ".comparison.json.tmp")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from hf_radam.experiments.tasks.grammar import sentence_pairs
+from hf_radam.examples.grammar import sentence_pairs
 
 Pairs = list[tuple[str, str]]
 

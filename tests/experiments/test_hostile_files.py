@@ -12,9 +12,9 @@ import pytest
 import yaml
 from comparisons import TINY
 
+from hf_radam.examples.text import own_tokenizer
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.tasks.text import own_tokenizer
 
 LEVELS = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" if i else "a0: &a0 [lol]" for i in range(12)]
 MERGED = [f"b{i}: &b{i} {{<<: [{', '.join([f'*b{i - 1}'] * 10)}]}}" if i else "b0: &b0 {x: 1}" for i in range(12)]

@@ -10,29 +10,22 @@ from typing import Any
 import pytest
 import torch
 from comparisons import TINY, write_config
+from transformers import HfArgumentParser
 
 from hf_radam import register_optimizer, registry
+from hf_radam.examples.translation import ARGUMENTS
 from hf_radam.experiments.comparison import load_comparison
-from hf_radam.experiments.runs.run import build_trainer, training_arguments
+from hf_radam.experiments.runs.words import arguments
 from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.tasks import task_class
-from hf_radam.training.callbacks import innermost
+from hf_radam.training.optimizers import class_and_options
 
 
-class Recording(torch.optim.SGD):
-    """Keeps the options it was given."""
-
-    def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0, **options: Any) -> None:
-        super().__init__(params, lr=lr, weight_decay=weight_decay)
-        self.given = options
-
-
-class Recorder(Recording):
+class Recorder(torch.optim.SGD):
     """Takes options of any type."""
 
     def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0, kind: Any = None, mode: Any = None,
                  name: Any = None, steps: Any = None, nested: Any = None) -> None:  # fmt: skip
-        super().__init__(params, lr, weight_decay, kind=kind, mode=mode, name=name, steps=steps, nested=nested)
+        super().__init__(params, lr, weight_decay=weight_decay)
 
 
 @pytest.fixture(autouse=True)
@@ -44,17 +37,26 @@ def _registered() -> Iterator[None]:
     registry._REGISTRY.update(before)
 
 
-def test_values_stay_what_they_are(tmp_path: Path) -> None:
-    options = {"kind": "a,b", "mode": "true", "name": "1e-3", "steps": [1, 4], "nested": {"x": "none"}}
+def words(options: dict[str, Any], folder: Path) -> list[str]:
     recipe = {"name": "r", "optimizer": "recorder", "optim_args": options}
-    config = tmp_path / "comparison.yaml"
+    config = folder / "comparison.yaml"
     config.write_text(json.dumps({**TINY, "recipes": [recipe]}))  # with quotes, which yaml.dump leaves out
     (run,) = load_comparison(config).runs()
-    task = task_class(run.comparison.task)(run.comparison)
-    task.prepare(tmp_path)
-    trainer = build_trainer(run, task, tmp_path / "runs" / run.id, 1, lambda step, loss: None)
-    optimizer: Any = innermost(trainer.create_optimizer())
-    assert optimizer.given == {**options, "steps": (1, 4)}
+    return arguments(run, folder / "runs" / run.id)
+
+
+def test_values_stay_what_they_are(tmp_path: Path) -> None:
+    options = {"kind": "a-b", "mode": True, "name": 1e-3, "steps": [1, 4]}
+    parser = HfArgumentParser(ARGUMENTS)  # pyright: ignore[reportArgumentType]
+    *_, args = parser.parse_args_into_dataclasses(words(options, tmp_path))
+    of_optimizer = class_and_options(args)[1]
+    assert {name: of_optimizer[name] for name in options} == {**options, "steps": (1, 4)}
+
+
+@pytest.mark.parametrize("value", ["a,b", "true", "1e-3", "none"])
+def test_what_text_cannot_carry_is_refused(value: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"recipe 'r': .*optim_args"):
+        words({"kind": value}, tmp_path)
 
 
 @pytest.mark.parametrize("optimizer", ["radam", "adam", "adamw_torch", "adafactor"])
@@ -62,4 +64,4 @@ def test_one_option_sets_no_second_one(optimizer: str, tmp_path: Path) -> None:
     recipe = {"name": "x", "optimizer": optimizer, "optim_args": {"eps": "1e-8,weight_decay=9"}}
     (run,) = load_comparison(write_config(tmp_path, recipes=[recipe])).runs()
     with pytest.raises(UserError, match=r"recipe 'x': .*eps"):
-        training_arguments(run, tmp_path, 1)
+        arguments(run, tmp_path)

@@ -12,14 +12,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comparisons import write_config
-from workers.parallel_tasks import do, finish_unless_killed, log
+from comparisons import compare, write_config
+from workers.parallel_tasks import do, log, train_unless_killed
 
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
-from hf_radam.experiments.runs import sweep as module
-from hf_radam.experiments.runs import workers as pool
-from hf_radam.experiments.runs.workers import as_many_as_fit, in_parallel, places
+from hf_radam.experiments.runs import launching
+from hf_radam.experiments.runs import processes as pool
+from hf_radam.experiments.runs.processes import as_many_as_fit, in_parallel, places
+from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
 
 
@@ -50,15 +51,15 @@ def test_killed_and_started_again_it_gives_the_records_of_a_sequential_job(
     job = python("from workers.parallel_tasks import compare; compare()", config, "--parallel_runs", 2,
                  "--output_dir", folder)  # fmt: skip
     assert job.wait(timeout=300) == -signal.SIGKILL
-    assert [path.name for path in folder.glob("r*/*/checkpoint-*")] == 2 * ["checkpoint-5"]
+    assert [path.name for path in folder.glob("runs/*/model/checkpoint-*")] == 2 * ["checkpoint-5"]
     for recipe in ("adam", "radam"):  # nobody trains on beside the next job
         wait_for_the_end_of(int((tmp_path / recipe).read_text()))
 
     comparison = load_comparison(config)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_finish_alone", finish_unless_killed)
+        patch.setattr(launching, "train", train_unless_killed)
         with pytest.raises(UserError, match=r"radam.*its process died \(exit code -9\)") as caught:
-            module.sweep(comparison, folder, parallel_runs=2)
+            sweep(comparison, folder, parallel_runs=2)
     assert "\n" not in str(caught.value)
     for recipe in ("adam", "radam"):
         assert not is_alive(int((tmp_path / recipe).read_text()))
@@ -66,11 +67,11 @@ def test_killed_and_started_again_it_gives_the_records_of_a_sequential_job(
     assert "2 of 2 runs to do, 2 at a time" in said
     assert "\r" not in said
 
-    module.sweep(comparison, folder, parallel_runs=2)
-    module.sweep(comparison, tmp_path / "sequential")
+    sweep(comparison, folder, parallel_runs=2)
+    sweep(comparison, tmp_path / "sequential")
     assert results(folder) == results(tmp_path / "sequential")
     assert len(results(folder)) == 2
-    assert not list(folder.glob("runs/*/checkpoint-*"))
+    assert not list(folder.glob("runs/*/model/checkpoint-*"))
 
 
 def wait_for_the_end_of(pid: int) -> None:
@@ -161,7 +162,9 @@ def test_as_many_as_cores_and_memory_allow(
     assert as_many_as_fit(threads) == expected
 
 
-def test_refused_beside_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_process_state", lambda _: SimpleNamespace(num_processes=2))
-    with pytest.raises(UserError, match=r"1 where a launcher .* got 2 with 2 process"):
-        module.sweep(load_comparison(write_config(tmp_path)), tmp_path / "r", parallel_runs=2)
+def test_refused_under_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert compare(write_config(tmp_path), "--output_dir", "r") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "start it without a launcher, with --accelerate_config NAME or a file" in line
+    assert not Path("r").exists()

@@ -1,9 +1,9 @@
-"""Two processes, by each way to start them, make the records of one."""
+"""Two processes, by each way to start them, train as one does."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,75 +11,82 @@ import pytest
 from comparisons import ROOT, TINY, compare, write_config
 from launching import run, torchrun
 from sketches import sketches
-from task_files import SMOOTHED, SPLIT, write, write_files
+from task_files import CLASSIFICATION, LANGUAGE_MODELING, LM_DATA, SMOOTHED, TRANSLATION, write, write_files
 
+from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
+from hf_radam.experiments.runs.words import arguments
+from hf_radam.experiments.script_data import TASKS
 
 # Two processes sum gradients in another order than one: float32 rounding, 6e-8 relative, grows over 12 steps.
 TOLERANCE = 1e-5
-BOTH = ["adam_untuned_linear", "radam"]
-
-
-def tiny(folder: Path, label_smoothing: float) -> list[Any]:
-    training = {**TINY["training"], "label_smoothing_factor": label_smoothing}
-    return [write_config(folder, recipes=BOTH, training=training)]
-
-
-def task(folder: Path, name: str) -> list[Any]:
-    content, flags = SPLIT[name]
-    return [write(folder, content, training=SMOOTHED), *flags]
-
-
-# The loss of Transformers and ours, and each way to make a batch.
-CASES: dict[str, Callable[[Path], list[Any]]] = {
-    "smoothed": lambda folder: tiny(folder, 0.1),
-    "plain": lambda folder: tiny(folder, 0.0),
-    "batches by tokens": lambda folder: task(folder, "translation"),
-    "classification": lambda folder: task(folder, "classification"),
+PARALLEL = {"train_prefix": "train", "validation_prefix": "validation", "vocab_size": 300}
+TABLE = {"train_file": "train.csv", "validation_file": "validation.csv", "text_column": "text", "label_column": "past"}
+LINES = {**LM_DATA, "train_file": "train.txt", "validation_file": "validation.txt"}
+# The loss of Transformers' smoother and of the models, and each way to make a batch.
+CASES: dict[str, dict[str, Any]] = {
+    "smoothed": {**TINY, "training": SMOOTHED},
+    "plain": {**TINY, "training": {"adam_beta2": 0.9}},
+    "batches by tokens": {**TRANSLATION, "training": SMOOTHED, "data": PARALLEL},
+    "classification": {**CLASSIFICATION, "training": SMOOTHED, "data": TABLE},
+    "blocks": {**LANGUAGE_MODELING, "data": LINES},
 }
+
+
+def trainings(folder: Path, name: str) -> list[tuple[str, list[str]]]:
+    """Module and words of each case, as a comparison would give them."""
+    found = []
+    for case, content in CASES.items():
+        (one,) = load_comparison(write(folder, content, recipes=["radam"])).runs()
+        words = arguments(one, folder / name / "runs" / case)
+        found.append((TASKS[content["task"]], [*words, "--logging_steps=1", f"--save_steps={one.max_steps}"]))
+    return found
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All comparisons by one process, and by two in one launch."""
+    """All trainings by one process, and by two in one launch."""
     folder = tmp_path_factory.mktemp("processes")
-    with pytest.MonkeyPatch.context() as patch, sketches():
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_files()
-        arguments = {}
-        for name, make in CASES.items():
-            (folder / name).mkdir()
-            arguments[name] = [str(part) for part in make(folder / name)]
-            assert compare(*arguments[name], "--output_dir", f"{name}/one") == 0
-    both = json.dumps([[*of, "--output_dir", f"{name}/two"] for name, of in arguments.items()])
-    run([*torchrun(2), str(ROOT / "tests" / "workers" / "compare_all.py"), both], folder)
+        for module, words in trainings(folder, "one"):
+            import_module(module).main(words)
+        both = json.dumps(trainings(folder, "two"))
+        run([*torchrun(2), str(ROOT / "tests" / "workers" / "train_all.py"), both], folder)
     return folder
 
 
-def assert_alike(one: Path, two: Path) -> None:
-    alone = {record.id: record for record in load_records(one)}
-    together = {record.id: record for record in load_records(two)}
-    assert alone.keys() == together.keys() != set()
-    for id, record in together.items():
-        assert record.environment["processes"] == 2
-        for name in ("loss", "grad_norm", "learning_rate"):
-            assert record.curves[name] == pytest.approx(alone[id].curves[name], rel=TOLERANCE), name
-        assert record.evaluations["loss"] == pytest.approx(alone[id].evaluations["loss"], rel=TOLERANCE)
-        if "bleu" in record.final:
-            assert record.final["bleu"] == pytest.approx(alone[id].final["bleu"], abs=0.1)
+@pytest.mark.parametrize("case", CASES)
+def test_torchrun(case: str, folder: Path) -> None:
+    one, two = (folder / name / "runs" / case / "model" for name in ("one", "two"))
+    (alone,), (together,) = (
+        [json.loads(path.read_text())["log_history"] for path in place.glob("checkpoint-*/trainer_state.json")]
+        for place in (one, two)
+    )
+    for name in ("loss", "grad_norm", "learning_rate", "eval_loss"):
+        expected = [entry[name] for entry in alone if name in entry]
+        assert expected
+        assert [entry[name] for entry in together if name in entry] == pytest.approx(expected, rel=TOLERANCE), name
+    if CASES[case]["task"] == "translation":
+        bleu, other = (json.loads((place / "test_results.json").read_text())["test_bleu"] for place in (one, two))
+        assert other == pytest.approx(bleu, abs=0.1)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_torchrun(name: str, folder: Path) -> None:
-    assert_alike(folder / name / "one", folder / name / "two")
-
-
-def test_accelerate(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Started by the command itself, which draws the report as well."""
+def test_accelerate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run is started so by the command, which draws the report as well."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     config = (ROOT / "hf_radam" / "training" / "accelerate_configs" / "ddp.yaml").read_text()
     Path("free_port.yaml").write_text(f"{config}main_process_port: 0\n")
-    path = folder / "smoothed" / "tiny.yaml"
-    assert compare(path, "--output_dir", "two", "--accelerate_config", "free_port.yaml") == 0
-    assert_alike(folder / "smoothed" / "one", tmp_path / "two")
-    assert "| radam |" in (tmp_path / "two" / "table.md").read_text()
+    path = write_config(tmp_path, recipes=["adam_untuned_linear"])
+    with sketches():
+        assert compare(path, "--output_dir", "one") == 0
+        assert compare(path, "--output_dir", "two", "--accelerate_config", "free_port.yaml") == 0
+    (alone,), (together,) = load_records(Path("one")), load_records(Path("two"))
+    assert (alone.id, alone.environment["processes"]) == (together.id, 1)
+    assert together.environment["processes"] == 2
+    for name in ("loss", "grad_norm", "learning_rate"):
+        assert together.curves[name] == pytest.approx(alone.curves[name], rel=TOLERANCE), name
+    assert together.evaluations["loss"] == pytest.approx(alone.evaluations["loss"], rel=TOLERANCE)
+    assert together.final["bleu"] == pytest.approx(alone.final["bleu"], abs=0.1)
+    assert "adam_untuned_linear" in Path("two", "table.md").read_text()

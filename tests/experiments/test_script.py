@@ -18,12 +18,12 @@ from hf_radam.experiments.comparison import Comparison, load_comparison
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.results import Results
-from hf_radam.experiments.runs import recorder, script
-from hf_radam.experiments.runs.launching import RECORDING, REQUEST, Job, Request, follow, keep
-from hf_radam.experiments.runs.progress import Progress
-from hf_radam.experiments.runs.sweep import sweep
+from hf_radam.experiments.runs import recorder
+from hf_radam.experiments.runs.launching import RECORDING, REQUEST, Job, Request, keep, train
+from hf_radam.experiments.runs.sweep import Progress, sweep
+from hf_radam.experiments.runs.words import arguments, script_of
 from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.tasks.script import ScriptData, ScriptTask, portable
+from hf_radam.experiments.script_data import ScriptData, portable
 from hf_radam.publishing.card import Page, render
 from hf_radam.publishing.reproduce import comparison_file
 from hf_radam.rectification import untuned_linear
@@ -119,7 +119,7 @@ def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.Monk
 def of_script(own: str) -> Job:
     """What starts a script that is written here, without a comparison around it."""
     Path("own.py").write_text(own)
-    return Job(command=[sys.executable, "own.py"], environment={}, request=request())
+    return Job(command=[sys.executable, "own.py"], words=2, environment={}, request=request())
 
 
 def request(**changes: Any) -> Request:
@@ -149,12 +149,15 @@ FAILING = {
 def test_scripts_that_end_without_a_record(case: str) -> None:
     own, message = FAILING[case]
     Path("beside.py").write_text("")
-    job = of_script(own)
+    job, (run,) = of_script(own), comparison(recipes=["radam"]).runs()
     logged = Job(
-        command=["sh", "-c", f"exec {sys.executable} own.py 2>run/log.txt"], environment={}, request=job.request
+        command=["sh", "-c", f"exec {sys.executable} own.py 2>run/log.txt"],
+        words=3,
+        environment={},
+        request=job.request,
     )
     with pytest.raises(UserError, match=message):
-        follow(logged, lambda step, loss: None)
+        train({run.id: logged}, run, lambda message: None)
 
 
 @pytest.fixture
@@ -175,7 +178,7 @@ def trainer_class(monkeypatch: pytest.MonkeyPatch) -> Any:
     return follow
 
 
-def arguments(cls: Any = TrainingArguments, **changes: Any) -> TrainingArguments:
+def training_arguments(cls: Any = TrainingArguments, **changes: Any) -> TrainingArguments:
     return cls(
         "out", max_steps=4, per_device_train_batch_size=8, use_cpu=True, report_to="none", disable_tqdm=True, **changes
     )
@@ -194,6 +197,10 @@ STOPPED = {
     "ignores --adam_beta2": (
         request, {"demanded": {"adam_beta2": 0.98, "weight_decay": 0.0}}, {},
         "--adam_beta2: it was given 0.98 and its Trainer has 0.999;",
+    ),
+    "Transformers ignores an option": (
+        request, {"optim_args": {"amsgrad": True}}, {},
+        "Transformers ignores the option 'amsgrad' of 'adamw_torch",
     ),
     "ignores an option": (request, {"demanded": {"eps": 1e-4}}, {}, "--eps: it was given 0.0001 and its"),
     "ignores --warmup_steps": (
@@ -216,7 +223,7 @@ STOPPED = {
 def test_trainings_that_are_stopped(case: str, trainer_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     make, asked, changes, message = STOPPED[case]
     changes = {"eval_strategy": "steps", "eval_steps": 2, **changes}
-    trainer = compared_script.build(arguments(**changes), trainer_class(make(**asked)))
+    trainer = compared_script.build(training_arguments(**changes), trainer_class(make(**asked)))
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         trainer.train()
     assert told()[-1]["error"]
@@ -224,7 +231,7 @@ def test_trainings_that_are_stopped(case: str, trainer_class: Any, monkeypatch: 
 
 def test_an_optimizer_other_than_the_name_says(trainer_class: Any) -> None:
     trainer = compared_script.build(
-        arguments(RAdamTrainingArguments), trainer_class(request(demanded={"optim": "radam"}))
+        training_arguments(RAdamTrainingArguments), trainer_class(request(demanded={"optim": "radam"}))
     )
     trainer.optimizer = torch.optim.AdamW(trainer.model.parameters())
     message = "ignores --optim: it was given radam and trains with torch.optim.adamw.AdamW; have it build what"
@@ -235,7 +242,7 @@ def test_an_optimizer_other_than_the_name_says(trainer_class: Any) -> None:
 def test_several_data_sets(trainer_class: Any) -> None:
     """The loss is that of the data set by whose metric runs are judged."""
     trainer = compared_script.build(
-        arguments(eval_strategy="steps", eval_steps=2), trainer_class(request(metric="far_largest-error"))
+        training_arguments(eval_strategy="steps", eval_steps=2), trainer_class(request(metric="far_largest-error"))
     )
     trainer.eval_dataset = {"near": compared_script.examples(8), "far": compared_script.examples(4)}
     trainer.train()
@@ -249,7 +256,7 @@ def test_one_training_of_several(trainer_class: Any) -> None:
     """A reward model, then a policy: the record is that of the one that was asked for."""
     cls = trainer_class(request(trainer=2, record_every=2))
     for optimizer in ("adamw_torch", "sgd"):
-        trainer = compared_script.build(arguments(optim=optimizer), cls)
+        trainer = compared_script.build(training_arguments(optim=optimizer), cls)
         trainer.train()
         assert Path("run", RECORDING).is_file() == (optimizer == "sgd")
     trainer.evaluate()
@@ -261,9 +268,9 @@ def test_one_training_of_several(trainer_class: Any) -> None:
 
 def test_a_second_training_asks_which_is_meant(trainer_class: Any) -> None:
     cls = trainer_class(request())
-    compared_script.build(arguments(), cls).train()
+    compared_script.build(training_arguments(), cls).train()
     with pytest.raises(SystemExit, match="trains more than once; say which training is compared: --trainer 1 or 2"):
-        compared_script.build(arguments(), cls).train()
+        compared_script.build(training_arguments(), cls).train()
 
 
 class Early(TrainerCallback):
@@ -277,7 +284,7 @@ class Early(TrainerCallback):
 
 def test_a_script_that_stops_early_and_keeps_its_best_model(trainer_class: Any) -> None:
     keeps = {"load_best_model_at_end": True, "save_strategy": "steps", "save_steps": 1, "metric_for_best_model": "loss"}
-    args = arguments(eval_strategy="steps", eval_steps=1, learning_rate=3.0, **keeps)
+    args = training_arguments(eval_strategy="steps", eval_steps=1, learning_rate=3.0, **keeps)
     trainer = compared_script.build(args, trainer_class(request()))
     trainer.add_callback(Early())
     trainer.train()
@@ -296,7 +303,7 @@ def test_a_second_process_of_a_script_is_refused(trainer_class: Any) -> None:
     cls = trainer_class(request())
     Path("run/begun").touch()  # by another process
     with pytest.raises(SystemExit, match="trains in several processes of its own"):
-        compared_script.build(arguments(), cls).train()
+        compared_script.build(training_arguments(), cls).train()
 
 
 def recording(**changes: Any) -> dict[str, Any]:
@@ -304,7 +311,7 @@ def recording(**changes: Any) -> dict[str, Any]:
     numbers = {"loss": 1.5, "largest_error": 1.0}
     return {
         "diverged": False, "curves": curves, "gradients": None, "final": numbers, "optimizer": {},
-        "evaluations": {"step": [2], **{name: [value] for name, value in numbers.items()}},
+        "facts": {}, "evaluations": {"step": [2], **{name: [value] for name, value in numbers.items()}},
         "seconds_per_step": 0.1, "peak_memory": 1,
         "environment": {"hardware": "x", "processes": 1, "threads": 1, "versions": {}, "commit": None}, **changes,
     }  # fmt: skip
@@ -312,13 +319,13 @@ def recording(**changes: Any) -> dict[str, Any]:
 
 def test_two_runs_that_are_equal_to_the_last_digit_are_no_tie() -> None:
     asked = comparison(seeds=[0, 1], recipes=["radam"])
-    task, (first, second) = ScriptTask(asked), asked.runs()
+    own, (first, second) = ScriptData(**asked.data), asked.runs()
     for run in (first, second):
         Path("r/runs", run.id).mkdir(parents=True)
         Path("r/runs", run.id, RECORDING).write_text(json.dumps(recording()))
-    keep(first, task, Path("r"))
+    keep(first, own, Path("r"))
     with pytest.raises(UserError, match=r"its losses are those of radam, .* so the script ignores --seed;"):
-        keep(second, task, Path("r"))
+        keep(second, own, Path("r"))
     assert len(load_records(Path("r"))) == 1
 
 
@@ -329,9 +336,9 @@ def test_a_script_that_evaluates_nothing(capsys: pytest.CaptureFixture[str]) -> 
     place = Path("r/runs", run.id, RECORDING)
     place.write_text(json.dumps(recording(evaluations={"step": [], "loss": []}, final={})))
     with pytest.raises(UserError, match="the script evaluated no loss; set eval_steps"):
-        keep(run, ScriptTask(asked), Path("r"))
+        keep(run, ScriptData(**asked.data), Path("r"))
     place.write_text(json.dumps(recording(evaluations={"step": [], "loss": []}, final={"loss": None}, diverged=True)))
-    keep(run, ScriptTask(asked), Path("r"))
+    keep(run, ScriptData(**asked.data), Path("r"))
     (record,) = load_records(Path("r"))
     assert record.final == {"loss": None, "largest_error_lower_is_better": None}
     Progress([]).finish(run, record)
@@ -342,7 +349,7 @@ def test_arguments_of_a_run() -> None:
     flags = {"learning_rate": "--lr", "data_seed": None, "seed": "seed="}
     recipe = {"recipe": "adam_warmup", "warmup_steps": 0.25, "optim_args": {"betas": [0.9, 0.98]}}
     (run,) = comparison(data=data(flags=flags), recipes=[recipe], max_steps=0, eval_steps=0).runs()
-    words = script.arguments(run, Path("/place"))
+    words = arguments(run, Path("/place"))
     assert words[words.index("--train_file") + 2 :] == [
         "--report_to", "none", "--adam_beta2", "0.9", "--lr_scheduler_type", "linear", "--output_dir", "/place/model",
         "seed=0", "--optim", "adam", "--lr", "0.01", "--warmup_steps", "0.25", "--optim_args", "betas=(0.9, 0.98)",
@@ -352,7 +359,7 @@ def test_arguments_of_a_run() -> None:
 @pytest.mark.parametrize("own", ["--report_to tensorboard", "--report-to=tensorboard"])
 def test_a_script_may_report_where_it_likes(own: str) -> None:
     (run,) = comparison(data=data(arguments=own), recipes=["radam"]).runs()
-    words = script.arguments(run, Path("/place"))
+    words = arguments(run, Path("/place"))
     assert words[: len(own.split())] == own.split()
     assert "--report_to" not in words[len(own.split()) :]
 
@@ -398,17 +405,17 @@ def test_what_results_keep_of_a_script() -> None:
     assert portable(others) == kept_of_others
     command = comparison(data=data(script="trl sft --config /x/y.yaml --hub_token abc", metric="loss"))
     assert command.shared()["data"]["script"] == "trl sft --config y.yaml --hub_token SECRET"
-    assert ScriptTask(command).data.name == "trl sft --config y.yaml --hub_token SECRET"
+    assert ScriptData(**command.data).name == "trl sft --config y.yaml --hub_token SECRET"
     asked = comparison(data=data(arguments=typed))
     assert asked.shared()["data"]["arguments"] == kept
-    before = ScriptTask(asked).fingerprint
+    before = script_of(asked)[1]
     Path("mine/rows.csv").write_text("2")
-    assert ScriptTask(asked).fingerprint != before
+    assert script_of(asked)[1] != before
 
 
 def test_versions_of_what_is_run() -> None:
     def version(**changes: Any) -> str:
-        return ScriptTask(comparison(data={"metric": "loss", **changes})).version
+        return ScriptData(metric="loss", **changes).version
 
     Path("own.py").write_text("print()")
     assert version(script="own.py").startswith("sha256 ")

@@ -6,12 +6,11 @@ import errno
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import ROOT, compare, run
+from comparisons import COMPARE, compare, run
 from task_files import (
     CLASSIFICATION,
     COLUMNS,
@@ -26,10 +25,10 @@ from task_files import (
 )
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
 
+from hf_radam.examples.text import own_tokenizer
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.tasks.text import own_tokenizer
 
 pytestmark = pytest.mark.usefixtures("sketched")
 
@@ -55,19 +54,19 @@ def test_a_full_disk_costs_checkpoints_and_no_results(files: Path) -> None:
     """A limit on the size of files stands for the disk: weights do not fit, records do."""
     model = {**ENCODER, "config": {**ENCODER["config"], "intermediate_size": 40_000}}  # 5 MB
     config = write(files, CLASSIFICATION, model=model, recipes=["adam", "radam"])
-    arguments = [str(config), *local("csv"), *COLUMNS, "--output_dir", "r"]
-    command = [sys.executable, str(ROOT / "tests" / "workers" / "compare_all.py"), json.dumps([arguments])]
+    command = [*COMPARE, str(config), *local("csv"), *COLUMNS, "--output_dir", "r"]
     run(["bash", "-c", f"ulimit -f 2000; exec {shlex.join(command)}"])  # blocks of 1024 bytes
     records = load_records(files / "r")
     assert [record.notes for record in records] == 2 * [
         ["no checkpoint at update 4: the disk was full", "the trained model was not kept: the disk was full"]
     ]
     assert all(record.curves["step"] == [*range(1, 9)] for record in records)
-    assert not list(files.glob("r/runs/*/*"))
+    assert not list(files.glob("r/runs/*/model/*"))
 
 
 def test_a_record_that_cannot_be_written(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = [write(files, CLASSIFICATION, recipes=["adam", "radam"]), *local("csv"), *COLUMNS, "--output_dir", "r"]
+    config = write(files, CLASSIFICATION, recipes=["adam", "radam"])
+    arguments = [config, *local("csv"), *COLUMNS, "--output_dir", "r", "--parallel_runs", "1"]
     save = Record.save
 
     def full(record: Record, path: Path) -> None:
@@ -247,8 +246,8 @@ def test_bad_input_is_one_line_and_exit_code_2(case: str, files: Path, capfd: py
     (said,) = (line for line in lines if line and not re.search("examples/s|runs to do", line))
     assert said.startswith("error: ")
     assert message in said
-    # A tokenizer, and the folder of a run that was never started, may have been kept.
-    assert not [*Path.cwd().glob("new/records/*"), *Path.cwd().glob("new/runs/*/*")]
+    # A tokenizer, and what a run that was never started was asked for, may have been kept.
+    assert not [*Path.cwd().glob("new/records/*"), *Path.cwd().glob("new/runs/*/model/checkpoint-*")]
 
 
 @pytest.fixture

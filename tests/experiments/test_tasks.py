@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import math
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from comparisons import COMMITTED, COMPARE, CONFIGS, ROOT, TINY, compare
+from comparisons import COMMITTED, COMPARE, CONFIGS, ROOT, TINY, compare, environment, run
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 from task_files import (
@@ -27,20 +29,21 @@ from task_files import (
     SMOOTHED,
     SPLIT,
     TRANSLATION,
-    comparison,
     local,
     write,
     write_files,
 )
+from transformers import HfArgumentParser
 
+from hf_radam.examples.classification import score, scores
+from hf_radam.examples.labelled_text import ClassificationData, load_examples
+from hf_radam.examples.running_text import Blocks, LanguageModelingData, load_texts
+from hf_radam.examples.token_batches import TokenBatches
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.records import Record, load_records
-from hf_radam.experiments.runs.batches import TokenBatches
+from hf_radam.experiments.records import load_records
 from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.tasks import TASKS, task_class
-from hf_radam.experiments.tasks.labelled_text import ClassificationData, load_examples
-from hf_radam.experiments.tasks.language_modeling import Blocks
+from hf_radam.experiments.script_data import TASKS
 
 # Sums of float32 in another order: 6e-8 relative, which grows over the updates.
 SPLIT_TOLERANCE = 1e-5
@@ -110,17 +113,24 @@ def test_every_task_trains_and_is_reported(case: str, files: Path) -> None:
     assert str(files) not in "".join(path.read_text() for path in Path("r/records").iterdir())
 
 
-def test_every_task_is_among_them() -> None:
+def test_scripts_train_by_themselves() -> None:
+    """The grammar with no further argument than its size; our arguments are described before Trainer's."""
+    script = [sys.executable, ROOT / "scripts" / "translation.py", "--optim", "radam", "--output_dir", "out"]
+    small = "--max_steps 3 --needed_examples 64 --max_eval_samples 8 --vocab_size 300 --max_length 20 --use_cpu"
+    run([*script, *small.split()], env=environment(PYTHONPATH=str(ROOT)))
+    assert "test_bleu" in json.loads(Path("out/test_results.json").read_text())
+    assert {path.name for path in Path("out").iterdir()} >= {"model.safetensors", "tokenizer.json", "config.json"}
     assert {content["task"] for content, *_ in TABLE.values()} == TASKS.keys() - {"script"}
+    for module in filter(None, TASKS.values()):
+        described = HfArgumentParser(importlib.import_module(module).ARGUMENTS).format_help()
+        assert described.index("--vocab_size") < described.index("--output_dir") < described.index("--optim ")
 
 
 def test_one_text_in_all_forms(files: Path) -> None:
     """The same examples, whatever file or dataset they come from."""
 
     def examples(**data: Any) -> Any:
-        task: Any = task_class("classification")(comparison(CLASSIFICATION, data={"max_eval_samples": 9, **data}))
-        task.prepare(files)
-        return [(dataset["input_ids"][:], dataset["labels"][:]) for dataset in (task.train_dataset, task.eval_dataset)]
+        return load_examples(ClassificationData(max_eval_samples=9, **data))[:2]
 
     def of(ending: str) -> dict[str, Any]:
         return {"train_file": f"train.{ending}", "validation_file": f"validation.{ending}"}
@@ -129,9 +139,9 @@ def test_one_text_in_all_forms(files: Path) -> None:
     for ending in ("json", "jsonl"):
         assert examples(**of(ending), label_column="past") == expected
     assert examples(dataset_name="hub", dataset_config_name="cola") == expected
-    assert len(expected[1][1]) == 9
+    assert len(expected[1]) == 9
     train, validation = examples(train_file="train.csv", label_column="past")  # a tenth is held out
-    assert (len(train[0]), len(validation[0])) == (80, 9)
+    assert (len(train), len(validation)) == (81, 9)
 
 
 def read(name: str, content: str | bytes, **data: Any) -> tuple[list[str], list[str]]:
@@ -170,12 +180,11 @@ def test_labels_are_in_order_and_the_second_is_the_positive_one(labels: Any, nam
     assert read("a.jsonl", rows)[1] == read_as
     data = {"train_file": "a.jsonl", "validation_file": "a.jsonl", "metric": "f1"}
     for options, positive in [({}, 1), *([({"positive_label": names[0]}, 0)] if len(names) == 2 else [])]:
-        task: Any = task_class("classification")(comparison(CLASSIFICATION, data={**data, **options}, batch_size=1))
-        assert task.names == names
+        assert load_examples(ClassificationData(**data, **options))[2] == names
         truth = np.arange(12) % len(names)
         if len(names) == 2:
             expected = f1_score(truth, np.zeros(12), pos_label=positive, zero_division=0)  # pyright: ignore[reportArgumentType]
-            assert task._scores(np.zeros(12), truth)["f1"] == expected
+            assert score(np.zeros(12), truth, names, options.get("positive_label"))["f1"] == expected
 
 
 def test_text_in_a_column_of_a_table_is_no_markup() -> None:
@@ -183,29 +192,20 @@ def test_text_in_a_column_of_a_table_is_no_markup() -> None:
     Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("a.csv").write_text("id,text\n" + "".join(f"{row['id']},{row['text']}\n" for row in rows))
     for name in ("a.jsonl", "a.csv"):
-        data = {"train_file": name, "validation_file": name, "block_size": 2}
-        task: Any = task_class("language_modeling")(comparison(LANGUAGE_MODELING, data=data))
-        assert [*task._train] == [row["text"] for row in rows]
-
-
-def prepared(content: dict[str, Any], **changes: Any) -> Any:
-    task = task_class(content["task"])(comparison(content, **changes))
-    task.prepare(Path.cwd())
-    return task
+        train, *_ = load_texts(LanguageModelingData(train_file=name, validation_file=name, block_size=2))
+        assert [*train] == [row["text"] for row in rows]
 
 
 def test_constant_predictions_score_as_the_majority_class(files: Path) -> None:
-    data = {"train_file": "train.csv", "validation_file": "validation.csv", "label_column": "past"}
-    for metric in ("accuracy", "f1", "matthews_correlation"):
-        task = prepared(CLASSIFICATION, data={**data, "metric": metric})
-        labels = np.array([*task.eval_dataset["labels"], -100, -100])  # two that only fill up a batch
-        majority = round(np.mean(task.train_dataset["labels"]))
-        predictions = np.stack([np.ones(len(labels)), np.full(len(labels), majority)], axis=-1)
-        scores = task.compute_metrics(type("Prediction", (), {"predictions": predictions, "label_ids": labels}))
-        assert scores["nll"] == 1
-        assert task.facts["majority_class"] == scores[metric]
-        assert scores["accuracy"] == pytest.approx(np.mean(labels[:-2] == majority))
-        assert scores["matthews_correlation"] == 0
+    data = ClassificationData(train_file="train.csv", validation_file="validation.csv", label_column="past")
+    train, validation, names = load_examples(data)
+    labels = np.array([*validation.labels, -100, -100])  # two that only fill up a batch
+    majority = round(np.mean(train.labels))
+    predictions = np.stack([np.ones(len(labels)), np.full(len(labels), majority)], axis=-1)
+    found = scores(type("Prediction", (), {"predictions": predictions, "label_ids": labels}), names)
+    assert found == {"loss": 1, **score(predictions[:-2, 1], labels[:-2], names)}
+    assert found["accuracy"] == pytest.approx(np.mean(labels[:-2] == majority))
+    assert found["matthews_correlation"] == 0
 
 
 def test_blocks_predict_every_token_once() -> None:
@@ -270,7 +270,7 @@ def test_killed_and_started_again(files: Path) -> None:
     command = [*COMPARE, str(write(files, TRANSLATION, **changes)), *PARALLEL, "--output_dir"]
     process = subprocess.Popen([*command, "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(files.glob("killed/runs/*/checkpoint-20/trainer_state.json")):
+    while not list(files.glob("killed/runs/*/model/checkpoint-20/trainer_state.json")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -296,7 +296,7 @@ def test_the_average_is_that_of_the_last_checkpoints(files: Path) -> None:
         folder = files / f"{max_steps}-{averaged}"
         assert compare(write(files, TRANSLATION, **changes), *PARALLEL, "--output_dir", folder) == 0
         ends.append(load_file(next(folder.glob("runs/*/model/model.safetensors"))))
-        assert not list(folder.glob("runs/*/averages"))
+        assert not list(folder.glob("runs/*/model/checkpoint-*"))
     *parts, average = ends
     for name, weight in average.items():
         assert torch.allclose(weight, torch.stack([part[name] for part in parts]).mean(0), rtol=1e-5, atol=1e-7)
@@ -325,12 +325,3 @@ def test_committed_records_keep_their_ids(name: str) -> None:
     given = {key: records[0].config[key] for key in ("data", "model")}  # files may come from the command line
     ids = {run.id for run in load_comparison(config, {"seeds": seeds, **given}).runs()}
     assert {record.id for record in records} <= ids
-
-
-def test_old_records_load() -> None:
-    path = next((ROOT / "model_cards" / "grammar" / "records").iterdir())
-    assert (Record.load(path).metric, Record.load(path).loss_unit, Record.load(path).notes) == (
-        "bleu",
-        "nats a token",
-        [],
-    )

@@ -8,7 +8,7 @@ import pytest
 from comparisons import compare, write_config
 
 from hf_radam.experiments.comparison import load_comparison
-from hf_radam.experiments.runs.run import run_name
+from hf_radam.experiments.runs.words import run_name
 
 
 def test_reporting_changes_no_run(tmp_path: Path) -> None:
@@ -37,9 +37,9 @@ def test_tensorboard(sketched: None, tmp_path: Path) -> None:
         events = reader.EventAccumulator(str(folder / "tensorboard" / "Is it- tiny-" / recipe / "seed-0"))
         events.Reload()
         assert [point.step for point in events.Scalars("train/loss")] == [1, 2, 3, 4]
-        assert events.Scalars("eval/nll")
+        assert events.Scalars("eval/loss")
         assert ("train/rectification" in events.Tags()["scalars"]) == (recipe == "radam")
-    assert not list(folder.glob("runs/*/runs")), "logs lie elsewhere as well"
+    assert not [*folder.glob("runs/*/runs"), *folder.glob("runs/*/model/runs")], "logs lie elsewhere as well"
 
 
 def test_an_unknown_tracker_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,21 +7,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_radam.experiments.schema import UserError
 
 if TYPE_CHECKING:
     from hf_radam.experiments.comparison import Run
-    from hf_radam.experiments.tasks import Task
+    from hf_radam.experiments.runs.launching import Job, Tell
 
 
-def do(task: str, tell: Callable[[int, float], None]) -> None:
+def do(task: str, tell: Tell) -> None:
     folder, _, what = task.partition(":")
     print("not JSON")
-    tell(7, 0.5)
+    tell({"step": 7, "loss": 0.5})
     if what == "refuse":
         raise UserError("no\nluck")
     if what == "bug":
@@ -43,22 +43,22 @@ def log(task: str) -> Path:
 
 def main() -> None:
     """All tasks of the command line, two at a time."""
-    from hf_radam.experiments.runs.workers import in_parallel
+    from hf_radam.experiments.runs.processes import in_parallel
 
     list(in_parallel(do, sys.argv[1:], 2, log))
 
 
-def finish_unless_killed(task: Task, folder: Path, run: Run, tell: Callable[[int, float], None]) -> bool:
+def train_unless_killed(jobs: Mapping[str, Job], run: Run, tell: Tell) -> None:
     """A run of adam or radam; radam kills the whole job after update 6, and when that has been, itself after 11."""
-    from hf_radam.experiments.runs.sweep import _finish_alone
+    from hf_radam.experiments.runs.launching import train
 
-    pids = folder.parent
+    pids = Path(jobs[run.id].request.folder).parents[2]
     before = (pids / "radam").is_file()
     (pids / run.recipe.name).write_text(str(os.getpid()))
 
-    def watched(step: int, loss: float) -> None:
-        tell(step, loss)
-        if step == 6 and not before:
+    def watched(message: Mapping[str, Any]) -> None:
+        tell(message)
+        if message["step"] == 6 and not before:
             while run.recipe.name == "radam":
                 if (pids / "adam").is_file():
                     parent = multiprocessing.parent_process()
@@ -68,16 +68,16 @@ def finish_unless_killed(task: Task, folder: Path, run: Run, tell: Callable[[int
                     break
                 time.sleep(0.01)
             time.sleep(100)
-        if step == 11 and run.recipe.name == "radam":
+        if message["step"] == 11 and run.recipe.name == "radam":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return _finish_alone(task, folder, run, watched)
+    train(jobs, run, watched)
 
 
 def compare() -> None:
     """`hf-radam compare`, with runs that are killed."""
     from hf_radam.cli import main
-    from hf_radam.experiments.runs import sweep
+    from hf_radam.experiments.runs import launching
 
-    sweep._finish_alone = finish_unless_killed
+    launching.train = train_unless_killed
     sys.exit(main(["compare", *sys.argv[1:]]))

@@ -1,7 +1,4 @@
-"""In the process of a script that is compared: records the training that `launching` asked for.
-
-`hf_radam.training.launch` hands us the script's Trainer class, whatever the script builds on it.
-"""
+"""In the process of a script that is compared: records the training that `launching` asked for, in its Trainer."""
 
 from __future__ import annotations
 
@@ -10,10 +7,12 @@ import functools
 import json
 import math
 import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,11 +31,12 @@ from hf_radam.experiments.runs.history import (
     resume_point,
     unheeded,
 )
-from hf_radam.experiments.runs.launching import BEGUN, MESSAGES, RECORDING, REQUEST, Request
+from hf_radam.experiments.runs.launching import BEGUN, FACTS, MESSAGES, RECORDING, REQUEST, Request, Tell
 from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.tasks.script import key_of
-from hf_radam.files import one_line, write_whole
+from hf_radam.experiments.script_data import key_of
+from hf_radam.files import is_full_disk, one_line, write_whole
 from hf_radam.libraries import full_name
+from hf_radam.registry import list_optimizers
 from hf_radam.training.arguments import name_of, registered
 from hf_radam.training.callbacks import innermost, spec_in_use
 
@@ -45,21 +45,55 @@ _NOISE = {"loss", "samples", *TRAINER_NOISE}
 
 
 def follow(trainer_class: Any) -> None:
-    """Have the class record the training that is asked for.
+    """Have the class record the training that is asked for, in a process of its own.
 
     Args:
         trainer_class: Transformers' Trainer, on which all others build.
     """
-    recorder = _Recorder(Request.read(Path(os.environ[REQUEST])))
-    train = trainer_class.train
+    request = Request.read(Path(os.environ[REQUEST]))
+
+    def tell(message: Mapping[str, Any]) -> None:
+        with Path(request.folder, MESSAGES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(message) + "\n")
+
+    record(trainer_class, request, tell)
+    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def record(trainer_class: Any, request: Request, tell: Tell) -> None:
+    """Have the class record the training that is asked for.
+
+    Args:
+        trainer_class: Transformers' Trainer, on which all others build.
+        request: which.
+        tell: called on the main process.
+    """
+    recorder = _Recorder(request, tell)
+    train, save, save_checkpoint = trainer_class.train, trainer_class.save_model, trainer_class._save_checkpoint
 
     @functools.wraps(train)
     def recorded(self: Any, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         return recorder.train(self, resume_from_checkpoint, lambda checkpoint: train(self, checkpoint, *args, **kwargs))
 
-    trainer_class.train = recorded
+    @functools.wraps(save)
+    def save_model(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        what = "" if _internal_call else "the trained model was not kept"
+        with recorder.noting_a_full_disk(self, what, Path(output_dir or self.args.output_dir)):
+            save(self, output_dir, _internal_call)
+
+    @functools.wraps(save_checkpoint)
+    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        folder = Path(self._get_output_dir(trial), f"checkpoint-{step}")
+        with recorder.noting_a_full_disk(self, f"no checkpoint at update {step}", folder):
+            save_checkpoint(self, model, trial)
+
+    trainer_class.train, trainer_class.save_model, trainer_class._save_checkpoint = (
+        recorded,
+        save_model,
+        _save_checkpoint,
+    )
     trainer_class._hf_radam_gives_advice = False  # the report says it
-    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
 
 
 def _follow_parent(parent: int) -> None:
@@ -70,10 +104,13 @@ def _follow_parent(parent: int) -> None:
 
 
 class _Recorder:
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    def __init__(self, request: Request, tell: Tell) -> None:
+        self.request, self.tell = request, tell
         self.folder = Path(request.folder)
-        self.trainings = 0
+        self.trainings, self.ended = 0, False
+        self.notes: list[str] = []
+        self.tested: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {}
 
     def train(self, trainer: Any, checkpoint: Any, train: Callable[[Any], Any]) -> Any:
         """Train, and record it if this is the training that was asked for."""
@@ -111,7 +148,7 @@ class _Recorder:
             args.output_dir = os.path.join(args.output_dir, f"training-{self.trainings}")
         args.save_only_model = False
         if not args.load_best_model_at_end:  # else the script saves what it loads at the end
-            args.save_strategy, args.save_total_limit = SaveStrategy.STEPS, 1
+            args.save_strategy, args.save_total_limit = SaveStrategy.STEPS, args.save_total_limit or 1
         return args
 
     def _refuse_deaf(self, trainer: Any, max_steps: int) -> None:
@@ -121,6 +158,12 @@ class _Recorder:
         own["warmup_steps"] = args.get_warmup_steps(max_steps)
         if 0 < demanded.get("warmup_steps", 0) < 1:
             demanded["warmup_steps"] = math.ceil(demanded["warmup_steps"] * max_steps)
+        name = name_of(args.optim)
+        if registered(name) is None and (dropped := unheeded(trainer.optimizer, self.request.optim_args)):
+            raise UserError(
+                f"Transformers ignores the option {dropped[0]!r} of {name!r}; leave it out, or take a registered "
+                f"optimizer: {', '.join(list_optimizers())}"
+            )
         wrong = [(key, demanded[key], own[key]) for key in own if demanded.get(key, own[key]) != own[key]]
         live = unheeded(trainer.optimizer, {key: value for key, value in demanded.items() if key not in own})
         for key, asked, found in [*wrong, *([live] if live and live[2] is not None else [])]:
@@ -153,10 +196,14 @@ class _Recorder:
         if not trainer.is_world_process_zero() or not curves["step"]:
             return
         evaluations = self._evaluations(history, curves["step"][-1])
-        final = {key: values[-1] for key, values in evaluations.items() if key != "step" and values}
+        last = {key: values[-1] for key, values in evaluations.items() if key != "step" and values}
+        final = {**self.tested, **last}
         content = measured(trainer, evaluations, self.request.record_every)
         state, best = trainer.state, trainer.args.load_best_model_at_end and trainer.state.best_global_step
-        content["notes"] = []
+        content["notes"] = [*self.notes]
+        if (facts := Path(trainer.args.output_dir, FACTS)).is_file():  # a full disk takes it away
+            self.facts = json.loads(facts.read_text(encoding="utf-8"))
+        content["facts"] = self.facts
         if state.global_step < state.max_steps and is_finite(curves):
             content["notes"].append(f"the script ended it after {state.global_step} of {state.max_steps} updates")
         if best:
@@ -190,8 +237,21 @@ class _Recorder:
 
     def _tell(self, trainer: Any, **message: Any) -> None:
         if trainer.is_world_process_zero():
-            with (self.folder / MESSAGES).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(message) + "\n")
+            self.tell(message)
+
+    @contextmanager
+    def noting_a_full_disk(self, trainer: Any, what: str, folder: Path) -> Iterator[None]:
+        """Go on where the disk is full: note it for the record, and delete what has been half written."""
+        try:
+            yield
+        except Exception as error:  # safetensors and tokenizers raise classes of their own
+            if not what or not is_full_disk(error):
+                raise
+            self.notes.append(f"{what}: the disk was full")
+            if self.folder in folder.parents:
+                shutil.rmtree(folder, ignore_errors=True)
+            if self.ended:
+                self.write(trainer)
 
     def stop(self, trainer: Any, reason: str) -> NoReturn:
         """End the process, and say why."""
@@ -203,7 +263,7 @@ class _Ending(TrainerCallback):
     """Begins and ends the record of one Trainer."""
 
     def __init__(self, recorder: _Recorder, trainer: Any) -> None:
-        self.recorder, self.trainer, self.ended = recorder, trainer, False
+        self.recorder, self.trainer = recorder, trainer
 
     @property
     def lacks_an_evaluation(self) -> bool:
@@ -224,10 +284,17 @@ class _Ending(TrainerCallback):
             names = {key.removeprefix("eval_") for key in metrics if key.startswith("eval_")} - {*TRAINER_NOISE}
             reason = f"metric {name!r} is nothing that the script evaluates; it has {', '.join(sorted(names))}"
             self.recorder.stop(self.trainer, reason)
-        if self.ended:
+        if self.recorder.ended:
+            self.recorder.write(self.trainer)
+
+    def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+        """Keep what is only measured at the end, on a test set."""
+        found = {key.removeprefix("test_"): value for key, value in metrics.items() if key.startswith("test_")}
+        self.recorder.tested |= {key_of(name): value for name, value in found.items() if name not in _NOISE}
+        if self.recorder.ended:
             self.recorder.write(self.trainer)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write what the script's own evaluations will complete."""
-        self.ended = True
+        self.recorder.ended = True
         self.recorder.write(self.trainer)

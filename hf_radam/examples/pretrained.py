@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -13,8 +12,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
+from hf_radam.examples.text import SPECIAL_TOKENS, argument
 from hf_radam.experiments.schema import UserError, unknown
-from hf_radam.experiments.tasks.text import SPECIAL_TOKENS
 from hf_radam.files import one_line
 
 T = TypeVar("T")
@@ -24,16 +23,16 @@ T = TypeVar("T")
 class ModelChoice:
     """A checkpoint to fine-tune (`name_or_path`), or an architecture to train from scratch (`model_type`)."""
 
-    name_or_path: str | None = None
-    """Name on the Hub, or folder."""
-    revision: str | None = None
-    """Branch, tag or commit on the Hub."""
-    model_type: str | None = None
-    """Architecture, such as bert or gpt2."""
-    ignore_mismatched_sizes: bool = False
-    """Begin anew where the checkpoint's weights have another shape: its head was for other labels."""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the architecture's configuration that differ from its defaults, or from the checkpoint's."""
+    name_or_path: str | None = argument(None, "checkpoint to fine-tune: a name on the Hub, or a folder")
+    revision: str | None = argument(None, "its branch, tag or commit")
+    model_type: str | None = argument(None, "architecture to train from scratch, such as bert or gpt2")
+    ignore_mismatched_sizes: bool = argument(
+        False,
+        "begin anew where the checkpoint's weights have another shape: its head was for other labels",
+    )
+    config: Mapping[str, Any] | str | None = argument(
+        None, "fields of the configuration that differ from its defaults, or the checkpoint's, as JSON"
+    )
 
     def __post_init__(self) -> None:
         if (self.name_or_path is None) == (self.model_type is None):
@@ -42,19 +41,14 @@ class ModelChoice:
             if self.model_type not in CONFIG_MAPPING:
                 raise unknown("model_type", self.model_type, CONFIG_MAPPING, "model")
             default = CONFIG_MAPPING[self.model_type]()
-            for key in self.config:
+            for key in self.settings:
                 if not hasattr(default, key):
                     raise unknown("key in config:", key, default.to_dict(), "model")
 
-    def fingerprint(self) -> str:
-        """Digest of the weights in a local folder, of which results keep no more than its name; else empty."""
-        if self.name_or_path is None or not Path(self.name_or_path).is_dir():
-            return ""
-        digest = hashlib.sha256()
-        for path in sorted(Path(self.name_or_path).glob("*.*")):
-            if path.suffix in (".safetensors", ".bin") or path.name == "config.json":
-                digest.update(path.read_bytes())
-        return digest.hexdigest()
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The fields that `config` sets; on the command line it is JSON."""
+        return json.loads(self.config) if isinstance(self.config, str) else self.config or {}
 
     def tokenizer(self, name: str | None = None) -> Any:
         """The checkpoint's tokenizer, or that of `name`.
@@ -80,7 +74,7 @@ class ModelChoice:
         Raises:
             UserError: no such checkpoint, one of another architecture, or weights that do not fit.
         """
-        config = self._config(tokenizer, {**self.config, **settings})
+        config = self._config(tokenizer, {**self.settings, **settings})
         if type(config) not in auto_class._model_mapping:
             raise UserError(
                 f"model: {self.name_or_path or self.model_type} is a {config.model_type} model, which Transformers has "

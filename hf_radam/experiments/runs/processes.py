@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +22,11 @@ import psutil
 import torch
 
 from hf_radam.errors import UserError
-from hf_radam.experiments.runs.worker import work
-from hf_radam.files import last_line
+from hf_radam.files import is_full_disk, last_line, one_line
 
 T = TypeVar("T")
-Tell = Callable[[int, float], None]
-"""What a run calls after each update, with the step and the loss."""
+Tell = Callable[[Mapping[str, Any]], None]
+"""What a run calls after each update, with `step` and `loss`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def as_many_as_fit(threads: int | None) -> int:
     Args:
         threads: CPU threads of each run; one if None.
     """
-    devices = len(_gpus()) if torch.accelerator.is_available() else len(_cores()) // (threads or 1)
+    devices = len(gpus_here()) if torch.accelerator.is_available() else len(_cores()) // (threads or 1)
     # This process has the data; a run adds its model, gradients, optimizer state and activations.
     each = 2 * psutil.Process().memory_info().rss
     return max(1, min(devices, psutil.virtual_memory().available // each))
@@ -88,25 +90,27 @@ def in_parallel(
     processes: int,
     log: Callable[[T], Path],
     on_update: Callable[[T, int, float], None] = lambda *_: None,
+    gpus: Sequence[str] = (),
 ) -> Generator[T, None, None]:
     """Call a function for each item, so many at a time, each in a new process; yield the items as they are done.
 
     Whatever ends this, an error or a signal or the caller, ends the processes too.
 
     Args:
-        function: picklable, as are the items; of an item for which it returns False, nothing was to be done.
+        function: picklable, as are the items.
         items: handed out in order, each taken when a process is free for it.
         processes: how many at a time.
         log: the file for what the process of an item prints.
         on_update: called here with what a run tells.
+        gpus: entries of CUDA_VISIBLE_DEVICES, to be shared out; none to leave them to the runs.
 
     Raises:
         UserError: an item failed, in one line.
     """
     waiting = iter(items)
-    free = deque(places(processes, _cores(), _gpus(), os.environ))
+    free = deque(places(processes, _cores(), gpus, os.environ))
     running: dict[Connection, _Worker[T]] = {}
-    context: Any = multiprocessing.get_context(_method())
+    context: Any = multiprocessing.get_context(method())
     try:
         while True:
             while free and (item := next(waiting, None)) is not None:
@@ -116,7 +120,7 @@ def in_parallel(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 environment = {**os.environ, **place.environment}
                 given = (theirs, path, place.cores, environment, pickle.dumps((function, item)))
-                running[channel] = _Worker(item, place, path, context.Process(target=work, args=given))
+                running[channel] = _Worker(item, place, path, context.Process(target=_work, args=given))
                 running[channel].process.start()
                 theirs.close()
             if not running:
@@ -131,8 +135,7 @@ def in_parallel(
                     if "done" not in worker.last:
                         raise UserError(f"{worker.item}: {worker.last.get('error') or _last_words(worker)}") from None
                     free.append(worker.place)
-                    if worker.last["done"]:
-                        yield worker.item
+                    yield worker.item
                 else:
                     if "step" in worker.last:
                         on_update(worker.item, worker.last["step"], worker.last["loss"])
@@ -141,14 +144,49 @@ def in_parallel(
             _end(channel, worker)
 
 
-def _method() -> str:
+def _work(channel: Connection, log: Path, cores: Sequence[int], environment: Mapping[str, str], call: bytes) -> None:
+    """Call the pickled function with its item and what sends messages; send at the end `done` or an `error`."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C is for the parent, who decides
+    with log.open("ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # imported before, with other numbers of threads
+    threading.Thread(target=_follow_parent, args=(channel,), daemon=True).start()
+    try:
+        function, item = pickle.loads(call)
+        function(item, channel.send)
+        channel.send({"done": True})
+    except Exception as error:
+        if not isinstance(error, (UserError, OSError)) and not is_full_disk(error):
+            raise
+        channel.send({"error": one_line(error)})
+    finally:
+        atexit._run_exitfuncs()  # trackers end their runs there; a fork would skip it before Python 3.13
+
+
+def _follow_parent(channel: Connection) -> None:
+    """End with the parent, however it ends: nothing trains on beside the job that is started again."""
+    try:
+        channel.recv()
+    except (EOFError, OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(os.getpid(), signal.SIGKILL)  # with the processes that load its data
+        os._exit(1)
+
+
+def method() -> str:
     """Forks cost no second import; only on the CPU, since a driver does not survive one, and under Linux."""
     return "forkserver" if sys.platform == "linux" and not torch.accelerator.is_available() else "spawn"
 
 
 def import_ahead(modules: Sequence[str]) -> None:
     """Import modules beside what this process does, once for all processes that are forks; called once."""
-    if _method() != "forkserver":
+    if method() != "forkserver":
         return
     forkserver.set_forkserver_preload([*modules])
     before = dict(os.environ)
@@ -181,7 +219,7 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
-def _gpus() -> list[str]:
+def gpus_here() -> list[str]:
     if not torch.cuda.is_available():
         return []
     given = os.environ.get("CUDA_VISIBLE_DEVICES")

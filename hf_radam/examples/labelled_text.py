@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_radam.experiments.schema import UserError, check_least, shown
-from hf_radam.experiments.tasks.text import Row, TextData, table_rows
+from hf_radam.examples.text import Row, TextData, argument, table_rows
+from hf_radam.experiments.schema import UserError, shown
 
 REGRESSION = ("pearson", "spearman")
 """Metrics of tasks whose label is a number."""
@@ -39,26 +39,20 @@ class ClassificationData(TextData):
     For nyu-mll/glue the columns, the metric and the validation split follow from the configuration.
     """
 
-    train_split: str = "train"
-    """Its part for training."""
-    validation_split: str | None = None
-    """Its part for evaluation; by default "validation"."""
-    train_file: str | None = None
-    """Local .csv, .tsv, .json (a list) or .jsonl, plain or .gz."""
-    validation_file: str | None = None
-    """Likewise; without it a tenth of the training examples is held out."""
-    text_column: str | None = None
-    """The column of the text ("text"), or two with a comma between; numbers from 1 for a file without a header."""
-    label_column: str = "label"
-    """The column of the label."""
-    positive_label: str | None = None
-    """Of two labels the one whose F1 is measured; by default the second in order, as in Transformers' examples."""
-    metric: str | None = None
-    """accuracy, f1 or matthews_correlation; pearson or spearman if the label is a number. By default accuracy."""
-    max_length: int = 128
-    """Longest text in tokens; longer ones are cut."""
-    max_eval_samples: int | None = None
-    """Use only so many examples for evaluation, drawn once for all runs, as those for training are."""
+    train_split: str = argument("train", "part of the dataset for training")
+    validation_split: str | None = argument(None, "its part for evaluation; else validation")
+    train_file: str | None = argument(None, "local .csv, .tsv, .json (a list) or .jsonl, plain or .gz")
+    validation_file: str | None = argument(None, "likewise; else a tenth of the training examples is held out")
+    text_column: str | None = argument(
+        None, "column of the text, or two with a comma between; numbers from 1 for a file without a header"
+    )
+    label_column: str = argument("label", "column of the label")
+    positive_label: str | None = argument(None, "of two labels the one whose F1 is measured; else the second")
+    metric: str | None = argument(
+        None, "accuracy, f1 or matthews_correlation; pearson or spearman if the label is a number"
+    )
+    max_length: int = argument(128, "longest text in tokens; longer ones are cut")
+    max_eval_samples: int | None = argument(None, "evaluate on only so many examples, drawn once for all runs")
 
     def __post_init__(self) -> None:
         if bool(self.dataset_name) == bool(self.train_file):
@@ -67,7 +61,7 @@ class ClassificationData(TextData):
             )
         if self.metric is not None and self.metric not in (*COUNTED, *REGRESSION):
             raise UserError(f"data: metric must be one of {', '.join((*COUNTED, *REGRESSION))}, got {self.metric!r}")
-        check_least(self, 1, "max_length", "max_train_samples", "max_eval_samples", "vocab_size", where="data")
+        self.check("max_length", "max_eval_samples")
         if not 1 <= len(self.text_columns) <= 2:
             raise UserError(f"data: text_column must name one or two columns, got {self.text_column!r}")
 

@@ -9,7 +9,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,13 +21,18 @@ from huggingface_hub.utils import httpx
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from hf_radam.experiments.schema import UserError, shown
+from hf_radam.experiments.schema import UserError, check_least, shown
 from hf_radam.files import one_line, write_whole
 
 SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 TABLES = (".csv", ".tsv", ".json", ".jsonl")
 """Files of rows with columns."""
 T = TypeVar("T")
+
+
+def argument(default: Any, help: str) -> Any:
+    """A field of a dataclass, as `HfArgumentParser` describes it."""
+    return field(default=default, metadata={"help": help})
 
 
 class Row(NamedTuple):
@@ -39,18 +44,48 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TextData:
-    """Options that the data of every task have."""
+    """Arguments that all three scripts have."""
 
-    dataset_name: str | None = None
-    """Hub dataset, or a folder of one."""
-    dataset_config_name: str | None = None
-    """Its configuration."""
-    dataset_revision: str | None = None
-    """Its branch, tag or commit."""
-    max_train_samples: int | None = None
-    """Use only so many training examples."""
-    vocab_size: int = 4000
-    """Size of a BPE vocabulary trained on the text; smaller where the text has no more to merge."""
+    dataset_name: str | None = argument(None, "dataset on the Hub, or a folder of one")
+    dataset_config_name: str | None = argument(None, "its configuration")
+    dataset_revision: str | None = argument(None, "its branch, tag or commit")
+    max_train_samples: int | None = argument(None, "use only so many training examples")
+    vocab_size: int = argument(4000, "size of a BPE vocabulary trained on the text, at most")
+    batch_size: int | None = argument(
+        None, "examples of one update over all processes, in the place of --per_device_train_batch_size"
+    )
+    needed_examples: int | None = argument(
+        None, "training examples that suffice: no more are drawn from the grammar, or cut from a text"
+    )
+    cache_dir: str | None = argument(None, "folder that keeps the tokenizer for further runs; else output_dir")
+
+    def check(self, *names: str) -> None:
+        """Refuse numbers below 1 among these fields, and among those that all scripts have.
+
+        Raises:
+            UserError: naming the first of them.
+        """
+        shared = ("max_train_samples", "vocab_size", "batch_size", "needed_examples")
+        check_least(self, 1, *names, *shared, where="data")
+
+    def cache(self, args: Any) -> Path:
+        """Where the tokenizer is kept."""
+        return Path(self.cache_dir or args.output_dir)
+
+    def split_batch(self, args: Any) -> None:
+        """Give each process, and each of its accumulation steps, an equal share of `batch_size`.
+
+        Raises:
+            UserError: it cannot be split so.
+        """
+        parts = args.world_size * max(1, args.n_gpu) * args.gradient_accumulation_steps
+        if self.batch_size is not None:
+            args.per_device_train_batch_size, rest = divmod(self.batch_size, parts)
+            if rest:
+                raise UserError(
+                    f"batch_size {self.batch_size} must be a multiple of the {args.world_size} processes times "
+                    f"{args.gradient_accumulation_steps} gradient_accumulation_steps"
+                )
 
     def load_splits(self, splits: Iterable[str]) -> Mapping[str, Any]:
         """The dataset of the Hub, by split.
@@ -236,23 +271,24 @@ def _train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def token_sums(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def token_sums(logits: Any, labels: torch.Tensor) -> torch.Tensor:
     """Per example: summed negative log-likelihood in nats, correct tokens, tokens.
 
     Args:
-        logits: shape (batch, tokens, vocabulary).
+        logits: shape (batch, tokens, vocabulary); of a tuple the first.
         labels: shape (batch, tokens); -100 is ignored.
 
     Returns:
         Shape (batch, 3).
     """
+    logits = logits[0] if isinstance(logits, tuple) else logits
     mask = labels != -100
     log_probs = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
     correct = (logits.argmax(-1) == labels) & mask
     return torch.stack([-(log_probs * mask).sum(-1), correct.sum(-1).float(), mask.sum(-1).float()], dim=-1)
 
 
-def token_means(sums: Any) -> dict[str, float]:
-    """Averages over all tokens of what `token_sums` gave, as an array of shape (examples, 3)."""
-    nll, correct, tokens = sums.astype("float64").sum(0)
-    return {"nll": float(nll / tokens), "token_accuracy": float(correct / tokens)}
+def token_means(prediction: Any) -> dict[str, float]:
+    """Averages over all tokens, of what `token_sums` gave: the loss without label smoothing, and the accuracy."""
+    nll, correct, tokens = prediction.predictions.astype("float64").sum(0)
+    return {"loss": float(nll / tokens), "token_accuracy": float(correct / tokens)}

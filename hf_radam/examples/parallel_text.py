@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_radam.experiments.schema import UserError, check_least
-from hf_radam.experiments.tasks.grammar import sentence_pairs
-from hf_radam.experiments.tasks.text import Row, TextData, hold_out, json_rows, read_lines
+from hf_radam.errors import UserError
+from hf_radam.examples.grammar import sentence_pairs
+from hf_radam.examples.text import Row, TextData, argument, hold_out, json_rows, read_lines
 
 Pair = tuple[str, str]
+GRAMMAR_PAIRS = 25_600
+"""Drawn from the grammar where nothing says how many are needed."""
 PARTS = ("train", "validation", "test")
 
 
@@ -18,28 +20,25 @@ PARTS = ("train", "validation", "test")
 class TranslationData(TextData):
     """Where the pairs come from: a Hub dataset with a `translation` column, else local files, else the grammar."""
 
-    source_lang: str = "de"
-    """Language that is read; ending of the files, key of the JSON."""
-    target_lang: str = "en"
-    """Language that is written."""
-    train_prefix: str | None = None
-    """Text files PREFIX.de and PREFIX.en, a sentence a line, plain or .gz."""
-    validation_prefix: str | None = None
-    """Likewise; without it the last `max_eval_samples` training pairs are held out."""
-    test_prefix: str | None = None
-    """Likewise, for the final BLEU; without it the validation pairs serve."""
-    train_file: str | None = None
-    """JSON lines {"translation": {"de": ..., "en": ...}}, plain or .gz, instead of `train_prefix`."""
-    validation_file: str | None = None
-    """Likewise."""
-    test_file: str | None = None
-    """Likewise."""
-    max_length: int = 128
-    """Longest sentence in tokens; longer ones are cut."""
-    max_eval_samples: int = 500
-    """Use only the first so many validation pairs, and test pairs."""
-    num_beams: int = 1
-    """Beam width of the final translation; 1 is greedy."""
+    source_lang: str = argument("de", "language that is read: ending of the files, key of the JSON")
+    target_lang: str = argument("en", "language that is written")
+    train_prefix: str | None = argument(None, "text files PREFIX.de, PREFIX.en, a sentence a line, or .gz")
+    validation_prefix: str | None = argument(None, "likewise; else the last training pairs are held out")
+    test_prefix: str | None = argument(None, "likewise, for the final BLEU; else the validation pairs serve")
+    train_file: str | None = argument(
+        None, 'JSON lines {"translation": {"de": ..., "en": ...}}, or .gz, in the place of train_prefix'
+    )
+    validation_file: str | None = argument(None, "likewise")
+    test_file: str | None = argument(None, "likewise")
+    max_length: int = argument(128, "longest sentence in tokens; longer ones are cut")
+    max_eval_samples: int = argument(500, "use only the first so many validation pairs, and test pairs")
+    num_beams: int = argument(1, "beam width of the final translation; 1 is greedy")
+    tokens_per_batch: int | None = argument(
+        None, "tokens of one update over all processes, with padding, in the place of a batch size"
+    )
+    average_checkpoints: int = argument(
+        0, "translate with the mean of the weights at the last so many checkpoints; 0 for the last weights"
+    )
 
     def __post_init__(self) -> None:
         origins = [name for name in ("dataset_name", "train_prefix", "train_file") if getattr(self, name)]
@@ -49,9 +48,7 @@ class TranslationData(TextData):
             getattr(self, f"{part}_{kind}") for part in ("validation", "test") for kind in ("prefix", "file")
         ):
             raise UserError("data: validation or test text without training text; give train_prefix or train_file")
-        check_least(
-            self, 1, "vocab_size", "max_length", "max_train_samples", "max_eval_samples", "num_beams", where="data"
-        )
+        self.check("max_length", "max_eval_samples", "num_beams", "tokens_per_batch")
 
     @property
     def is_generated(self) -> bool:
@@ -59,17 +56,16 @@ class TranslationData(TextData):
         return not (self.dataset_name or self.train_prefix or self.train_file)
 
 
-def load_pairs(data: TranslationData, fresh: int) -> tuple[list[Pair], list[Pair], list[Pair]]:
+def load_pairs(data: TranslationData) -> tuple[list[Pair], list[Pair], list[Pair]]:
     """Training, validation and test pairs; no training pair is also in one of the others, or has an empty side.
 
     Args:
         data: where they come from.
-        fresh: number of training pairs to generate, if the grammar is used.
 
     Raises:
         UserError: files that are missing, empty, unreadable or of different length; a dataset of another form.
     """
-    limit = data.max_eval_samples
+    limit, fresh = data.max_eval_samples, data.needed_examples or GRAMMAR_PAIRS
     if data.is_generated:
         # A tenth more than needed, since pairs that are also held out are dropped below.
         train = sentence_pairs(math.ceil(1.1 * fresh), seed=0)

@@ -1,4 +1,4 @@
-"""A training script of the user's own: what is run, what tells it apart, and by which number it is judged."""
+"""What a comparison may run: scripts of ours by their names, or one of the user's; as results keep it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_radam.experiments.metrics import LOWER, METRICS, is_metric
-from hf_radam.experiments.schema import UserError, build
+from hf_radam.experiments.schema import UserError
 
-if TYPE_CHECKING:
-    from hf_radam.experiments.comparison import Comparison
-
+# The scripts of ours; `script` is any other.
+TASKS: Mapping[str, str] = {
+    "translation": "hf_radam.examples.translation",
+    "classification": "hf_radam.examples.classification",
+    "language_modeling": "hf_radam.examples.language_modeling",
+    "script": "",
+}
 _SECRET = re.compile(
     r"(?<!bos_)(?<!eos_)(?<!pad_)(?<!unk_)(?<!sep_)(?<!cls_)(?<!mask_)"  # these are words of a tokenizer
     r"(token|secret|password|passwd|passphrase|(api|access|private|secret)[_-]?key)$",
@@ -81,6 +85,20 @@ class ScriptData:
         return " ".join([Path(first).name if self.module is None else first, *_words(portable(shlex.join(rest)), "")])
 
     @property
+    def version(self) -> str:
+        """A digest of the script's or the module's text; of an installed command, the version of its package."""
+        first = self.command[0]
+        if self.module is not None:
+            origin = _origin(first)
+            return _short(Path(origin)) if origin else "unknown"
+        if Path(first).is_file():
+            return _short(Path(first))
+        for entry in metadata.entry_points(group="console_scripts", name=first):
+            if entry.dist is not None:
+                return f"{entry.dist.name} {entry.dist.version}"
+        return "unknown"
+
+    @property
     def metric_key(self) -> str:
         """The metric by the name that records have for it, which says its direction."""
         if self.metric is None:
@@ -114,42 +132,6 @@ def _words(text: str, key: str) -> list[str]:
         raise UserError(f"data: {key} must be words as in a shell: {error}") from error
 
 
-class ScriptTask:
-    """The part of `tasks.Task` that a script has: where and what it is.
-
-    Args:
-        comparison: its `data` holds fields of `ScriptData`.
-
-    Raises:
-        UserError: bad options.
-    """
-
-    Data = ScriptData
-
-    def __init__(self, comparison: Comparison) -> None:
-        self.data = build(ScriptData, comparison.data, where="data")
-        digest = hashlib.sha256(self.version.encode())
-        for path in _paths(self.data.own_arguments):
-            for file in [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()):
-                digest.update(str(file.relative_to(path.parent)).encode())
-                digest.update(_digest(file).encode())
-        self.fingerprint = digest.hexdigest()
-
-    @property
-    def version(self) -> str:
-        """A digest of the script's or the module's text; of an installed command, the version of its package."""
-        first = self.data.command[0]
-        if self.data.module is not None:
-            origin = _origin(first)
-            return _short(Path(origin)) if origin else "unknown"
-        if Path(first).is_file():
-            return _short(Path(first))
-        for entry in metadata.entry_points(group="console_scripts", name=first):
-            if entry.dist is not None:
-                return f"{entry.dist.name} {entry.dist.version}"
-        return "unknown"
-
-
 def portable(arguments: str) -> str:
     """Arguments as results keep them: of paths the last part, and no secret.
 
@@ -171,17 +153,26 @@ def portable(arguments: str) -> str:
     return shlex.join(found)
 
 
-def _paths(arguments: list[str]) -> Iterator[Path]:
+def _is_path(value: str) -> bool:
+    return value.startswith(("/", "./", "../", "~/")) or os.path.exists(value)
+
+
+def paths_in(words: Iterable[str]) -> Iterator[Path]:
     """The files and folders that arguments name."""
-    for word in arguments:
+    for word in words:
         value = word.partition("=")[2] if _NAMED.match(word) else word
-        path = Path(value).expanduser()
-        if value and os.path.exists(path):
+        if value and os.path.exists(path := Path(value).expanduser()):
             yield path
 
 
-def _is_path(value: str) -> bool:
-    return value.startswith(("/", "./", "../", "~/")) or os.path.exists(value)
+def digest_of(paths: Iterable[Path], version: str = "") -> str:
+    """Of what files hold, and those in folders; and of the version of a script."""
+    digest = hashlib.sha256(version.encode())
+    for path in paths:
+        for file in [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()):
+            digest.update(str(file.relative_to(path.parent)).encode())
+            digest.update(_digest(file).encode())
+    return digest.hexdigest()
 
 
 def _digest(path: Path) -> str:

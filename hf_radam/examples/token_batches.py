@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-from hf_radam.experiments.schema import UserError
+from hf_radam.errors import UserError
 
 
 class TokenBatches(Sampler[list[int]]):

@@ -1,0 +1,1 @@
+"""Training scripts: what `python scripts/translation.py` and `hf-radam compare` run."""

@@ -1,0 +1,230 @@
+"""Trains a transformer from scratch to translate, on the built-in grammar or on parallel text, and measures its BLEU.
+
+python scripts/translation.py --optim radam --output_dir out
+torchrun --nproc_per_node 2 scripts/translation.py --optim radam --output_dir out --train_prefix text/train
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sacrebleu
+import torch
+from datasets import Dataset, concatenate_datasets
+from safetensors.torch import load_file
+from scipy.stats import entropy
+from torch.utils.data import DataLoader
+from transformers import (
+    DataCollatorForSeq2Seq,
+    HfArgumentParser,
+    MarianConfig,
+    MarianMTModel,
+    PegasusConfig,
+    PegasusForConditionalGeneration,
+    Seq2SeqTrainer,
+    set_seed,
+)
+
+from hf_radam.errors import UserError
+from hf_radam.examples.parallel_text import Pair, TranslationData, load_pairs
+from hf_radam.examples.pretrained import new
+from hf_radam.examples.text import (
+    SPECIAL_TOKENS,
+    argument,
+    digest,
+    own_tokenizer,
+    token_means,
+    token_sums,
+    whole_batches,
+)
+from hf_radam.examples.token_batches import TokenBatches
+from hf_radam.experiments.schema import check_least
+from hf_radam.training.trainer import RAdamSeq2SeqTrainer, RAdamSeq2SeqTrainingArguments
+
+PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationModel:
+    """A Marian transformer, post-LN as in the paper; the fields are those of `MarianConfig`."""
+
+    d_model: int = argument(64, "width")
+    encoder_layers: int = argument(4, "layers")
+    decoder_layers: int = argument(4, "layers")
+    encoder_ffn_dim: int = argument(128, "width within a layer")
+    decoder_ffn_dim: int = argument(128, "width within a layer")
+    encoder_attention_heads: int = argument(4, "attention heads")
+    decoder_attention_heads: int = argument(4, "attention heads")
+    dropout: float = argument(0.0, "share of what layers give that is dropped")
+    attention_dropout: float = argument(0.0, "likewise, of attention weights")
+    activation_dropout: float = argument(0.0, "likewise, within a layer")
+    activation_function: str = argument("relu", "within a layer")
+    scale_embedding: bool = argument(True, "multiply embeddings by sqrt(d_model)")
+    # Initial weights and all else are the same, since Transformers' Pegasus is Marian with pre-LN.
+    normalize_before: bool = argument(False, "pre-LN: layer norms before each part, and one at the end")
+    init_std: float | None = argument(None, "of the initial weights; else d_model**-0.5, as in fairseq")
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "d_model", where="model")
+        for heads in (self.encoder_attention_heads, self.decoder_attention_heads):
+            if heads < 1 or self.d_model % heads:
+                raise UserError(
+                    f"model: d_model must be a multiple of the attention heads, got {self.d_model}, {heads}"
+                )
+
+
+ARGUMENTS = (TranslationData, TranslationModel, RAdamSeq2SeqTrainingArguments)
+
+
+class TranslationTrainer(RAdamSeq2SeqTrainer):
+    """Seq2SeqTrainer, with batches of so many tokens where `tokens_per_batch` is set."""
+
+    tokens_per_batch: int | None = None
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of so many examples, or of so many tokens."""
+        if self.tokens_per_batch is None:
+            return super().get_train_dataloader()
+        data: Any = self.train_dataset
+        parts = (zip(part["input_ids"], part["labels"], strict=True) for part in data.iter(PAIRS_AT_A_TIME))
+        lengths = [max(len(source), len(target)) for part in parts for source, target in part]
+        batches = TokenBatches(
+            lengths,
+            self.tokens_per_batch,
+            steps=self.args.max_steps,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            processes=self.args.world_size,
+            process=self.args.process_index,
+            accumulation=self.args.gradient_accumulation_steps,
+        )
+        return DataLoader(
+            data,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            generator=torch.Generator(),  # of the workers' seeds; the global one would move the dropout
+        )
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in Trainer: Seq2SeqTrainer counts twice what fills up the last batch of several processes."""
+        return super(Seq2SeqTrainer, self).evaluate(*args, **kwargs)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train and evaluate; see `--help`.
+
+    Raises:
+        UserError: bad options; text that is missing, unreadable or too short.
+    """
+    parser = HfArgumentParser(ARGUMENTS, allow_abbrev=False)  # pyright: ignore[reportArgumentType]
+    parser.set_defaults(learning_rate=1e-3, per_device_train_batch_size=32, logging_steps=50)
+    data, shape, args = parser.parse_args_into_dataclasses(argv)
+    data.split_batch(args)
+    if data.tokens_per_batch and args.max_steps < 1:
+        raise UserError("tokens_per_batch needs to know how many batches there shall be; give --max_steps")
+    with args.main_process_first():
+        train, validation, test = load_pairs(data)
+        train = train[: whole_batches(len(train), data.batch_size or 1)]
+        texts = [side for pair in train for side in pair]
+        tokenizer = own_tokenizer(texts, digest(train), data.vocab_size, data.cache(args))
+    train_dataset, eval_dataset, test_dataset = (tokenize(part, tokenizer, data) for part in (train, validation, test))
+    set_seed(args.seed)
+    model = build_model(shape, tokenizer, data.max_length)
+    trainer = TranslationTrainer(
+        model,
+        args,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        preprocess_logits_for_metrics=token_sums,
+        compute_metrics=token_means,
+    )
+    trainer.tokens_per_batch = data.tokens_per_batch
+    parts: Any = train_dataset.iter(PAIRS_AT_A_TIME)
+    counts = Counter(token for part in parts for target in part["labels"] for token in target)
+    facts = {"metric": "bleu", "loss_unit": "nats a token", "unigram_entropy": float(entropy([*counts.values()]))}
+    trainer.save_metrics("data", facts, combined=False)
+    training = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.log_metrics("eval", trainer.evaluate())
+    if data.average_checkpoints:
+        average(trainer, data.average_checkpoints)
+    if math.isfinite(training.training_loss):
+        bleu = translate(trainer, test_dataset, [target for _, target in test], data)
+        trainer.log_metrics("test", bleu)
+        trainer.save_metrics("test", bleu, combined=False)
+    trainer.save_model()
+
+
+def translate(
+    trainer: TranslationTrainer, dataset: Any, references: list[str], data: TranslationData
+) -> dict[str, float]:
+    """BLEU of what the model makes of the sources."""
+    tokenizer: Any = trainer.processing_class
+
+    def bleu(prediction: Any) -> dict[str, float]:
+        tokens = np.where(prediction.predictions < 0, tokenizer.pad_token_id, prediction.predictions)
+        # Several processes repeat the first ones to fill up the last batch.
+        hypotheses = tokenizer.batch_decode(tokens, skip_special_tokens=True)[: len(references)]
+        # force: no advice to detokenize the built-in corpus, which has its spaces by right.
+        return {"bleu": sacrebleu.corpus_bleu(hypotheses, [references], force=True).score}
+
+    args: Any = trainer.args
+    args.predict_with_generate = True
+    trainer.preprocess_logits_for_metrics, trainer.compute_metrics = None, bleu
+    options: Any = {"num_beams": data.num_beams, "max_new_tokens": data.max_length, "do_sample": False}
+    return trainer.predict(dataset, **options).metrics or {}
+
+
+@torch.no_grad()
+def average(trainer: TranslationTrainer, count: int) -> None:
+    """Give the model the mean of its weights and those of the checkpoints before, `count` in all."""
+    state, model = trainer.state, trainer.accelerator.unwrap_model(trainer.model)
+    steps = range(state.max_steps - state.save_steps, 0, -state.save_steps)[: count - 1]
+    folders = [Path(str(trainer.args.output_dir), f"checkpoint-{step}") for step in steps]
+    earlier = [load_file(folder / "model.safetensors") for folder in folders]
+    for name, p in model.named_parameters():
+        if p.requires_grad:  # the positions' sines are saved nowhere
+            p.copy_(torch.stack([p, *(weights[name].to(p.device) for weights in earlier)]).mean(0))
+
+
+def build_model(shape: TranslationModel, tokenizer: Any, max_length: int) -> Any:
+    """A new model, initialised from the global random state."""
+    fields = asdict(shape)
+    pre_ln = fields.pop("normalize_before")
+    pad, eos = (SPECIAL_TOKENS.index(token) for token in ("<pad>", "</s>"))  # they come first in the vocabulary
+    settings = {
+        **fields,
+        "init_std": fields["init_std"] or fields["d_model"] ** -0.5,
+        "vocab_size": len(tokenizer),
+        "pad_token_id": pad,
+        "eos_token_id": eos,
+        "forced_eos_token_id": None,
+        "decoder_start_token_id": pad,
+        "max_position_embeddings": max(512, max_length + 1),
+    }
+    if pre_ln:
+        return new(PegasusForConditionalGeneration, new(PegasusConfig, **settings))
+    return new(MarianMTModel, new(MarianConfig, **settings))
+
+
+def tokenize(pairs: list[Pair], tokenizer: Any, data: TranslationData) -> Dataset:
+    """The pairs as `input_ids` and `labels`."""
+    parts: list[Dataset] = []
+    for start in range(0, len(pairs), PAIRS_AT_A_TIME):
+        source, target = (
+            tokenizer([*texts], truncation=True, max_length=data.max_length)["input_ids"]
+            for texts in zip(*pairs[start : start + PAIRS_AT_A_TIME], strict=True)
+        )
+        parts.append(Dataset.from_dict({"input_ids": source, "labels": target}))
+    return concatenate_datasets(parts)
+
+
+if __name__ == "__main__":
+    main()

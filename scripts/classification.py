@@ -1,0 +1,4 @@
+from hf_radam.examples.classification import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,4 @@
+from hf_radam.examples.language_modeling import main
+
+if __name__ == "__main__":
+    main()
