@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal
 
 import pytest
 import torch
@@ -38,60 +37,10 @@ def test_rectification_rises_to_one(beta2: float) -> None:
     assert numbers[-1] == pytest.approx(1.0, abs=1e-4)
 
 
-K = 2.0**100  # for float64
-
-
-@pytest.mark.parametrize("optimized_update", [True, False])
-@pytest.mark.parametrize("degenerated_to_sgd", [True, False])
-@pytest.mark.parametrize("eps_on", ["sqrt(v_hat)", "sqrt(v)"])
-@pytest.mark.parametrize("lr", [0.0, 1e-3])
-@pytest.mark.parametrize("step", [1, 5, 6, 100])
-def test_every_phase_is_a_step_of_adamw(
-    optimized_update: bool, degenerated_to_sgd: bool, eps_on: Literal["sqrt(v_hat)", "sqrt(v)"], lr: float, step: int
-) -> None:
-    s = r.step_scalars(
-        step,
-        r.Hyperparameters(
-            lr=lr,
-            eps=1e-3,
-            weight_decay=0.1,
-            degenerated_to_sgd=degenerated_to_sgd,
-            optimized_update=optimized_update,
-        ),
-    )
-    m, v = 0.3, 0.04
-    v_hat = v / s.bias_correction2
-    m_hat = m / s.bias_correction1
-    term = r.rectification(step, 0.999)
-    if term is None:
-        ours = lr * m_hat * degenerated_to_sgd
-    elif optimized_update:
-        ours = lr * term * m_hat * math.sqrt(s.bias_correction2) / (math.sqrt(v) + 1e-3)
-    else:
-        ours = lr * term * m_hat / (math.sqrt(v_hat) + 1e-3)
-    kernel = s.adamw(eps_on=eps_on, k=K)
-    if eps_on == "sqrt(v_hat)":
-        theirs = kernel.lr * m_hat / (math.sqrt(v_hat) + kernel.eps)
-    else:
-        theirs = kernel.lr * m_hat * math.sqrt(s.bias_correction2) / (math.sqrt(v) + kernel.eps)
-    assert theirs == pytest.approx(ours, rel=1e-12)
-    assert kernel.lr * kernel.weight_decay == pytest.approx(lr * 0.1, rel=1e-12)
-
-
-def test_scalars_of_tensors_are_those_of_numbers() -> None:
-    hyperparameters = r.Hyperparameters(weight_decay=0.1, optimized_update=False)
-    steps = range(1, 50)
-    of_tensors = r.step_scalars(torch.tensor([*steps], dtype=torch.float64), hyperparameters)
-    for i, step in enumerate(steps):
-        of_numbers = r.step_scalars(step, hyperparameters)
-        for name in ("r", "adaptive_step", "sgd_step", "eps"):
-            assert getattr(of_tensors, name)[i].item() == pytest.approx(getattr(of_numbers, name), rel=1e-7)
-
-
 def test_exact_variance_is_that_of_samples() -> None:
     generator = torch.Generator().manual_seed(0)
     for degrees in (6, 10, 30):
-        gradients = torch.randn(400_000, degrees, generator=generator, dtype=torch.float64)
+        gradients = torch.randn(50_000, degrees, generator=generator, dtype=torch.float64)
         psi = (degrees / gradients.square().sum(1)).sqrt()
         assert psi.var().item() == pytest.approx(r.variance_exact(degrees), rel=0.1)
     assert r.variance_exact(10, sigma=2.0) == pytest.approx(r.variance_exact(10) / 4)
