@@ -77,14 +77,9 @@ def apart(
         written: builds one that sees the other's gradients for ten steps; then `make`'s goes on from its checkpoint.
         dtype: of the weights.
     """
-    from transformers import BertConfig, BertForSequenceClassification
+    from tiny import bert
 
-    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1}
-    sizes |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_attention_heads": 2}
-    models: list[Any] = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        models.append(BertForSequenceClassification(BertConfig(vocab_size=600, **sizes)).to(dtype))
+    models: list[Any] = [bert(vocab_size=600, hidden_size=64, intermediate_size=64).to(dtype) for _ in range(2)]
     ours, other = models
 
     def step(model: Any, optimizer: Any, number: int) -> None:

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
+import tiny
 import torch
-from cases import FLAGS, IMPLEMENTATIONS, TOLERANCES, Gradients, flat, largest_difference, parameters, radam, train
+from cases import (
+    FLAGS,
+    IMPLEMENTATIONS,
+    TOLERANCES,
+    Gradients,
+    advance,
+    clones,
+    flat,
+    largest_difference,
+    parameters,
+    radam,
+    train,
+)
 from torch import Tensor
 from torch.optim import Optimizer
-from transformers import BertConfig, BertForSequenceClassification
 
-from hf_radam import RAdam, RAdamTrainer, RAdamTrainingArguments
+from hf_radam import RAdam
 from hf_radam.rectified import rectified
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: make test-gpu")
@@ -70,32 +82,20 @@ def test_step_counts_stay_where_reading_them_costs_nothing(device: str, name: st
 def test_a_checkpoint_of_fused_adamw_goes_on(device: str) -> None:
     """AdamW's groups say `fused`, for which PyTorch moves step counts to the device; ours stay."""
     params = on(device, parameters(torch.float32))
-    gradients = GradientsOn()
-    theirs = torch.optim.AdamW(params, lr=1e-2, fused=True, weight_decay=0.0)
-    for _ in range(12):
-        gradients.set(params)
-        theirs.step()
-    (ours, expected), finals = (RAdam(params), torch.optim.RAdam(params)), []
-    start = [p.detach().clone() for p in params]
-    for optimizer in (expected, ours):
-        state = copy.deepcopy(theirs.state_dict())
-        if optimizer is expected:  # its step reads the counts of the CPU only
+    advance(theirs := torch.optim.AdamW(params, lr=1e-2, fused=True, weight_decay=0.0), params, 12, GradientsOn())
+    ends = []
+    for make in (torch.optim.RAdam, RAdam):
+        optimizer, state = make(others := clones(params)), copy.deepcopy(theirs.state_dict())
+        if make is torch.optim.RAdam:  # its step reads the counts of the CPU only
             for p_state in state["state"].values():
                 p_state["step"] = p_state["step"].cpu()
             state["param_groups"] = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict(state)
         for group in optimizer.param_groups:
             group["lr"] = 1e-2
-        gradients = GradientsOn(seed=2)
-        with torch.no_grad():
-            for p, first in zip(params, start, strict=True):
-                p.copy_(first)
-        for _ in range(5):
-            gradients.set(params)
-            optimizer.step()
-        finals.append(flat(params))
-    assert largest_difference(*finals) < TOLERANCES[torch.float32]
-    assert ours.state[params[0]]["step"].device.type == "cpu"
+        ends.append(advance(optimizer, others, 5, GradientsOn(seed=2)))
+        assert optimizer.state[others[0]]["step"].device.type == "cpu"
+    assert largest_difference(*ends) < TOLERANCES[torch.float32]
 
 
 @on_gpu
@@ -151,32 +151,15 @@ def test_mixed_precision_follows_torch(device: str, precision: str) -> None:
     assert (their_steps == 30) == (precision == "bf16")
 
 
-class Examples(torch.utils.data.Dataset[dict[str, Any]]):
-    def __len__(self) -> int:
-        return 64
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        generator = torch.Generator().manual_seed(index)
-        return {"input_ids": torch.randint(0, 32, (8,), generator=generator), "labels": index % 2}
-
-
 @devices
-def test_the_trainer_in_bf16_follows_torch(device: str, tmp_path: Path) -> None:
+def test_the_trainer_in_bf16_follows_torch(device: str) -> None:
     def trained(optim: str) -> Tensor:
-        torch.manual_seed(0)
-        config = BertConfig(
-            vocab_size=32, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        trainer = tiny.ours(
+            optim=optim, bf16=True, max_steps=20, learning_rate=1e-2, adam_beta2=0.98, use_cpu=device == "cpu",
+            dataloader_pin_memory=device == "cuda",
         )  # fmt: skip
-        args = RAdamTrainingArguments(
-            str(tmp_path), optim=optim, bf16=True, max_steps=20, learning_rate=1e-2, adam_beta2=0.98,
-            per_device_train_batch_size=8, use_cpu=device == "cpu", dataloader_pin_memory=device == "cuda",
-            report_to="none", save_strategy="no", disable_tqdm=True,
-        )  # fmt: skip
-        model = BertForSequenceClassification(config)
-        RAdamTrainer(model, args, train_dataset=Examples()).train()
-        assert model.device.type == device
-        return flat(model.parameters())
+        assert trainer.args.device.type == device
+        return tiny.trained(trainer)
 
     ours, theirs, other = (trained(optim) for optim in ("radam", "radam_torch", "adamw_torch"))
     assert largest_difference(ours, theirs) < MIXED_PRECISION < largest_difference(ours, other)
@@ -242,22 +225,17 @@ def test_counts_follow_the_option() -> None:
     assert largest_difference(flat(params), expected) < TOLERANCES[torch.float32]
 
 
+RECTIFIED = [partial(rectified(torch.optim.AdamW), **{way: True}) for way in ("fused", "foreach")]
+
+
 @on_gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")  # what PyTorch says of it, once
-@implementations
-@pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS.keys())
-def test_a_step_never_waits_for_the_gpu(name: str, flags: dict[str, Any]) -> None:
-    assert_never_waits(lambda params: radam(name)(params, **flags))
-
-
-@on_gpu
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}], ids=str)
-def test_a_rectified_step_never_waits_for_the_gpu(options: dict[str, Any]) -> None:
-    assert_never_waits(lambda params: rectified(torch.optim.AdamW)(params, **options))
-
-
-def assert_never_waits(make: Callable[[Any], Optimizer]) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [*(partial(radam(name), **FLAGS[flags]) for name in IMPLEMENTATIONS for flags in FLAGS), *RECTIFIED],
+    ids=[*(f"{name}-{flags}" for name in IMPLEMENTATIONS for flags in FLAGS), "rectified fused", "rectified foreach"],
+)
+def test_a_step_never_waits_for_the_gpu(make: Callable[[Any], Optimizer]) -> None:
     params = on("cuda", parameters(torch.float32))
     optimizer, gradients = make(params), GradientsOn()
     for step in range(8):  # start-up, and rectified from step 6

@@ -29,15 +29,12 @@ def test_a_long_training_is_sampled() -> None:
 
 # max_steps and beta2; the text
 TEXTS = {
-    (
-        250,
-        0.999,
-    ): r"18% of .* 250 updates; beta2=0.98 would use 67%. Consider a smaller beta2, a higher .*",
+    (250, 0.999): r"18% of .* 250 updates; beta2=0.98 would use 67%. Consider a smaller beta2, a higher .*",
     (3000, 0.999): r"58% of .* 3,000 updates; beta2=0.995 would use 87%",
     (3000, 0.98): r"96% of .* 3,000 updates",
     (10, 0.5): r"0% of .* 10 updates, nor over any more: it never rectifies; take a beta2 above 2/3",
     (10, 0.9): r"9% of .* 10 updates. Consider a higher learning rate, more updates, .*",
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", TEXTS)
@@ -70,8 +67,5 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_it_is_light() -> None:
-    code = (
-        "import sys, hf_radam.training.advice, hf_radam.training.launch; "
-        "print({'torch', 'transformers'} & {*sys.modules})"
-    )
+    code = "import sys, hf_radam.training.advice; print({'torch', 'transformers'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -8,43 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from comparisons import environment, run
 from hub_server import HubServer
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from hf_radam import RAdamTrainer, RAdamTrainingArguments
+from hf_radam import RAdamTrainer
 from hf_radam.training import trainer_card
 from hf_radam.training.trainer_card import amend, describe_training
 
 
-class Tokens(Dataset):
-    def __len__(self) -> int:
-        return 16
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        tokens = [(index + i) % 32 for i in range(8)]
-        return {"input_ids": tokens, "labels": tokens}
-
-
 def tiny_trainer(folder: Path, **options: Any) -> RAdamTrainer:
-    config = LlamaConfig(
-        vocab_size=32, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    settings = {
-        "max_steps": 7, "per_device_train_batch_size": 2, "learning_rate": 1e-3, "use_cpu": True, "report_to": "none",
-        "disable_tqdm": True, "dataloader_pin_memory": False, **options,
-    }  # fmt: skip
-    args = RAdamTrainingArguments(str(folder), **settings)
-    return RAdamTrainer(LlamaForCausalLM(config), args, train_dataset=Tokens())
+    return tiny.ours(output_dir=str(folder), **{"max_steps": 7, "save_strategy": "steps", **options})
 
 
 CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "radam": (
-        {"weight_decay": 0.1, "optim_args": "betas=(0.8,0.98)"},
+        {"optim_args": "betas=(0.8,0.98)"},
         [
             "- optimizer: hf_radam.optimizer.RAdam with lr=0.001, betas=(0.8, 0.98)",
             "weight_decay=0.1 and 0",
@@ -108,21 +89,6 @@ def test_warmup_on_top_of_radam_is_said(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="reduced twice"):
         trainer.train()
     assert dict(describe_training(trainer))["warmup"] == "2 updates, on top of rectification"
-
-
-def test_wrapped_optimizers_are_looked_into(tmp_path: Path) -> None:
-    """As Accelerate and DeepSpeed wrap them."""
-    trainer = tiny_trainer(tmp_path)
-    trainer.create_optimizer()
-
-    class Wrapper:
-        def __init__(self, optimizer: Any) -> None:
-            self.optimizer = optimizer
-
-    trainer.optimizer = Wrapper(Wrapper(trainer.optimizer))  # pyright: ignore[reportAttributeAccessIssue]
-    described = dict(describe_training(trainer))
-    assert described["optimizer"].startswith("hf_radam.optimizer.RAdam with ")
-    assert described["rectification"] == "no update yet"
 
 
 def test_cards_of_other_trainers_get_a_section() -> None:

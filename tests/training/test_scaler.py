@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_trainer import STEPS, Data, arguments, model, trained, unwrapped
+from tiny import DATA, STEPS, arguments, model, trained, unwrapped, weights
 from transformers import Trainer, TrainerCallback
 
 from hf_radam import RAdamTrainer, rectification
@@ -26,14 +25,14 @@ class Overflow(TrainerCallback):
             next(model.parameters()).grad[0] = self.value
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self.points.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        self.points.append(weights(model))
 
 
 def scaled(overflow: Overflow, plain: bool = False, **changes: Any) -> Trainer:
     args = arguments(
         max_grad_norm=0.0, weight_decay=0.0, adam_beta2=0.98, save_strategy="steps", save_steps=4, **changes
     )
-    keywords: dict[str, Any] = {"train_dataset": Data(), "callbacks": [overflow]}
+    keywords: dict[str, Any] = {"train_dataset": DATA, "callbacks": [overflow]}
     if plain:
         options = {"lr": 1e-3, "betas": (0.9, 0.98), "weight_decay": 0.0, "decoupled_weight_decay": True}
         trainer = Trainer(model(), args, optimizer_cls_and_kwargs=(torch.optim.RAdam, options), **keywords)
@@ -51,11 +50,10 @@ def scaled(overflow: Overflow, plain: bool = False, **changes: Any) -> Trainer:
 def test_steps_that_overflow_are_left_out(implementation: str, value: float) -> None:
     left_out = {1, 4, 5, 9}
     overflow, reference = Overflow(left_out, value), Overflow(left_out, value)
-    start = torch.cat([p.detach().flatten() for p in model().parameters()])
     trainer = scaled(overflow, optim_args=implementation)
     trainer.train()
     scaled(reference, plain=True).train()
-    before = start
+    before = weights(model())
     for update, point in enumerate(overflow.points, start=1):
         assert torch.equal(point, before) == (update in left_out)
         before = point
@@ -69,7 +67,7 @@ def test_steps_that_overflow_are_left_out(implementation: str, value: float) -> 
 
 def test_no_step_at_all() -> None:
     trainer = scaled(Overflow(set(range(1, STEPS + 1)), float("inf")))
-    assert torch.equal(trained(trainer), torch.cat([p.detach().flatten() for p in model().parameters()]))
+    assert torch.equal(trained(trainer), weights(model()))
     assert dict(describe_training(trainer))["rectification"] == "no update yet"
 
 
@@ -77,6 +75,4 @@ def test_no_step_at_all() -> None:
 def test_resume_after_a_step_that_was_left_out(saved_after: int) -> None:
     straight = trained(scaled(Overflow({3, 4, 8, 10}, float("inf"))))
     resumed = scaled(Overflow({3, 4, 8, 10}, float("inf")))
-    assert torch.equal(
-        trained(resumed, resume_from_checkpoint=str(Path("out") / f"checkpoint-{saved_after}")), straight
-    )
+    assert torch.equal(trained(resumed, resume_from_checkpoint=f"out/checkpoint-{saved_after}"), straight)

@@ -6,6 +6,7 @@ import copy
 import logging
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,14 +16,12 @@ import numpy as np
 import pytest
 import torch
 from cases import Gradients, advance, parameters
+from safetensors.torch import load_file
+from tiny import DATA, STEPS, arguments, model, options, ours, plain, trained, unwrapped, weights
 from torch.optim import lr_scheduler
 from transformers import (
     Adafactor,
-    BertConfig,
-    BertForSequenceClassification,
     HfArgumentParser,
-    LlamaConfig,
-    LlamaForCausalLM,
     Seq2SeqTrainer,
     Trainer,
     TrainerState,
@@ -33,7 +32,6 @@ from transformers import (
 from transformers.trainer_utils import HPSearchBackend
 
 from hf_radam import (
-    OptimizerSpec,
     RAdam,
     RAdamArgumentsMixin,
     RAdamSeq2SeqTrainer,
@@ -43,123 +41,76 @@ from hf_radam import (
     RAdamTrainingArguments,
     RectificationCallback,
     rectification,
-    registry,
 )
 from hf_radam.training import loss_scale
 from hf_radam.training.callbacks import StartCallback
 
-STEPS = 12
 
-
-class Data(torch.utils.data.Dataset[dict[str, Any]]):
-    def __len__(self) -> int:
-        return 64
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        generator = torch.Generator().manual_seed(index)
-        ids = torch.randint(0, 50, (8,), generator=generator)
-        return {"input_ids": ids, "labels": int(ids[0] > 25)}
-
-
-class Text(Data):
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        ids = super().__getitem__(index)["input_ids"]
-        return {"input_ids": ids, "labels": ids}
-
-
-def model() -> BertForSequenceClassification:
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    return BertForSequenceClassification(config)
-
-
-def options(**changes: Any) -> dict[str, Any]:
-    return {
-        "output_dir": "out", "max_steps": STEPS, "learning_rate": 1e-3, "weight_decay": 0.1, "logging_steps": 1,
-        "per_device_train_batch_size": 8, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
-        "dataloader_pin_memory": False, "save_strategy": "no", **changes,
-    }  # fmt: skip
-
-
-def arguments(**changes: Any) -> RAdamTrainingArguments:
-    return RAdamTrainingArguments(**options(**changes))
-
-
-def trained(trainer: Trainer, **train: Any) -> torch.Tensor:
-    trainer.train(**train)
-    assert trainer.model is not None
-    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-
-
-def unwrapped(trainer: Trainer) -> Any:
-    optimizer: Any = trainer.optimizer
-    return getattr(optimizer, "optimizer", optimizer)
+def mixed(base: Any) -> Any:
+    """Our mixin on top of a Trainer."""
+    return type("Mine", (RAdamTrainerMixin, base), {})
 
 
 def test_equals_torch_radam_in_a_plain_trainer() -> None:
-    ours = trained(RAdamTrainer(model(), arguments(max_grad_norm=1e9), train_dataset=Data()))
-    kwargs = {"lr": 1e-3, "decoupled_weight_decay": True}
-    plain = TrainingArguments(**options(max_grad_norm=1e9))
-    theirs = Trainer(model(), plain, train_dataset=Data(), optimizer_cls_and_kwargs=(torch.optim.RAdam, kwargs))
-    assert (ours - trained(theirs)).abs().max() < 1e-7  # float32 rounding in 12 steps of 1e-3
+    theirs = plain(max_grad_norm=1e9)
+    theirs.optimizer_cls_and_kwargs = torch.optim.RAdam, {"lr": 1e-3, "decoupled_weight_decay": True}
+    found = trained(ours(max_grad_norm=1e9))
+    assert (found - trained(theirs)).abs().max() < 1e-7  # float32 rounding in 12 steps of 1e-3
 
 
-def test_every_field_reaches_the_optimizer() -> None:
-    args = arguments(
-        adam_beta1=0.8, adam_beta2=0.98, adam_epsilon=1e-6, optim_args="degenerated_to_sgd=false,foreach=true"
-    )
-    optimizer: Any = RAdamTrainer(model(), args, train_dataset=Data()).create_optimizer()
+@pytest.mark.parametrize(
+    ("optim_args", "expected"),
+    [
+        ("degenerated_to_sgd=false,foreach=true", {"betas": (0.8, 0.98), "eps": 1e-6, "foreach": True}),
+        ("betas=(0.9,0.99),weight_decay=0.5,eps=1e-5", {"betas": (0.9, 0.99), "eps": 1e-5, "foreach": None}),
+    ],
+)
+def test_every_field_of_the_command_line_reaches_the_optimizer_and_optim_args_win(
+    optim_args: str, expected: dict[str, Any]
+) -> None:
+    parser = HfArgumentParser(RAdamTrainingArguments)  # pyright: ignore[reportArgumentType]
+    line = "--output_dir out --report_to none --optim radam --adam_beta1 0.8 --adam_beta2 0.98 --adam_epsilon 1e-6"
+    line += f" --learning_rate 1e-3 --weight_decay 0.1 --optim_args {optim_args}"
+    (args,) = parser.parse_args_into_dataclasses(line.split())
+    optimizer: Any = RAdamTrainer(model(), args).create_optimizer()
     assert type(optimizer) is RAdam
-    assert not optimizer.degenerated_to_sgd
-    for group, weight_decay in zip(optimizer.param_groups, (0.1, 0.0), strict=True):
-        expected = {"lr": 1e-3, "betas": (0.8, 0.98), "eps": 1e-6, "weight_decay": weight_decay, "foreach": True}
-        assert {key: group[key] for key in expected} == expected
+    assert optimizer.degenerated_to_sgd == ("degenerated" not in optim_args)
+    for group, decay in zip(optimizer.param_groups, (0.5 if "decay" in optim_args else 0.1, 0.0), strict=True):
+        assert {key: group[key] for key in ("lr", "weight_decay", *expected)} == {
+            "lr": 1e-3, "weight_decay": decay, **expected
+        }  # fmt: skip
 
 
-def test_decay_groups_are_those_of_transformers() -> None:
+class PassesOn(Trainer):
+    def create_optimizer(self, model: Any = None) -> Any:
+        return super().create_optimizer(model)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("trainer_class", [RAdamTrainer, mixed(PassesOn)])
+def test_decay_groups_are_those_of_transformers_without_empty_ones(trainer_class: Any, frozen: bool) -> None:
     network = model()
-    ours = RAdamTrainer(network, arguments()).create_optimizer()
-    theirs = Trainer(network, TrainingArguments(**options())).create_optimizer()
-    for a, b in zip(ours.param_groups, theirs.param_groups, strict=True):
+    for name, p in network.named_parameters():
+        p.requires_grad_(not frozen or name.endswith("bias"))
+    theirs = Trainer(network, TrainingArguments(**options())).create_optimizer().param_groups
+    found = trainer_class(network, arguments()).create_optimizer().param_groups
+    for a, b in zip(found, [group for group in theirs if group["params"]], strict=True):
         assert a["weight_decay"] == b["weight_decay"]
         assert all(p is q for p, q in zip(a["params"], b["params"], strict=True))
 
 
-def test_optim_args_win_over_fields() -> None:
-    args = arguments(adam_beta2=0.98, optim_args="betas=(0.9,0.99),weight_decay=0.5,eps=1e-5")
-    groups = RAdamTrainer(model(), args).create_optimizer().param_groups
-    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
-    assert groups[0]["betas"] == (0.9, 0.99)
-    assert groups[0]["eps"] == 1e-5
-
-
-def test_only_trainable_parameters_and_no_empty_group() -> None:
-    network = model()
-    for name, p in network.named_parameters():
-        p.requires_grad_(name.endswith("bias"))
-    (group,) = RAdamTrainer(network, arguments()).create_optimizer().param_groups
-    assert group["weight_decay"] == 0.0
-    assert all(p.requires_grad for p in group["params"])
-
-
 @pytest.mark.parametrize("name", ["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"])
 def test_vanilla_names_are_unchanged(name: str) -> None:
-    theirs = trained(Trainer(model(), TrainingArguments(**options(optim=name)), train_dataset=Data()))
-    assert torch.equal(trained(RAdamTrainer(model(), arguments(optim=name), train_dataset=Data())), theirs)
-    by_keyword = RAdamTrainer(model(), TrainingArguments(**options()), train_dataset=Data(), optim=name)
+    theirs = trained(plain(optim=name))
+    assert torch.equal(trained(ours(optim=name)), theirs)
+    by_keyword = RAdamTrainer(model(), TrainingArguments(**options()), train_dataset=DATA, optim=name)
     assert torch.equal(trained(by_keyword), theirs)
     assert by_keyword.optimizer_cls_and_kwargs is None
 
 
 def test_keyword_in_a_plain_trainer_with_plain_arguments() -> None:
-    class Mine(RAdamTrainerMixin, Trainer):
-        pass
-
     args = TrainingArguments(**options())
-    trainer = Mine(model(), args, optim="radam")
+    trainer = mixed(Trainer)(model(), args, optim="radam")
     assert type(trainer.create_optimizer()) is RAdam
     assert trainer.args.optim == "radam"
     assert args.optim != "radam"
@@ -178,19 +129,15 @@ def test_a_trainer_that_also_trains_its_loss() -> None:
             ]
             return cls, {**kwargs, "optimizer_dict": groups}
 
-    class Mine(RAdamTrainerMixin, WithLoss):
-        pass
-
-    groups = Mine(model(), TrainingArguments(**options()), optim="radam").create_optimizer().param_groups
+    groups = mixed(WithLoss)(model(), TrainingArguments(**options()), optim="radam").create_optimizer().param_groups
     assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
     assert [group["params"] for group in groups] == [[loss.weight], [loss.bias]]
 
 
 def test_seq2seq() -> None:
-    trainer = RAdamSeq2SeqTrainer(model(), RAdamSeq2SeqTrainingArguments(**options()), train_dataset=Data())
+    trainer = RAdamSeq2SeqTrainer(model(), RAdamSeq2SeqTrainingArguments(**options()), train_dataset=DATA)
     assert isinstance(trainer, Seq2SeqTrainer)
-    trainer.train()
-    assert type(unwrapped(trainer)) is RAdam
+    assert type(trainer.create_optimizer()) is RAdam
 
 
 def test_mixin_on_another_arguments_class() -> None:
@@ -201,18 +148,8 @@ def test_mixin_on_another_arguments_class() -> None:
     args = Arguments(**options(optim="radam_no_sgd"))
     assert args.optim == "radam_no_sgd"
     assert '"optim": "radam_no_sgd"' in args.to_json_string()
-    assert Arguments(**options()).optim == "radam"
+    assert Arguments(**options()).optim == RAdamTrainingArguments("out", report_to="none").optim == "radam"
     assert Arguments(**options(optim="adafactor")).optim == "adafactor"
-
-
-def test_command_line() -> None:
-    parser = HfArgumentParser(RAdamTrainingArguments)  # pyright: ignore[reportArgumentType]
-    line = "--output_dir out --optim radam --optim_args degenerated_to_sgd=false,betas=(0.9,0.98) --report_to none"
-    (args,) = parser.parse_args_into_dataclasses(line.split())
-    optimizer: Any = RAdamTrainer(model(), args).create_optimizer()
-    assert not optimizer.degenerated_to_sgd
-    assert optimizer.param_groups[0]["betas"] == (0.9, 0.98)
-    assert RAdamTrainingArguments("out", report_to="none").optim == "radam"
 
 
 def test_set_optimizer() -> None:
@@ -253,13 +190,13 @@ def test_optim_keyword_excludes_other_choices() -> None:
     given = torch.optim.SGD(model().parameters(), lr=0.1)
     with pytest.raises(ValueError, match="both choose the optimizer"):
         RAdamTrainer(model(), arguments(), optim="radam", optimizers=(given, None))
-    warmup = RAdamTrainer(model(), arguments(warmup_steps=4), optimizers=(given, None), train_dataset=Data())
+    warmup = RAdamTrainer(model(), arguments(warmup_steps=4), optimizers=(given, None), train_dataset=DATA)
     warmup.train()  # no warning: the optimizer in use is no RAdam
     assert RAdamTrainer(model(), arguments(), optimizers=(given, None)).create_optimizer() is given
 
 
 def test_model_init_and_changed_arguments() -> None:
-    trainer = RAdamTrainer(model_init=model, args=arguments(), train_dataset=Data())
+    trainer = RAdamTrainer(model_init=model, args=arguments(), train_dataset=DATA)
     first = trained(trainer)
     assert torch.equal(trained(trainer), first)
     trainer.args.learning_rate = 1e-2
@@ -267,57 +204,43 @@ def test_model_init_and_changed_arguments() -> None:
     assert unwrapped(trainer).defaults["lr"] == 1e-2
 
 
-def test_gradient_accumulation() -> None:
-    # A model whose loss counts the items of the whole batch; Transformers does not divide the loss of others, and
-    # the SGD steps of start-up, unlike Adam's, then see a larger gradient.
-    def train(**changes: Any) -> torch.Tensor:
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-        )
-        return trained(RAdamTrainer(LlamaForCausalLM(config), arguments(**changes), train_dataset=Text()))
-
-    halves = train(per_device_train_batch_size=4, gradient_accumulation_steps=2)
-    assert (halves - train()).abs().max() < 1e-6  # float32 rounding in 12 steps of 1e-3
-
-
 @pytest.mark.parametrize("saved_after", [3, 8])
 def test_resume_is_bitwise(saved_after: int) -> None:
     saving = {"save_strategy": "steps", "save_steps": saved_after, "lr_scheduler_type": "cosine"}
-    straight = trained(RAdamTrainer(model(), arguments(**saving), train_dataset=Data()))
-    again = RAdamTrainer(model(), arguments(**saving), train_dataset=Data())
+    straight = trained(ours(**saving))
     checkpoint = Path("out") / f"checkpoint-{saved_after}"
-    assert torch.equal(trained(again, resume_from_checkpoint=str(checkpoint)), straight)
+    assert torch.equal(trained(ours(**saving), resume_from_checkpoint=str(checkpoint)), straight)
     (checkpoint / "optimizer.pt").unlink()  # the control: the state does matter
-    without = RAdamTrainer(model(), arguments(**saving), train_dataset=Data())
     with pytest.warns(UserWarning, match=f"goes on at step {saved_after}, but the checkpoint has no optimizer state"):
-        assert not torch.equal(trained(without, resume_from_checkpoint=str(checkpoint)), straight)
+        assert not torch.equal(trained(ours(**saving), resume_from_checkpoint=str(checkpoint)), straight)
 
 
 def test_warmup_with_a_warmup_free_optimizer_warns_once() -> None:
-    trainer = RAdamTrainer(model(), arguments(warmup_steps=4), train_dataset=Data())
+    trainer = ours(warmup_steps=4)
     with pytest.warns(UserWarning, match="'radam' already starts slowly; 4 warmup steps") as warned:  # noqa: PT031
         for _ in range(2):
             trainer.train()
     assert len([w for w in warned if "warmup steps reduce" in str(w.message)]) == 1
-    RAdamTrainer(model(), arguments(warmup_steps=4, optim="adam"), train_dataset=Data()).train()
 
 
-@pytest.mark.parametrize("ours", [True, False], ids=["our_trainer", "callback_in_a_plain_trainer"])
-def test_rectification_is_logged(ours: bool) -> None:
-    if ours:
-        trainer: Trainer = RAdamTrainer(model(), arguments(adam_beta2=0.99), train_dataset=Data())
-    else:
-        trainer = Trainer(
-            model(), TrainingArguments(**options()), train_dataset=Data(), callbacks=[RectificationCallback()],
-            optimizer_cls_and_kwargs=(torch.optim.RAdam, {"lr": 1e-3, "betas": (0.9, 0.99)}),
-        )  # fmt: skip
+def test_other_optimizers_get_neither_warning_nor_rectification() -> None:
+    trainer = ours(warmup_steps=4, optim="adam")
+    trainer.train()
+    assert not any("rectification" in entry for entry in trainer.state.log_history)
+
+
+@pytest.mark.parametrize("is_ours", [True, False], ids=["our_trainer", "callback_in_a_plain_trainer"])
+def test_rectification_is_logged(is_ours: bool) -> None:
+    trainer = ours(adam_beta2=0.99) if is_ours else plain()
+    if not is_ours:
+        trainer.add_callback(RectificationCallback())
+        trainer.optimizer_cls_and_kwargs = torch.optim.RAdam, {"lr": 1e-3, "betas": (0.9, 0.99)}
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    assert [entry["rectification"] for entry in logs] == [
-        rectification.rectification(step, 0.99) or 0.0 for step in range(1, STEPS + 1)
-    ]
-    assert [entry["rho"] for entry in logs] == [rectification.rho(step, 0.99) for step in range(1, STEPS + 1)]
+    for step, entry in enumerate(logs, start=1):
+        assert entry["rectification"] == (rectification.rectification(step, 0.99) or 0.0)
+        assert entry["rho"] == rectification.rho(step, 0.99)
+    assert len(logs) == STEPS
 
 
 def test_rectification_of_the_first_group_that_steps() -> None:
@@ -330,53 +253,42 @@ def test_rectification_of_the_first_group_that_steps() -> None:
     assert logs["rectification"] == rectification.rectification(7, 0.99)
 
 
-def test_other_optimizers_log_no_rectification() -> None:
-    trainer = RAdamTrainer(model(), arguments(optim="adam"), train_dataset=Data())
-    trainer.train()
-    assert not any("rectification" in entry for entry in trainer.state.log_history)
-
-
 F = torch.nn.functional
 
 
 class Classifier(torch.nn.Module):
     """Takes the number of items, and ignores it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loss: str = "mean") -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.layer = torch.nn.Linear(4, 3)
+        self.layer, self.loss = torch.nn.Linear(4, 3), loss
 
     def forward(self, x: torch.Tensor, labels: torch.Tensor, **more: Any) -> dict[str, torch.Tensor]:
         logits = self.layer(x)
-        return {"loss": self.loss(logits, labels, **more), "logits": logits}
-
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, **_: Any) -> torch.Tensor:
-        return F.cross_entropy(logits, labels)
-
-
-class Summed(Classifier):
-    """As a conditional random field: the parts add up by themselves."""
-
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, **_: Any) -> torch.Tensor:
-        return F.cross_entropy(logits, labels, reduction="sum") / 8
+        if self.loss == "in training alone" and not self.training:  # as of torchvision's detectors
+            return {"logits": logits}
+        return {"loss": LOSSES[self.loss](logits, labels, more if self.training else {}), "logits": logits}
 
 
-class Heeding(Classifier):
-    """While it trains, as with a fused loss."""
-
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Any = None, **_: Any) -> Any:
-        if num_items_in_batch is None or not self.training:
-            return F.cross_entropy(logits, labels)
-        return F.cross_entropy(logits, labels, reduction="sum") / num_items_in_batch
+def of_gradients(logits: torch.Tensor, labels: torch.Tensor, _: Any) -> torch.Tensor:
+    assert logits.requires_grad
+    return F.cross_entropy(logits, labels)
 
 
-class Silent(Classifier):
-    """Outside of training it has no loss, as torchvision's detectors."""
+def by_number(logits: torch.Tensor, labels: torch.Tensor, more: Any) -> torch.Tensor:
+    items = more.get("num_items_in_batch")
+    return F.cross_entropy(logits, labels, reduction="sum") / (len(labels) if items is None else items)
 
-    def forward(self, x: torch.Tensor, labels: torch.Tensor, **more: Any) -> dict[str, torch.Tensor]:
-        found = super().forward(x, labels, **more)
-        return found if self.training else {"logits": found["logits"]}
+
+LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, Any], torch.Tensor]] = {
+    "mean": lambda logits, labels, _: F.cross_entropy(logits, labels),
+    "in training alone": lambda logits, labels, _: F.cross_entropy(logits, labels),
+    # As of a conditional random field: the parts add up by themselves.
+    "sum": lambda logits, labels, _: F.cross_entropy(logits, labels, reduction="sum") / 8,
+    "by number": by_number,  # while it trains, as with a fused loss
+    "of gradients": of_gradients,  # cannot be asked without
+}
 
 
 class Drawing(Classifier):
@@ -398,24 +310,12 @@ class Drawing(Classifier):
         return super().forward(self.norm(x), labels, **more)
 
 
-class Failing(Classifier):
-    """Cannot be asked: it wants a gradient."""
-
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, **_: Any) -> torch.Tensor:
-        assert logits.requires_grad
-        return F.cross_entropy(logits, labels)
-
-
 class OwnLoss(Trainer):
     """A loss in the signature of the user's choice."""
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         outputs = model(**inputs)
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
-
-
-class MixedIn(RAdamTrainerMixin, OwnLoss):
-    pass
 
 
 class ByPosition(RAdamTrainer):
@@ -430,36 +330,39 @@ class InAutocast(RAdamTrainer):
         return torch.autocast("cpu", torch.bfloat16)
 
 
-TRAINERS = {"own": MixedIn, "by_position": ByPosition, "autocast": InAutocast}
+TRAINERS = {"own": mixed(OwnLoss), "by_position": ByPosition, "autocast": InAutocast}
 
 EXAMPLES = [{"x": torch.randn(4, generator=torch.Generator().manual_seed(i)), "labels": i % 3} for i in range(32)]
 
 
-def accumulated(kind: str, accumulation: int, model_class: Any = Classifier, **more: Any) -> torch.Tensor:
+def accumulated(kind: str, accumulation: int, loss: str = "mean", **more: Any) -> torch.Tensor:
     changes: dict[str, Any] = {
         "per_device_train_batch_size": 8 // accumulation, "gradient_accumulation_steps": accumulation,
         "max_grad_norm": 0.0, "max_steps": 4, "learning_rate": 0.1, **more,
     }  # fmt: skip
-    model, args = model_class(), arguments(**changes)
+    model, args = Classifier(loss), arguments(**changes)
     optimizers = (RAdam(model.parameters(), lr=0.1), None) if kind == "built_by_the_caller" else (None, None)
     trainer_class: Any = TRAINERS.get(kind, RAdamTrainer)
     return trained(trainer_class(model, args, train_dataset=EXAMPLES, optimizers=optimizers))
 
 
 @pytest.mark.parametrize("kind", ["built_by_name", "built_by_the_caller", "by_position", "autocast"])
-@pytest.mark.parametrize("model_class", [Classifier, Summed, Heeding, Silent])
-def test_accumulation_does_not_scale_the_loss(model_class: Any, kind: str) -> None:
+@pytest.mark.parametrize("loss", ["mean", "sum", "by number", "in training alone"])
+def test_accumulation_does_not_scale_the_loss(loss: str, kind: str) -> None:
     atol = 1e-3 if kind == "autocast" else 1e-6  # bfloat16 rounds gradients of parts to 3 digits, rates sum to 0.25
-    whole, parts = (accumulated(kind, accumulation, model_class) for accumulation in (1, 4))
+    whole, parts = (accumulated(kind, accumulation, loss) for accumulation in (1, 4))
     assert torch.allclose(whole, parts, rtol=0, atol=atol)
-    assert not torch.allclose(whole, accumulated(kind, 1, model_class, max_steps=1), rtol=0, atol=2 * atol)
+    assert not torch.allclose(whole, accumulated(kind, 1, loss, max_steps=1), rtol=0, atol=2 * atol)
 
 
-@pytest.mark.parametrize(("model_class", "learning_rate"), [(Drawing, 0.0), (Failing, 0.1), (Heeding, 0.1)])
-def test_the_question_leaves_no_trace(model_class: Any, learning_rate: float) -> None:
+@pytest.mark.parametrize(
+    ("make", "learning_rate"),
+    [(Drawing, 0.0), *((partial(Classifier, loss), 0.1) for loss in ("of gradients", "by number"))],
+)
+def test_the_question_leaves_no_trace(make: Any, learning_rate: float) -> None:
     """Modes, generators and buffers are those of the plain Trainer; weights too, where nothing is to be weighed."""
     changes: dict[str, Any] = {"gradient_accumulation_steps": 2, "learning_rate": learning_rate, "optim": "sgd"}
-    plain, ours = model_class(), model_class()
+    plain, ours = make(), make()
     Trainer(plain, TrainingArguments(**options(**changes)), train_dataset=EXAMPLES).train()  # pyright: ignore[reportArgumentType]
     RAdamTrainer(ours, arguments(**changes), train_dataset=EXAMPLES).train()  # pyright: ignore[reportArgumentType]
     for key, value in plain.state_dict().items():
@@ -481,15 +384,46 @@ def test_the_device_in_use_alone_is_asked_for_its_random_state(device: str, monk
 
 def test_a_loss_of_the_users_own_is_left_alone() -> None:
     """As Transformers has it: four parts, each the mean over its own."""
-    start = torch.cat([p.detach().flatten() for p in Classifier().parameters()])
+    start = weights(Classifier())
     moved = [(accumulated("own", accumulation) - start).norm() for accumulation in (1, 4)]
     assert moved[1] > 2 * moved[0]
 
 
 def test_an_optimizer_without_moments_has_none_to_lose() -> None:
     saving = {"save_strategy": "steps", "save_steps": 3, "optim": "sgd"}
-    RAdamTrainer(model(), arguments(**saving), train_dataset=Data()).train()
-    RAdamTrainer(model(), arguments(**saving), train_dataset=Data()).train(resume_from_checkpoint="out/checkpoint-3")
+    ours(**saving).train()
+    ours(**saving).train(resume_from_checkpoint="out/checkpoint-3")
+
+
+@pytest.mark.parametrize("first", ["adamw_torch", "radam"])
+def test_moments_and_step_carry_over(first: str) -> None:
+    """A run of AdamW goes on with RAdam, rectified from its first step on; and one of RAdam with AdamW."""
+    then, kind = ("radam", RAdam) if first == "adamw_torch" else ("adamw_torch", torch.optim.AdamW)
+    changes = {"save_strategy": "steps", "save_steps": 8, "lr_scheduler_type": "constant", "max_grad_norm": 0.0}
+    changes |= {"learning_rate": 1e-2, "per_device_train_batch_size": len(EXAMPLES)}
+
+    def trainer(name: str, **more: Any) -> RAdamTrainer:
+        return RAdamTrainer(Classifier(), arguments(optim=name, **changes, **more), train_dataset=EXAMPLES)  # pyright: ignore[reportArgumentType]
+
+    def by_hand(state: dict[str, Any] | None) -> torch.Tensor:
+        network: Any = (other := trainer(then)).model
+        network.load_state_dict(load_file("out/checkpoint-8/model.safetensors"))
+        optimizer = other.create_optimizer()
+        if state is not None:
+            optimizer.load_state_dict(state)
+        for _ in range(8, STEPS):
+            network(**torch.utils.data.default_collate(EXAMPLES))["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return weights(network)
+
+    trainer(first, max_steps=8).train()
+    found = trained(resumed := trainer(then), resume_from_checkpoint="out/checkpoint-8")
+    assert type(unwrapped(resumed)) is kind
+    assert {int(state["step"]) for state in unwrapped(resumed).state.values()} == {STEPS}
+    # Four updates in float32 of a batch whose rows come in another order; and the control.
+    assert (found - by_hand(torch.load("out/checkpoint-8/optimizer.pt"))).abs().max() < 1e-6
+    assert (found - by_hand(None)).abs().max() > 1e-3
 
 
 class Layerwise(Trainer):
@@ -508,17 +442,10 @@ class Layerwise(Trainer):
         return self.optimizer
 
 
-class PassesOn(Trainer):
-    def create_optimizer(self, model: Any = None) -> Any:
-        return super().create_optimizer(model)
-
-
 @pytest.mark.parametrize("asks", ["self", "its class", "Trainer"])
 @pytest.mark.parametrize("name", ["radam_no_sgd", "adamw_torch"])
 def test_a_create_optimizer_of_ones_own_makes_the_groups(name: str, asks: str) -> None:
-    class Mine(RAdamTrainerMixin, Layerwise):
-        pass
-
+    Mine = mixed(Layerwise)
     Mine.asks = asks
     before = vars(Trainer)["create_optimizer"], vars(Trainer)["get_optimizer_cls_and_kwargs"]
     args = arguments(optim=name, adam_beta2=0.98)
@@ -533,16 +460,6 @@ def test_a_create_optimizer_of_ones_own_makes_the_groups(name: str, asks: str) -
     assert before == (vars(Trainer)["create_optimizer"], vars(Trainer)["get_optimizer_cls_and_kwargs"])
 
 
-def test_a_create_optimizer_that_passes_on_has_the_usual_groups() -> None:
-    class Mine(RAdamTrainerMixin, PassesOn):
-        pass
-
-    network = model()
-    for name, p in network.named_parameters():
-        p.requires_grad_(name.endswith("bias"))
-    assert len(Mine(network, arguments()).create_optimizer().param_groups) == 1
-
-
 def test_class_and_options_are_public() -> None:
     args = arguments(optim="radam_no_sgd", optim_args="eps=1e-6")
     for asked in (RAdamTrainer, RAdamTrainer(model(), args)):
@@ -554,32 +471,10 @@ def test_class_and_options_are_public() -> None:
     assert RAdamTrainer.get_optimizer_cls_and_kwargs(args)[0].__name__ == "Adafactor"
 
 
-def test_a_name_of_transformers_with_another_class() -> None:
-    """What a registered name says with `like`: all is built as for that name, and the class exchanged."""
-
-    class Doubled(torch.optim.AdamW):
-        factor = 1.0
-
-    def doubled(cls: Any, *, factor: float = 2.0) -> Any:
-        assert cls is torch.optim.AdamW
-        return type("Doubled", (Doubled,), {"factor": factor})
-
-    spec = OptimizerSpec(name="doubled", target=doubled, like="adamw_torch")  # pyright: ignore[reportArgumentType]
-    registry._REGISTRY["doubled"] = spec
-    try:
-        args = arguments(optim="doubled", optim_args="factor=3.0", adam_beta2=0.95)
-        optimizer: Any = RAdamTrainer(model(), args).create_optimizer()
-    finally:
-        del registry._REGISTRY["doubled"]
-    assert (type(optimizer).__name__, optimizer.factor) == ("Doubled", 3.0)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
-    assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)
-
-
 @pytest.mark.parametrize("start", ["adamw_torch", "radam"])
 def test_a_search_tries_every_kind_of_name(start: str) -> None:
     """As Ray hands a trial to Trainer."""
-    trainer = RAdamTrainer(model_init=model, args=TrainingArguments(**options(max_steps=1)), train_dataset=Data())
+    trainer = RAdamTrainer(model_init=model, args=TrainingArguments(**options(max_steps=1)), train_dataset=DATA)
     trainer.args.optim = start if start == "radam" else trainer.args.optim
     trainer.hp_search_backend = HPSearchBackend.RAY
     for name, kind in (("radam", RAdam), ("adafactor", Adafactor), ("adam", torch.optim.AdamW)):
@@ -617,7 +512,7 @@ def test_the_loss_is_the_same_for_every_optimizer(name: str, caplog: pytest.LogC
 )
 def test_advice(changes: dict[str, Any], level: int | None, text: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "hf_radam")
-    trainer = RAdamTrainer(model(), arguments(**changes), train_dataset=Data())
+    trainer = ours(**changes)
     for _ in range(2):
         trainer.train()
     said = [record for record in caplog.records if record.name == "hf_radam.training.callbacks"]
