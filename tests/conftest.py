@@ -14,7 +14,7 @@ if os.environ.get("TEST_GPU") != "1":
 import pytest
 import torch
 from filelock import FileLock
-from launching import FURTHER, LONG, MODELS, OPTIONS, PLAIN, torchrun, train
+from launching import FURTHER, LONG, MODELS, OPTIONS, torchrun, train
 from sketches import sketches
 from torch import Tensor
 
@@ -33,25 +33,35 @@ def sketched() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def launched(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., dict[str, Any]]:
-    """What a launch found, made once for all workers of pytest-xdist; see `launching.train`."""
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], Any]], Path]:
+    """Calls a function with a new folder of this name, once for all workers of pytest-xdist; returns the folder."""
     base = tmp_path_factory.getbasetemp()
     base = base if worker_id == "master" else base.parent
 
-    def results(name: str, launcher: list[str], cases: dict[str, Any], folder: str) -> dict[str, Any]:
-        (base / folder).mkdir(exist_ok=True)
-        failed = base / folder / f"{name}.failed"
-        with FileLock(base / folder / f"{name}.lock"):
-            if not (base / folder / f"{name}.pt").is_file() and not failed.is_file():
+    def folder_of(name: str, make: Callable[[Path], Any]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.is_file():
+                folder.mkdir()
                 try:
-                    train(launcher, cases, base / folder, name)
+                    make(folder)
+                    done.touch()
                 except AssertionError as error:
-                    failed.write_text(str(error))
-                    raise
-        if failed.is_file():
-            raise AssertionError(failed.read_text())
-        found = torch.load(base / folder / f"{name}.pt", weights_only=False)
-        return {**found, "folder": base / folder}
+                    done.write_text(str(error))
+        if error := done.read_text():
+            raise AssertionError(error)
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def launched(once: Callable[..., Path]) -> Callable[..., dict[str, Any]]:
+    """What a launch found; see `launching.train`."""
+
+    def results(name: str, launcher: list[str], cases: dict[str, Any]) -> dict[str, Any]:
+        folder = once(name, lambda folder: train(launcher, cases, folder))
+        return {**torch.load(folder / "job.pt", weights_only=False), "folder": folder}
 
     return results
 
@@ -59,17 +69,14 @@ def launched(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callab
 @pytest.fixture(scope="session")
 def alone(launched: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """Every training of one process; those that others are compared with have `torch.optim.RAdam`."""
-    cases: dict[str, Any] = {
-        model: {"model": model, "output_dir": "out", "optim": "radam_torch"}
-        for model in (*MODELS, *FURTHER, "llama_even")
-    }
-    cases["long"] = {**LONG, "output_dir": "out", "optim": "radam_torch"}
+    torchs: dict[str, Any] = {"output_dir": "out", "optim": "radam_torch"}
+    cases: dict[str, Any] = {model: {"model": model, **torchs} for model in (*MODELS, *FURTHER, "llama_even")}
+    cases["long"] = {**LONG, **torchs}
     cases["clipped"] = {**cases["bert"], "arguments": OPTIONS["clipped"][1]}
     cases["bf16"] = cases["llama"]
-    cases["loop"] = {"model": "bert", "loop": True, "optim": "radam_torch"}
+    cases["loop"] = {**cases["bert"], "loop": True}
     cases |= {f"{model}/accumulated": {"model": model, "output_dir": "out", "accumulation": 4} for model in MODELS}
-    cases |= {f"{model}/plain": {"model": model, "output_dir": "out", **PLAIN} for model in MODELS}
-    return launched("alone", [torchrun(1)[0]], cases, "one_process")
+    return launched("alone", [torchrun(1)[0]], cases)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,8 +41,6 @@ TOLERANCES = {
 }
 # A training that is long enough to be taken up again.
 LONG: dict[str, Any] = {"model": "marian", "arguments": {"max_steps": 30}}
-# A training as Transformers does it, with its loss scale.
-PLAIN: dict[str, Any] = {"plain_trainer": True, "optim": "adamw_torch", "arguments": {"weight_decay": 0.0}}
 # Trainings with an option that must mean the same everywhere: of which model, and the arguments.
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "clipped": ("bert", {"max_grad_norm": 0.05}),
@@ -104,25 +103,20 @@ def run(command: list[str], cwd: Path, timeout: float = TIMEOUT) -> str:
 def _attempt(command: list[str], cwd: Path, timeout: float) -> tuple[int | None, str]:
     """Exit status, None where the time was up, and output."""
     with tempfile.TemporaryFile("w+") as log:  # a pipe would be held open by any process that is left
-        process = start(command, cwd, log)
-        try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            end(process)
+        process = subprocess.Popen(
+            command, cwd=cwd, stdout=log, stderr=log, text=True, env=os.environ | ENVIRONMENT, start_new_session=True
+        )
+        status = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
+                status = process.wait(timeout)
+            finally:
+                _end(process)
         log.seek(0)
         return status, log.read()
 
 
-def start(command: list[str], cwd: Path, log: TextIO) -> subprocess.Popen[str]:
-    """Start a launcher in a session of its own."""
-    return subprocess.Popen(
-        command, cwd=cwd, stdout=log, stderr=log, text=True, env=os.environ | ENVIRONMENT, start_new_session=True
-    )
-
-
-def end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     """End a launcher and its workers; they have sessions of their own, so that only torchrun can end them."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,23 +55,13 @@ def llama(**changes: Any) -> PreTrainedModel:
     return LlamaForCausalLM(LlamaConfig(**{**options, **changes}))
 
 
-def llama_even() -> PreTrainedModel:
-    """Heads that two processes can share."""
-    return llama(num_key_value_heads=2)
-
-
 def llama_tensor_parallel() -> PreTrainedModel:
     """The same, split over all processes as it is loaded."""
-    model = llama_even()
+    model = MODELS["llama_even"]()
     if os.environ["RANK"] == "0":
         model.save_pretrained("saved")
     torch.distributed.barrier()
     return LlamaForCausalLM.from_pretrained("saved", tp_plan="auto")
-
-
-def llama_tied() -> PreTrainedModel:
-    """One embedding for input and output."""
-    return llama(tie_word_embeddings=True)
 
 
 def llama_half_frozen() -> PreTrainedModel:
@@ -91,8 +83,11 @@ def llama_lora() -> Any:
 # For fsdp_transformer_layer_cls_to_wrap. By default Accelerate 1.15 takes the model's `_no_split_modules`, which fails
 # for BERT (its embeddings would be sharded twice) and is empty for Marian.
 LAYERS = {"bert": "BertLayer", "marian": "MarianEncoderLayer,MarianDecoderLayer"}
-_ALL = (bert, marian, llama, llama_even, llama_tensor_parallel, llama_tied, llama_half_frozen, llama_lora)
-MODELS = {f.__name__: f for f in _ALL}
+MODELS: dict[str, Callable[[], Any]] = {
+    **{make.__name__: make for make in (bert, marian, llama, llama_tensor_parallel, llama_half_frozen, llama_lora)},
+    "llama_even": partial(llama, num_key_value_heads=2),  # heads that two processes can share
+    "llama_tied": partial(llama, tie_word_embeddings=True),
+}
 
 
 class Examples(Dataset):

@@ -22,9 +22,9 @@ from accelerate import Accelerator, PartialState
 from models import LAYERS, MODELS, Examples
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 
-from hf_radam import RAdam, RAdamTrainer, RAdamTrainingArguments, get_optimizer
+from hf_radam import RAdamTrainer, RAdamTrainingArguments, get_optimizer
 
 BATCH = 8  # examples of one update, over all processes and accumulation steps
 
@@ -91,13 +91,11 @@ def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
     )
     set_seed(0)
     trajectory = Trajectory()
-    trainer_class = Trainer if case.get("plain_trainer") else RAdamTrainer
-    trainer = trainer_class(
+    trainer = RAdamTrainer(
         MODELS[case["model"]](),
         args,
         train_dataset=Examples(case["model"]),
         callbacks=[trajectory],
-        optimizer_cls_and_kwargs=(RAdam, {"lr": args.learning_rate}) if case.get("plain_trainer") else None,
     )
     if case.get("scaler"):  # what fp16 adds, which Accelerate refuses on a CPU
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
@@ -109,8 +107,7 @@ def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
         "optimizer": type(innermost(trainer.optimizer)).__name__,
         "deepspeed": trainer.is_deepspeed_enabled and trainer.accelerator.deepspeed_config["zero_optimization"],
     }
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {**engine(trainer.accelerator), **found, "trajectory": torch.stack(trajectory.points), "losses": losses}
+    return {**engine(trainer.accelerator), **found, "trajectory": torch.stack(trajectory.points)}
 
 
 def loop(case: dict[str, Any], processes: int) -> dict[str, Any]:

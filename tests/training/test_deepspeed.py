@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import MODELS, Engine, accelerate, assert_follows, train
+from launching import LONG, MODELS, Engine, accelerate, assert_follows, train
 from torch import Tensor
 
 from hf_radam.training.optimizers import keep_in_deepspeed
@@ -36,16 +35,12 @@ def test_follows_the_reference_and_resumes(name: str, reference: dict[str, Tenso
     engine = Engine([*accelerate(config), *options], 2, "DEEPSPEED")
     cases: dict[str, Any] = {model: {"model": model, "output_dir": "out"} for model in MODELS}
     cases |= {f"{model}/accumulated": {**cases[model], "accumulation": 2} for model in MODELS}
-    long = {"model": "marian", "arguments": {"max_steps": 30}}
-    cases["straight"] = {
-        **long, "output_dir": "straight", "arguments": {"max_steps": 30, "save_strategy": "steps", "save_steps": 3}
-    }  # fmt: skip
-    resumed = {
-        f"from_{step}": {**long, "output_dir": "resumed", "resume": f"straight/checkpoint-{step}"} for step in (3, 12)
-    }
+    saving = {**LONG["arguments"], "save_strategy": "steps", "save_steps": 3}
+    cases["straight"] = {**LONG, "output_dir": "straight", "arguments": saving}
+    resumed = {f"from_{n}": {**LONG, "output_dir": "resumed", "resume": f"straight/checkpoint-{n}"} for n in (3, 12)}
     if offload != "none":  # DeepSpeed's kernel, which rounds a weight after decay and step, torch's after each
         alone = {model: {**cases[model], "optim": "radam_deepspeed_cpu"} for model in MODELS}
-        alone["long"] = {**long, "output_dir": "alone", "optim": "radam_deepspeed_cpu"}
+        alone["long"] = {**LONG, "output_dir": "alone", "optim": "radam_deepspeed_cpu"}
         found = train([sys.executable], alone, tmp_path, "alone", timeout=TIMEOUT)
         assert {found[case]["optimizer"] for case in alone} == {"DeepSpeedCPURAdam"}
         reference = {case: found[case]["trajectory"] for case in alone}
@@ -69,22 +64,6 @@ def test_follows_the_reference_and_resumes(name: str, reference: dict[str, Tenso
         state.unlink()
     with pytest.raises(AssertionError, match="optim_states"):
         train(engine.launcher, {"lost": resumed["from_12"]}, tmp_path, "lost", timeout=TIMEOUT)
-
-
-@pytest.mark.slow
-@needs_deepspeed
-def test_a_config_file_with_an_optimizer_is_refused_at_the_start(tmp_path: Path) -> None:
-    config = {"optimizer": {"type": "AdamW"}, "zero_optimization": {"stage": 2}}
-    config |= dict.fromkeys(("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), "auto")
-    (tmp_path / "ds.json").write_text(json.dumps(config))
-    (tmp_path / "accelerate.yaml").write_text(
-        "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_processes: 2\nnum_machines: 1\n"
-        "machine_rank: 0\nuse_cpu: false\ndeepspeed_config: {deepspeed_config_file: ds.json}\n"
-    )
-    launcher = accelerate("ddp")
-    launcher[launcher.index("--config_file") + 1] = str(tmp_path / "accelerate.yaml")
-    with pytest.raises(AssertionError, match="delete that section, or pass optim='adamw_torch' to use it"):
-        train(launcher, {"bert": {"model": "bert", "output_dir": "out"}}, tmp_path, timeout=TIMEOUT)
 
 
 def test_the_optimizer_is_kept() -> None:

@@ -19,7 +19,6 @@ from launching import (
     LONG,
     MODELS,
     OPTIONS,
-    PLAIN,
     TOLERANCES,
     Engine,
     accelerate,
@@ -50,8 +49,6 @@ def fast_and_slow(names: Sequence[str], slow: Sequence[str]) -> list[Any]:
     return [*names, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)]
 
 
-# Where Transformers' own Trainer ends for models that ignore num_items_in_batch: start-up steps of twice the size.
-TRAP = 1e-3
 # What the loss of the optimizer state does to the parameters.
 CONTROL = 1e-4
 
@@ -111,20 +108,16 @@ def tensor_parallel() -> dict[str, Any]:
     return {"tp/whole": {**case, "arguments": whole}, "tp/halves": {**case, "arguments": halves}}
 
 
-def plain() -> dict[str, Any]:
-    return {f"{model}/plain": {"model": model, "output_dir": "out", **PLAIN} for model in MODELS}
-
-
 @pytest.fixture
 def together(launched: Launched) -> Callable[[str], dict[str, Any]]:
     """Everything that is trained on the processes of an engine, in one launch."""
 
     def results(name: str) -> dict[str, Any]:
         engine = ENGINES[name]
-        further = tensor_parallel() if name == "fsdp2" else plain() if name == "ddp" else {}
-        cases = {**every_training(engine), **further, **straight_and_resumed(engine)}
+        cases = every_training(engine)
         bf16 = {"bf16": cases.pop("bf16")}
-        return launched("together", engine.launcher, {**cases, **bf16}, name)
+        further = tensor_parallel() if name == "fsdp2" else {}
+        return launched(name, engine.launcher, {**cases, **further, **straight_and_resumed(engine), **bf16})
 
     return results
 
@@ -148,15 +141,6 @@ def test_accumulation_in_one_process_follows_the_reference(
     model: str, alone: dict[str, Any], reference: dict[str, Tensor]
 ) -> None:
     assert_follows(alone[f"{model}/accumulated"], reference[model], ENGINES["one"], "engine")
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_the_trap_is_there_without_our_trainer(model: str, alone: dict[str, Any], together: Together) -> None:
-    """The control: should Transformers mend its loss scale, ours could go."""
-    two = together("ddp")[f"{model}/plain"]
-    assert two["world_size"] == 2
-    largest, _ = residual(two, alone[f"{model}/plain"]["trajectory"])
-    assert (largest > TRAP) == (model != "llama")
 
 
 @pytest.mark.parametrize("case", tensor_parallel())

@@ -135,35 +135,31 @@ def test_what_cannot_be_run(argv: list[str], message: str) -> None:
         run_script(argv)
 
 
-# What is run, with what before it in argv.
+# What is run, with what before its own arguments in argv, and these arguments.
 COMMANDS = {
-    "script": ("mine.py", "mine.py"),
-    "module": ("-m mine", "mine.py"),
-    "folder": ("app", "app"),
-    "shell": ("./go.sh", "mine.py"),
-    "shell that may not run": ("plain.sh", "mine.py"),
-    "shell with its name": ("named.sh", "mine.py"),
+    "script": ("mine.py", "mine.py", "-m --help"),
+    "script with dashes": ("mine.py", "mine.py", "-- -m x"),
+    "module": ("-m mine", "mine.py", "-- -m x"),
+    "folder": ("app", "app", "-m --help"),
+    "shell": ("./go.sh", "mine.py", "-m --help"),
+    "shell that may not run": ("plain.sh", "mine.py", "-- -m x"),
+    "shell with its name": ("named.sh", "mine.py", "-m --help"),
 }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("own", ["-m --help", "-- -m x"])
-def test_exit_status_and_arguments_are_the_scripts_own(name: str, own: str, tmp_path: Path) -> None:
-    asked, program = COMMANDS[name]
+def test_exit_status_and_arguments_are_the_scripts_own(name: str, tmp_path: Path) -> None:
+    asked, program, own = COMMANDS[name]
     (tmp_path / "app").mkdir()
     for place in ("mine.py", "app/__main__.py"):
         (tmp_path / place).write_text("import sys; print(sys.argv, __name__, 'torch' in sys.modules); sys.exit(7)")
-    for place, first, mode in (
-        ("go.sh", "", 0o755),
-        ("plain.sh", "#!/bin/sh\n", 0o644),
-        ("named.sh", "#!/bin/sh\n", 0o755),
-    ):
+    shebang = "#!/bin/sh\n"
+    for place, first, mode in (("go.sh", "", 0o755), ("plain.sh", shebang, 0o644), ("named.sh", shebang, 0o755)):
         (tmp_path / place).write_text(f'{first}exec {sys.executable} mine.py "$@"\n')
         (tmp_path / place).chmod(mode)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*RUN, *split(asked), *split(own)], capture_output=True, text=True, env=environment, cwd=tmp_path
-    )
+    command = [*RUN, *split(asked), *split(own)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 7, done.stderr
     assert done.stdout.endswith(f"{program}', {str(split(own))[1:]} __main__ False\n")
 

@@ -125,15 +125,9 @@ def refuse_disagreement(model: nn.Module, optimizer: Optimizer, folder: Path) ->
     new = make_optimizer(model)
     another = folder.with_name("another")
 
-    def count(optimizer: Optimizer) -> None:
-        if odd:
-            for state in optimizer.state.values():
-                state["step"] += 1
-
-    def uncount(optimizer: Optimizer) -> None:
-        if odd:
-            for state in optimizer.state.values():
-                state["step"] -= 1
+    def count(further: int) -> None:
+        for state in optimizer.state.values() if odd else ():
+            state["step"] += further
 
     cases: dict[str, Callable[[], None]] = {
         "process 1 cannot go on .*ValueError: an optimizer has no state|^an optimizer has no state": lambda: (
@@ -152,10 +146,10 @@ def refuse_disagreement(model: nn.Module, optimizer: Optimizer, folder: Path) ->
     for message, act in cases.items():
         with pytest.raises(ValueError, match=message):
             act()
-    count(optimizer)
+    count(1)
     with pytest.raises(CheckpointError, match=f"process 1 has steps={END + 1}, but process 0 has {END}"):
         save_optimizer(model, optimizer, folder)
-    uncount(optimizer)
+    count(-1)
     assert time.monotonic() - started < 20
     assert not another.exists()
 
