@@ -46,6 +46,9 @@ from hf_radam.examples.token_batches import TokenBatches
 from hf_radam.experiments.schema import check_least
 from hf_radam.training.trainer import RAdamSeq2SeqTrainer, RAdamSeq2SeqTrainingArguments
 
+# Sizes for the built-in grammar, where the command line names none.
+GRAMMAR = {"d_model": 64, "dropout": 0.0, "encoder_layers": 4, "decoder_layers": 4,
+           "encoder_ffn_dim": 128, "decoder_ffn_dim": 128}  # fmt: skip
 PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
 
 
@@ -53,14 +56,14 @@ PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a datas
 class TranslationModel:
     """A Marian transformer, post-LN as in the paper; the fields are those of `MarianConfig`."""
 
-    d_model: int = argument(64, "width")
-    encoder_layers: int = argument(4, "layers")
-    decoder_layers: int = argument(4, "layers")
-    encoder_ffn_dim: int = argument(128, "width within a layer")
-    decoder_ffn_dim: int = argument(128, "width within a layer")
+    d_model: int = argument(512, "width")
+    encoder_layers: int = argument(6, "layers")
+    decoder_layers: int = argument(6, "layers")
+    encoder_ffn_dim: int = argument(1024, "width within a layer")
+    decoder_ffn_dim: int = argument(1024, "width within a layer")
     encoder_attention_heads: int = argument(4, "attention heads")
     decoder_attention_heads: int = argument(4, "attention heads")
-    dropout: float = argument(0.0, "share of what layers give that is dropped")
+    dropout: float = argument(0.3, "share of what layers give that is dropped")
     attention_dropout: float = argument(0.0, "likewise, of attention weights")
     activation_dropout: float = argument(0.0, "likewise, within a layer")
     activation_function: str = argument("relu", "within a layer")
@@ -123,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
         UserError: bad options; text that is missing, unreadable or too short.
     """
     parser = HfArgumentParser(ARGUMENTS, allow_abbrev=False)  # pyright: ignore[reportArgumentType]
-    parser.set_defaults(learning_rate=1e-3, per_device_train_batch_size=32, logging_steps=50)
+    parser.set_defaults(learning_rate=1e-3, per_device_train_batch_size=32, logging_steps=50, **GRAMMAR)
     data, shape, args = parser.parse_args_into_dataclasses(argv)
     data.split_batch(args)
     if data.tokens_per_batch and args.max_steps < 1:
@@ -178,7 +181,7 @@ def translate(
     args: Any = trainer.args
     args.predict_with_generate = True
     trainer.preprocess_logits_for_metrics, trainer.compute_metrics = None, bleu
-    options: Any = {"num_beams": data.num_beams, "max_new_tokens": data.max_length, "do_sample": False}
+    options: Any = {"num_beams": data.num_beams, "max_length": data.max_length + 1, "do_sample": False}
     return trainer.predict(dataset, **options).metrics or {}
 
 

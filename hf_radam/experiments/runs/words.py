@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -150,10 +151,12 @@ def arguments(run: Run, place: Path) -> list[str]:
 def _own(run: Run, place: Path) -> dict[str, Any]:
     """What our scripts take beside training arguments."""
     comparison = run.comparison
+    _, of_model, _ = import_module(TASKS[comparison.task]).ARGUMENTS
+    model = build(of_model, comparison.model_of(run.recipe), where="model")
     examples = comparison.batch_size or (comparison.tokens_per_batch or 0) // _SENTENCE
     return {
         **comparison.data,
-        **comparison.model_of(run.recipe),
+        **asdict(model),  # all of it: where a command line names no size, a script takes small ones
         "batch_size": comparison.batch_size,
         "tokens_per_batch": comparison.tokens_per_batch,
         "average_checkpoints": comparison.average_checkpoints or None,
