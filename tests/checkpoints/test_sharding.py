@@ -347,7 +347,7 @@ DAMAGES: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "metadata truncated": ("sharded", ".metadata", truncate, ".metadata is damaged"),
     "metadata empty": ("sharded", ".metadata", write(b""), ".metadata is damaged"),
     "metadata sealed wrongly": ("sharded", ".metadata", lambda f: flip(f, -8), "its checksum differs"),
-    "metadata with an end": ("sharded", ".metadata", lambda f: flip(f, 8 * -20), "follows its end"),
+    "metadata with an end": ("sharded", ".metadata", lambda f: flip(f, 8 * -20), "has bytes after its end"),
     "metadata with code": ("sharded", ".metadata", write(pickle.dumps(Evil())), "which does not belong there"),
     "full truncated": ("full", "optimizer.bin", truncate, OF_UNKNOWN_FORM),
     "full empty": ("full", "optimizer.bin", write(b""), OF_UNKNOWN_FORM),

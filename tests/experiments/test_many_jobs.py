@@ -45,7 +45,7 @@ def test_three_jobs_at_once_train_each_run_once(tmp_path: Path) -> None:
     assert len(load_records(tmp_path / "r")) == 4
     assert "| radam |" in (tmp_path / "r" / "table.md").read_text()
     for out, _ in said:
-        assert ("report:" in out) != ("other jobs train the last" in out)
+        assert ("open:" in out) != ("other jobs train the last" in out)
     assert not list(tmp_path.glob("r/.locks/job-*"))
 
 
@@ -65,7 +65,7 @@ def test_a_job_that_dies_frees_its_run_and_the_folder(tmp_path: Path, capsys: py
     with claim(folder, comparison, "1"), hold(folder, adam) as ours, hold(folder, adam) as twice:
         assert (ours, twice) == (True, False)
     assert compare(config, "--output_dir", folder) == 0
-    assert "report:" in capsys.readouterr().out
+    assert "open:" in capsys.readouterr().out
 
 
 ORDINARY_USER = """

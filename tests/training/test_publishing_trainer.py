@@ -86,7 +86,7 @@ def test_a_scheduler_that_was_passed_in_is_said(tmp_path: Path) -> None:
 
 def test_warmup_on_top_of_radam_is_said(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, warmup_steps=2)
-    with pytest.warns(UserWarning, match="reduced twice"):
+    with pytest.warns(UserWarning, match="reduce the rate twice"):
         trainer.train()
     assert dict(describe_training(trainer))["warmup"] == "2 updates, on top of rectification"
 

@@ -421,9 +421,9 @@ def test_moments_and_step_carry_over(first: str) -> None:
     found = trained(resumed := trainer(then), resume_from_checkpoint="out/checkpoint-8")
     assert type(unwrapped(resumed)) is kind
     assert {int(state["step"]) for state in unwrapped(resumed).state.values()} == {STEPS}
-    # Four updates in float32 of a batch whose rows come in another order; and the control.
+    # Four updates in float32 of a batch whose rows come in another order; without the moments a hundred times that.
     assert (found - by_hand(torch.load("out/checkpoint-8/optimizer.pt"))).abs().max() < 1e-6
-    assert (found - by_hand(None)).abs().max() > 1e-3
+    assert (found - by_hand(None)).abs().max() > 1e-4
 
 
 class Layerwise(Trainer):
