@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+import torch
+from torch.utils.data import DataLoader, Sampler
+from transformers import Seq2SeqTrainer
 
 from hf_radam.errors import UserError
+from hf_radam.training.trainer import RAdamSeq2SeqTrainer
+
+PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
 
 
 class TokenBatches(Sampler[list[int]]):
@@ -84,3 +90,38 @@ class TokenBatches(Sampler[list[int]]):
                     yield order[start:end][share :: self.processes * self.accumulation].tolist()
                 done += 1
             passes += 1
+
+
+class TranslationTrainer(RAdamSeq2SeqTrainer):
+    """Seq2SeqTrainer, with batches of so many tokens where `tokens_per_batch` is set."""
+
+    tokens_per_batch: int | None = None
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of so many examples, or of so many tokens."""
+        if self.tokens_per_batch is None:
+            return super().get_train_dataloader()
+        data: Any = self.train_dataset
+        parts = (zip(part["input_ids"], part["labels"], strict=True) for part in data.iter(PAIRS_AT_A_TIME))
+        lengths = [max(len(source), len(target)) for part in parts for source, target in part]
+        batches = TokenBatches(
+            lengths,
+            self.tokens_per_batch,
+            steps=self.args.max_steps,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            processes=self.args.world_size,
+            process=self.args.process_index,
+            accumulation=self.args.gradient_accumulation_steps,
+        )
+        return DataLoader(
+            data,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            generator=torch.Generator(),  # of the workers' seeds; the global one would move the dropout
+        )
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As in Trainer: Seq2SeqTrainer counts twice what fills up the last batch of several processes."""
+        return super(Seq2SeqTrainer, self).evaluate(*args, **kwargs)

@@ -18,7 +18,6 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from safetensors.torch import load_file
 from scipy.stats import entropy
-from torch.utils.data import DataLoader
 from transformers import (
     DataCollatorForSeq2Seq,
     HfArgumentParser,
@@ -26,9 +25,9 @@ from transformers import (
     MarianMTModel,
     PegasusConfig,
     PegasusForConditionalGeneration,
-    Seq2SeqTrainer,
     set_seed,
 )
+from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_radam.errors import UserError
 from hf_radam.examples.parallel_text import Pair, TranslationData, load_pairs
@@ -42,14 +41,13 @@ from hf_radam.examples.text import (
     token_sums,
     whole_batches,
 )
-from hf_radam.examples.token_batches import TokenBatches
+from hf_radam.examples.token_batches import PAIRS_AT_A_TIME, TranslationTrainer
 from hf_radam.experiments.schema import check_least
-from hf_radam.training.trainer import RAdamSeq2SeqTrainer, RAdamSeq2SeqTrainingArguments
+from hf_radam.training.trainer import RAdamSeq2SeqTrainingArguments
 
 # Sizes for the built-in grammar, where the command line names none.
 GRAMMAR = {"d_model": 64, "dropout": 0.0, "encoder_layers": 4, "decoder_layers": 4,
            "encoder_ffn_dim": 128, "decoder_ffn_dim": 128}  # fmt: skip
-PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,41 +82,6 @@ class TranslationModel:
 ARGUMENTS = (TranslationData, TranslationModel, RAdamSeq2SeqTrainingArguments)
 
 
-class TranslationTrainer(RAdamSeq2SeqTrainer):
-    """Seq2SeqTrainer, with batches of so many tokens where `tokens_per_batch` is set."""
-
-    tokens_per_batch: int | None = None
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of so many examples, or of so many tokens."""
-        if self.tokens_per_batch is None:
-            return super().get_train_dataloader()
-        data: Any = self.train_dataset
-        parts = (zip(part["input_ids"], part["labels"], strict=True) for part in data.iter(PAIRS_AT_A_TIME))
-        lengths = [max(len(source), len(target)) for part in parts for source, target in part]
-        batches = TokenBatches(
-            lengths,
-            self.tokens_per_batch,
-            steps=self.args.max_steps,
-            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            processes=self.args.world_size,
-            process=self.args.process_index,
-            accumulation=self.args.gradient_accumulation_steps,
-        )
-        return DataLoader(
-            data,
-            batch_sampler=batches,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-            generator=torch.Generator(),  # of the workers' seeds; the global one would move the dropout
-        )
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As in Trainer: Seq2SeqTrainer counts twice what fills up the last batch of several processes."""
-        return super(Seq2SeqTrainer, self).evaluate(*args, **kwargs)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Train and evaluate; see `--help`.
 
@@ -139,9 +102,16 @@ def main(argv: list[str] | None = None) -> None:
     train_dataset, eval_dataset, test_dataset = (tokenize(part, tokenizer, data) for part in (train, validation, test))
     set_seed(args.seed)
     model = build_model(shape, tokenizer, data.max_length)
+
+    def mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Over the labels of the whole batch, of which this may be a part."""
+        mean = LabelSmoother(args.label_smoothing_factor)(outputs, labels)
+        return mean if num_items_in_batch is None else mean * (labels != -100).sum() / num_items_in_batch
+
     trainer = TranslationTrainer(
         model,
         args,
+        compute_loss_func=mean_loss,
         data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
