@@ -60,6 +60,11 @@ def test_the_house_grows_no_further() -> None:
     assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= MOST_LINES
 
 
+def test_a_name_of_a_file_says_which() -> None:
+    names = [path.name for path in (ROOT / "hf_radam").rglob("*.py") if path.name != "__init__.py"]
+    assert len(names) == len(set(names))
+
+
 def room(module: str) -> str:
     names = [name for row in ORDER for name in row]
     fits = [name for name in names if name and (module == name or module.startswith(f"{name}."))]

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 from hf_radam.checkpoints.checkpoint import CheckpointError, reading
 from hf_radam.checkpoints.distributed import PlainValues, SafeReader, seal
 from hf_radam.checkpoints.formats import SHARDED, WHOLE, find, read_checkpoint
-from hf_radam.checkpoints.processes import alike, on_first_process, one_process_is_fine
+from hf_radam.checkpoints.ranks import alike, on_first_process, one_process_is_fine
 from hf_radam.files import one_line
 
 # What a group keeps of its own when it takes the options of a checkpoint.

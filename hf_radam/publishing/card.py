@@ -15,7 +15,7 @@ from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.markdown import code, fenced, literal, one_line, table_markdown
 from hf_radam.experiments.report.report import Image, Report
-from hf_radam.experiments.report.statistics import BASELINE, estimate, name, rate
+from hf_radam.experiments.report.statistics import BASELINE, estimate, name
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
@@ -175,7 +175,7 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
     for row in sorted(results.best_rows, key=lambda row: name(row) != of_weights):
         judged = estimate(row.value)
         spread = "" if judged.std is None else f", mean of {judged.n} seeds ± {judged.std:.{metric.digits}f}"
-        called = f"{metric.label} ({name(row)}, lr {rate(row):g}{spread})"
+        called = f"{metric.label} ({name(row)}, lr {row.peak.iat[0]:g}{spread})"
         if judged.mean is not None:
             found.append(EvalResult(**about, metric_value=round(judged.mean, 6), metric_name=called))
     return ModelCardData(
@@ -234,7 +234,7 @@ def _alike(results: Results) -> str:
 
 
 def _limitations(results: Results) -> list[str]:
-    recipes, rates = results.recipes.values(), results.learning_rates
+    recipes, peaks = results.recipes.values(), " or ".join(f"{peak:g}" for peak in sorted(set(results.runs.peak)))
     lengths = sorted({recipe.warmup_updates(results.length(recipe)) for recipe in recipes if recipe.warmup == "linear"})
     tried = ", ".join(f"{length:,}" for length in lengths)
     unequal = results.comparison["shared"]["task"] == "script" and not results.same_start
@@ -242,7 +242,7 @@ def _limitations(results: Results) -> list[str]:
     cases = {
         "Recipes differ at the first update: the script's initial weights or first examples depend on more than the "
         "seed that it was given.": unequal,
-        f"One learning rate, {rates[0]:g}: it may be too high or too low for a recipe.": len(rates) == 1,
+        f"One learning rate, {peaks}: it may be too high or too low for a recipe.": len(results.learning_rates) == 1,
         "No untuned warmup, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found equal to RAdam.": not untuned,
         f"The length of the linear warmup, {tried} updates, was given and not searched for.": len(lengths) == 1,
         f"Warmup was tried at these lengths only: {tried} updates.": len(lengths) > 1,
