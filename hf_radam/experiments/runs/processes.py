@@ -22,11 +22,10 @@ import psutil
 import torch
 
 from hf_radam.errors import UserError
+from hf_radam.experiments.runs.launching import Tell
 from hf_radam.files import is_full_disk, last_line, one_line
 
 T = TypeVar("T")
-Tell = Callable[[Mapping[str, Any]], None]
-"""What a run calls after each update, with `step` and `loss`."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def _work(channel: Connection, log: Path, cores: Sequence[int], environment: Map
         function, item = pickle.loads(call)
         function(item, channel.send)
         channel.send({"done": True})
-    except Exception as error:
+    except Exception as error:  # a full disk is an Exception or RuntimeError to tokenizers and torch.save
         if not isinstance(error, (UserError, OSError)) and not is_full_disk(error):
             raise
         channel.send({"error": one_line(error)})

@@ -88,11 +88,8 @@ def record(trainer_class: Any, request: Request, tell: Tell) -> None:
         with recorder.noting_a_full_disk(self, f"no checkpoint at update {step}", folder):
             save_checkpoint(self, model, trial)
 
-    trainer_class.train, trainer_class.save_model, trainer_class._save_checkpoint = (
-        recorded,
-        save_model,
-        _save_checkpoint,
-    )
+    trainer_class.train, trainer_class.save_model = recorded, save_model
+    trainer_class._save_checkpoint = _save_checkpoint
     trainer_class._hf_radam_gives_advice = False  # the report says it
 
 
