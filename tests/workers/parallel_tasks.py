@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def train_unless_killed(jobs: Mapping[str, Job], run: Run, tell: Tell) -> None:
-    """A run of adam or radam; radam kills the whole job after update 6, and when that has been, itself after 11."""
+    """Once both runs are at update 6, radam kills the whole job; in the next job it kills itself after update 11."""
     from hf_radam.experiments.runs.launching import train
 
     pids = Path(jobs[run.id].request.folder).parents[2]
@@ -59,8 +59,9 @@ def train_unless_killed(jobs: Mapping[str, Job], run: Run, tell: Tell) -> None:
     def watched(message: Mapping[str, Any]) -> None:
         tell(message)
         if message["step"] == 6 and not before:
+            (pids / f"{run.recipe.name} has saved").touch()
             while run.recipe.name == "radam":
-                if (pids / "adam").is_file():
+                if (pids / "adam has saved").is_file():
                     parent = multiprocessing.parent_process()
                     assert parent is not None
                     assert parent.pid
