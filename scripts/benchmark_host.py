@@ -7,14 +7,14 @@ Python costs. A stand-in without a GPU: tensors of one element, one thread, CPU 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from contenders import CONTENDERS, KERNELS, OPTIONS, WARM_UP
+from contenders import CONTENDERS, KERNELS, OPTIONS, WARM_UP, mean_time, median_ratio, race, rows_of
 from torch import Tensor
 
 STEPS = 6000  # of one tensor, in a round
@@ -45,34 +45,6 @@ def adamw_as_on_a_gpu(count: int) -> Callable[[], object]:
     return patch("torch._foreach_add_", lambda steps, one: counts.add_(one))(optimizer.step)
 
 
-def measure(count: int, rounds: int) -> dict[str, Any]:
-    """CPU seconds a step, each optimizer once in every round; ratios within the rounds."""
-    known = {contender.name: contender for contender in (*CONTENDERS, *KERNELS)}
-    steps: dict[str, Callable[[], object]] = {
-        name: known[name].build(tensors(count)).step if name in known else adamw_as_on_a_gpu(count) for name in PAIRS
-    }
-    for step in steps.values():
-        for _ in range(WARM_UP):
-            step()
-    repeats, times = max(1, STEPS // count), {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            start = time.process_time()
-            for _ in range(repeats):
-                step()
-            times[name].append((time.process_time() - start) / repeats)
-    rows = [
-        {
-            "optimizer": name,
-            "seconds": statistics.median(times[name]),
-            "seconds_of_rounds": times[name],
-            "ratio": statistics.median(a / b for a, b in zip(times[name], times[base], strict=True)),
-        }
-        for name, base in PAIRS.items()
-    ]
-    return {"host": True, "tensors": count, "steps": repeats, "rounds": rounds, "rows": rows}
-
-
 def intro(benchmark: Mapping[str, Any]) -> str:
     """What was measured."""
     return (
@@ -81,7 +53,21 @@ def intro(benchmark: Mapping[str, Any]) -> str:
     )
 
 
-def host(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The subcommand."""
+def host(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The subcommand: CPU seconds a step; ratios within the rounds."""
     torch.set_num_threads(1)
-    return [measure(count, options.rounds) for count in options.tensors]
+    known = {contender.name: contender for contender in (*CONTENDERS, *KERNELS)}
+    for count in options.tensors:
+        steps: dict[str, Callable[[], object]] = {
+            name: known[name].build(tensors(count)).step if name in known else adamw_as_on_a_gpu(count)
+            for name in PAIRS
+        }
+        for step in steps.values():
+            for _ in range(WARM_UP):
+                step()
+        repeats = max(1, STEPS // count)
+        times = race(steps, options.rounds, partial(mean_time, repeats=repeats, clock=time.process_time))
+        rows = rows_of(times)
+        for row in rows:
+            row["ratio"] = median_ratio(row["seconds_of_rounds"], times[PAIRS[row["optimizer"]]])
+        yield {"host": True, "tensors": count, "steps": repeats, "rounds": options.rounds, "rows": rows}

@@ -1,8 +1,10 @@
-"""What the benchmark measures: optimizers, each beside its rivals, and the shapes of their parameters."""
+"""What the benchmark measures: optimizers in turns, each beside its rivals, and the shapes of their parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from math import prod
@@ -76,6 +78,46 @@ KERNELS = (
     Contender("torch", "torch.optim", "RAdam", "foreach", {"foreach": True}),
     Contender("torch", "torch.optim", "RAdam", "for-loop", {"foreach": False}),
 )
+
+
+def race(
+    calls: Mapping[str, Callable[[], object]], rounds: int, seconds: Callable[[Callable[[], object]], float]
+) -> dict[str, list[float]]:
+    """The seconds of each call in each round; in every round each has its turn."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name].append(seconds(call))
+    return times
+
+
+def mean_time(
+    call: Callable[[], object],
+    repeats: int,
+    wait: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Mean seconds of a call, until `wait` returns."""
+    start = clock()
+    for _ in range(repeats):
+        call()
+    wait()
+    return (clock() - start) / repeats
+
+
+def rows_of(times: Mapping[str, list[float]]) -> list[dict[str, Any]]:
+    """The median over the rounds, and its ratio to the first's."""
+    medians = {name: statistics.median(of_rounds) for name, of_rounds in times.items()}
+    first = next(iter(medians.values()))
+    return [
+        {"optimizer": name, "seconds": median, "seconds_of_rounds": times[name], "ratio": median / first}
+        for name, median in medians.items()
+    ]
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the ratios within the rounds."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def bert_base() -> list[Shape]:
