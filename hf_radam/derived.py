@@ -1,7 +1,7 @@
-"""A RAdam for each AdamW of the installed Transformers, under its name with `radam` for `adamw`.
+"""A RAdam for each AdamW of the installed Transformers: `radam` replaces `adamw` in its name.
 
-Which there are, and the class, options and parameter groups of each, is what Transformers says; only the class is
-exchanged for its rectified subclass. Beside them stand three kernels that have no name in Transformers.
+Transformers provides the names, classes, options and parameter groups; we replace the class by its rectified subclass.
+Three further kernels have no name in Transformers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from hf_radam.rectified import rectified
 from hf_radam.spec import PAPER, OptimizerSpec
 
-# By a part of the name, the first that fits: the package that is imported, how it is installed, and what it does.
+# Part of a name (the first that fits) -> the package to import, how to install it, and what it does.
 LIBRARIES = {
     "galore": ("galore_torch", "hf_radam[galore]", "low-rank gradients"),
     "apollo": ("apollo_torch", "apollo-torch", "low-rank scaling of gradients"),
@@ -37,11 +37,8 @@ LIBRARIES = {
     "deepspeed": ("deepspeed", "deepspeed", "on the host, for ZeRO-Offload"),
     "torch": ("torch", "torch", "PyTorch's own AdamW, rectified"),
 }
-# Named AdamW, but their step is not one.
-OTHERS = {
-    "stable_adamw": "is not AdamW: it limits each step by its own size; radam_kahan is that library's RAdam",
-    "grokadamw": "is not AdamW: it changes the gradients by a signal of its own",
-}
+# Names of AdamWs whose step is not AdamW's, and what to use instead.
+OTHERS = {"stable_adamw": "radam_kahan", "grokadamw": "radam"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,7 @@ class LikeTransformers(OptimizerSpec):
     """What Transformers builds for the name `like`, with the class rectified."""
 
     def load(self) -> Any:
-        """`rectified`, once the library is there.
+        """`rectified`, if the library is installed.
 
         Raises:
             ImportError: it is not; the message names what to install.
@@ -69,12 +66,12 @@ class LikeTransformers(OptimizerSpec):
         return rectified
 
     def __call__(self, params: Any, **options: Any) -> Optimizer:
-        """Build the optimizer outside of a Trainer; for low rank, `params` are groups that say their rank."""
-        known, cls = self.options(), self.load()
+        """Build the optimizer outside of a Trainer; low-rank ones need groups with a rank."""
+        known, rectify = self.options(), self.load()
         cls, of_transformers = ask_transformers(self.like)
         flags = {key: value for key, value in options.items() if key in known}
         rest = {key: value for key, value in options.items() if key not in known}
-        return rectified(cls, **flags)(params, **{**of_transformers, **rest})
+        return rectify(cls, **flags)(params, **{**of_transformers, **rest})
 
 
 def ask_transformers(name: str) -> tuple[type[Optimizer], dict[str, Any]]:
@@ -98,7 +95,7 @@ def ask_transformers(name: str) -> tuple[type[Optimizer], dict[str, Any]]:
 
 @functools.cache
 def derived() -> dict[str, OptimizerSpec]:
-    """The specifications by name. Imports neither Transformers nor any of the libraries.
+    """The specifications by name. This imports neither Transformers nor the libraries.
 
     Example:
         >>> derived()["radam_8bit"].like
@@ -119,44 +116,41 @@ def derived() -> dict[str, OptimizerSpec]:
 
 
 def refusal(name: str) -> str | None:
-    """Why there is no RAdam of a name that the rule would give; None if there is, or the rule does not give it.
+    """Why a name has no RAdam although it follows the rule; None for any other name.
 
     Example:
-        >>> refusal("stable_radam").split(";")[0]
-        "'stable_radam' does not exist: stable_adamw is not AdamW: it limits each step by its own size"
+        >>> refusal("stable_radam")
+        "there is no 'stable_radam': the step of stable_adamw is not AdamW's; use 'radam_kahan'"
     """
     like = _names().get(name)
-    if like is None:
+    if like in OTHERS:
+        return f"there is no {name!r}: the step of {like} is not AdamW's; use {OTHERS[like]!r}"
+    if like is None or not name.endswith("_layerwise"):
         return None
-    if name.endswith("_layerwise"):
-        shorter = name.removesuffix("_layerwise")
-        return (
-            f"{name!r} does not exist: {like} builds an optimizer for each parameter inside of Transformers, where no "
-            f"class is left to be exchanged; take {shorter!r}"
-        )
-    return f"{name!r} does not exist: {like} {OTHERS[like]}" if like in OTHERS else None
+    shorter = name.removesuffix("_layerwise")
+    return f"there is no {name!r}: for {like} Transformers builds an optimizer per parameter; use {shorter!r}"
 
 
 def installed(library: str) -> bool:
-    """Whether a package can be imported; does not import it."""
+    """Whether a package can be imported, without importing it."""
     return importlib.util.find_spec(library) is not None
 
 
 def library_of(name: str) -> tuple[str, str, str]:
-    """Package, how to install it, and what it does, of a name; any other AdamW's is taken for PyTorch's."""
+    """The row of `LIBRARIES` for a name; PyTorch's for any other AdamW."""
     return next((told for part, told in LIBRARIES.items() if part in name), LIBRARIES["torch"])
 
 
 @functools.cache
 def _names() -> dict[str, str]:
-    """Transformers' names of AdamWs, by the name of the RAdam; without those that it has itself."""
+    """Transformers' names of AdamWs, by the name of the RAdam; without names that Transformers itself has."""
     names = _of_transformers()
     by_rule = {name.replace("adamw", "radam"): name for name in names if "adamw" in name}
     return {name: like for name, like in by_rule.items() if name not in names and name != "radam_torch"}
 
 
 def _of_transformers() -> list[str]:
-    """The values of its enumeration `OptimizerNames`, read from the source: the import would take seconds."""
+    """The values of Transformers' `OptimizerNames`, read from its source, because the import takes seconds."""
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None:
         return []

@@ -1,19 +1,19 @@
-"""Errors that are no bugs: commands print them in one line and exit."""
+"""Errors that are not bugs: commands print them in one line and exit."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input: the message says the rule, the value and the remedy; commands exit with 2."""
+    """Bad input: the message states the rule, the value and the remedy; commands exit with 2."""
 
 
 class NetworkError(Exception):
-    """The network's or the Hub's fault; the message says what to do, and commands exit with 1."""
+    """The network or the Hub failed: the message says what to do; commands exit with 1."""
 
 
 def closest(given: str, valid: Iterable[str]) -> str:
-    """A suggestion to put behind a name that does not exist, or nothing.
+    """A suggestion for a name that does not exist, or nothing.
 
     Example:
         >>> closest("radm", ["radam", "adafactor"])
@@ -24,7 +24,7 @@ def closest(given: str, valid: Iterable[str]) -> str:
 
 
 def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
-    """The message for a name that does not exist: the valid ones, and the closest as a suggestion.
+    """The message about a name that does not exist: it lists the valid names and suggests the closest.
 
     Example:
         >>> unknown_name("optimizer", "radm", ["radam", "adam"])

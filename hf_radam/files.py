@@ -12,9 +12,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Write a file under another name, which becomes `path` when the block ends well and vanishes when it does not.
+    """Write a file under another name; it becomes `path` if the block succeeds, and is deleted if it fails.
 
-    A reader, or a kill, never sees half of the file. Missing folders are made.
+    So no reader sees half of a file, even after a kill. Missing folders are made.
 
     Example:
         >>> with whole(Path("notes.txt")) as unfinished:
@@ -38,12 +38,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def one_line(error: BaseException | str) -> str:
-    """A message with each run of white space as one space; the type of an error that has no message."""
+    """A message on one line, with single spaces; the type of an error that has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def printable(text: str) -> str:
-    """Text of others, fit for a terminal: control characters and what else cannot be seen as escapes.
+    """Foreign text, safe for a terminal: invisible characters become escapes.
 
     Example:
         >>> printable("a\x1b[31mb")
@@ -53,15 +53,15 @@ def printable(text: str) -> str:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something, shortened; or that there is none."""
+    """The last line of a log that is not empty, shortened."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     return next((printable(one_line(line))[:300] for line in reversed(lines) if line.strip()), "it printed nothing")
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether a file could not be written for want of room: no space, quota, or limit of its size."""
+    """Whether a write failed because there was no room: disk full, quota, or file size limit."""
     if isinstance(error, OSError):
         return error.errno in _FULL
-    # Of safetensors and tokenizers, which quote the system's number, and of torch.save, which quotes nothing.
+    # safetensors and tokenizers quote the system's number; torch.save quotes nothing.
     quoted = [f"(os error {number})" for number in _FULL]
     return any(part in str(error) for part in (*quoted, "PytorchStreamWriter", "unexpected pos", "basic_ios::clear"))

@@ -1,4 +1,4 @@
-"""Whether gradients and state fit their parameters: asked before every step, since kernels read memory unasked."""
+"""Checks that gradients and state fit their parameters, before every step: the kernels themselves check nothing."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 _shape, _dtype, _device, _is_cpu = map(attrgetter, ("shape", "dtype", "device", "is_cpu"))
-_RELOAD = "optimizer.load_state_dict(optimizer.state_dict()) brings state to the dtype and device of its parameter"
+_RELOAD = "to convert it, call optimizer.load_state_dict(optimizer.state_dict())"
+_OF_ADAM = "load the state of an Adam, AdamW or RAdam"
 
 
 def fits(params: Sequence[Tensor], *columns: Sequence[Tensor], by_size: bool) -> bool:
     """Whether the tensors of each column have the shape, dtype and device of the parameters, which share the last two.
 
-    In columns, since this runs in every step: as few calls a tensor as can be. To ask for sizes takes a third of the
-    time of shapes (32 and 106 us for 500 tensors), and is enough for a kernel that walks over memory.
+    Columns need few calls for each tensor, and this runs in every step. Sizes take a third of the time of shapes (32
+    and 106 us for 500 tensors). They suffice for a kernel that walks over memory.
     """
     sizes, dtype, device = Tensor.numel if by_size else _shape, {params[0].dtype}, params[0].device
     expected = list(map(sizes, params))
@@ -33,23 +34,23 @@ def fits(params: Sequence[Tensor], *columns: Sequence[Tensor], by_size: bool) ->
 def local(tensor: Tensor, of: Tensor | None = None) -> Tensor:
     """This process's shard of a DTensor; any other tensor as it is.
 
-    The update is elementwise, so that shards need no communication, and tensors of unlike meshes can share a call. A
-    gradient (`of` a parameter) that is placed otherwise than its parameter is redistributed first.
+    The update is elementwise. So shards need no communication, and tensors of different meshes can share a call. A
+    gradient (`of` a parameter) is redistributed first if its placements differ from its parameter's.
     """
+    mesh, placements = getattr(of, "device_mesh", None), getattr(of, "placements", None)
     if not hasattr(tensor, "device_mesh"):
-        if hasattr(of, "device_mesh"):
+        if mesh is not None:
             raise ValueError(
-                f"a parameter on {cast(Any, of).device_mesh} has a gradient that is no DTensor; make it one, with "
+                f"a parameter is a DTensor on {mesh}, but its gradient is a plain tensor; convert the gradient with "
                 "distribute_tensor(grad, p.device_mesh, p.placements)"
             )
         return tensor
     dtensor = cast(Any, tensor)
     if of is not None:
-        mesh, placements = getattr(of, "device_mesh", None), getattr(of, "placements", None)
         if dtensor.device_mesh != mesh:
             raise ValueError(
-                f"a parameter on {mesh} has a gradient on {dtensor.device_mesh}; bring the gradient to the parameter's "
-                "mesh, with DTensor.from_local(grad.full_tensor(), mesh).redistribute(placements=p.placements)"
+                f"a parameter is on {mesh}, but its gradient is on {dtensor.device_mesh}; move the gradient with "
+                "DTensor.from_local(grad.full_tensor(), mesh).redistribute(placements=p.placements)"
             )
         if dtensor.placements != placements:
             dtensor = dtensor.redistribute(placements=placements)
@@ -57,36 +58,29 @@ def local(tensor: Tensor, of: Tensor | None = None) -> Tensor:
 
 
 def name_of(group: dict[str, Any], index: int, position: int) -> str:
-    """How to call a parameter in a message: by its name if the group has names, else by group and position."""
+    """A parameter for a message: by its name if the group has names, else by group and position."""
     names = group.get("param_names") or ()
     named = len(names) == len(group["params"])
     return f"parameter {names[position]!r}" if named else f"parameter {position} of group {index}"
 
 
 def check_fit(name: str, p: Tensor, grad: Tensor | None, state: dict[str, Any], keys: Iterable[str]) -> None:
-    """Say what does not fit a parameter.
-
-    Args:
-        name: of the parameter.
-        p: the parameter.
-        grad: its gradient, if there is one.
-        state: its state; nothing in it is no state yet.
-        keys: what a state must have, beside the step.
+    """Refuse a gradient or a state that does not fit its parameter; `keys` are the state's tensors beside the step.
 
     Raises:
-        ValueError: what has another shape, dtype or device than the parameter, or is missing.
-        TypeError: a sparse gradient.
+        ValueError: a tensor is missing, or differs from the parameter in shape, dtype or device.
+        TypeError: the gradient is sparse.
     """
     if grad is not None:
         if grad.is_sparse:
             raise TypeError(
                 f"RAdam takes dense gradients, but {name} of shape {tuple(p.shape)} has a sparse one; build its "
-                "embedding with sparse=False, or give it to torch.optim.SparseAdam"
+                "embedding with sparse=False, or use torch.optim.SparseAdam for it"
             )
-        _check_tensor(name, p, "gradient", grad, "call zero_grad() and backward() after changing a parameter")
+        _check_tensor(name, p, "gradient", grad, "after changing a parameter, call zero_grad() and backward()")
     if not state:
         return
-    remedy = "drop the state (optimizer.state.pop(p)) after changing a parameter, or load that of the same model"
+    remedy = "after changing a parameter, drop its state (optimizer.state.pop(p)) or load the state of the same model"
     check_step(name, state)
     for key in keys:
         if not isinstance(state.get(key), Tensor):
@@ -95,11 +89,7 @@ def check_fit(name: str, p: Tensor, grad: Tensor | None, state: dict[str, Any], 
 
 
 def check_step(name: str, state: dict[str, Any]) -> None:
-    """Refuse a state whose step is no count.
-
-    Raises:
-        ValueError: no step, or one that is no whole number >= 0.
-    """
+    """Refuse a state whose step is missing or not a whole number >= 0, with a ValueError."""
     if "step" not in state:
         raise ValueError(_lacks(name, state, "step"))
     step = state["step"]
@@ -114,19 +104,14 @@ def check_step(name: str, state: dict[str, Any]) -> None:
 def check_loaded(
     states: Mapping[Any, dict[str, Any]], groups: Sequence[dict[str, Any]], moments: Sequence[str]
 ) -> None:
-    """Refuse state that cannot be that of its parameters, as far as shapes can be known.
-
-    Args:
-        states: state by parameter.
-        groups: the groups of the parameters.
-        moments: what a state must have in the shape of its parameter, beside the step.
+    """Refuse loaded state (by parameter) that does not belong to the groups' parameters, as far as shapes are known.
 
     Raises:
-        ValueError: a group is not of an Adam, a moment is missing or has another shape, or a step is no count.
+        ValueError: a group lacks an option of Adam, a moment is missing or has another shape, or a step is no count.
     """
     for index, group in enumerate(groups):
         if missing := [key for key in ("lr", "betas", "eps", "weight_decay") if key not in group]:
-            raise ValueError(f"group {index} has no {' and no '.join(missing)}; load that of an Adam, AdamW or RAdam")
+            raise ValueError(f"group {index} has no {' and no '.join(missing)}; {_OF_ADAM}")
         for position, p in enumerate(group["params"]):
             state = states.get(p)
             if not state:
@@ -137,10 +122,10 @@ def check_loaded(
                 value = state.get(key)
                 if not isinstance(value, Tensor):
                     raise ValueError(_lacks(name, state, key))
-                # Accelerate puts one number in the place of a parameter while it shards; a shard has its own shape.
+                # While Accelerate shards, each parameter is a tensor of one number; a shard has its own shape.
                 known = p.shape != (1,) and hasattr(p, "device_mesh") == hasattr(value, "device_mesh")
                 if known and value.shape != p.shape:
-                    remedy = "build the model and the groups as at the save"
+                    remedy = "build the same model and groups as when it was saved"
                     raise ValueError(_unlike(f"{key} of {name}", value, p, remedy))
 
 
@@ -160,14 +145,14 @@ def _unlike(what: str, tensor: Tensor, p: Tensor, remedy: str) -> str:
 
 
 def _lacks(name: str, state: dict[str, Any], key: str) -> str:
-    remedy = "load that of an Adam, AdamW or RAdam"
-    if key == "step":  # which pytorch_optimizer and optimi count in the group
-        remedy += "; if its group counts, give each state a step, torch.tensor(float(group['step']))"
+    remedy = _OF_ADAM
+    if key == "step":  # pytorch_optimizer and optimi count in the group
+        remedy += "; if its group has the step, set torch.tensor(float(group['step'])) in each state"
     return f"the state of {name} has no {key}, only {', '.join(map(str, state)) or 'nothing'}; {remedy}"
 
 
 def parts_of(value: Any) -> list[Tensor]:
-    """The tensors that hold a value of optimizer state: none for a plain number, codes and scales for torchao's.
+    """The plain tensors inside a value of optimizer state: none for a number, codes and scales for torchao's.
 
     Example:
         >>> import torch
@@ -182,12 +167,12 @@ def parts_of(value: Any) -> list[Tensor]:
 
 
 def state_bytes_per_parameter(optimizer: Optimizer) -> float | None:
-    """Bytes of optimizer state for each element of the optimizer's parameters, as this process holds both.
+    """Bytes of optimizer state for each parameter element that this process holds.
 
-    What parameters share, such as bitsandbytes' tables of codes, counts once.
+    Shared tensors, such as bitsandbytes' tables of codes, count once.
 
     Returns:
-        8 for Adam in float32, about 2 in 8 bits; None where this process holds no parameter.
+        8 for Adam in float32, about 2 in 8 bits; None if this process holds no parameter.
 
     Example:
         >>> import torch

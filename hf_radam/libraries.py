@@ -1,4 +1,4 @@
-"""What must be known of the libraries whose AdamWs are rectified: how they step, and the look of their state."""
+"""What is known about the libraries whose AdamWs are rectified: how they step, and how their state looks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hf_radam.probe import EpsOn
 
 
 class Kernel(NamedTuple):
-    """What the rule must know of a library's step."""
+    """What the rule must know about a library's step."""
 
     eps_on: EpsOn = "sqrt(v_hat)"
     """What the step adds its eps to."""
     decoupled: bool | None = None
-    """Whether the decay is decoupled; None where a flag of the group or the optimizer says it."""
+    """Whether the decay is decoupled; None if a flag of the group or of the optimizer decides it."""
     in_float32: bool = False
-    """Whether it steps in float32 whatever the parameter's dtype: float16 overflows in start-up."""
+    """Whether it steps in float32 for every dtype of parameter: float16 overflows in start-up."""
     tensors: bool = False
-    """Whether eps and weight decay are given as tensors: torchao compiles numbers in as constants."""
+    """Whether eps and weight decay must be tensors: torchao compiles numbers as constants."""
     forgets: tuple[str, ...] = ()
-    """State that measures the size of the last update before lr, and must not outlive start-up."""
+    """State that holds the size of the last update before lr; it is dropped after start-up."""
     moments: tuple[str, ...] = ()
     """State that has the shape of the parameter."""
 
@@ -33,7 +33,7 @@ _TORCH = Kernel(moments=("exp_avg", "exp_avg_sq"))
 _BITSANDBYTES = Kernel(in_float32=True, moments=("state1", "state2"))
 _TORCHAO = Kernel(in_float32=True, tensors=True, moments=("exp_avg", "exp_avg_sq"))
 _LOW_RANK = Kernel(eps_on="sqrt(v)")
-# By the module of the class, or its package where all optimizers in that are AdamWs.
+# By the module of the class, or by its package if all optimizers there are AdamWs.
 KERNELS = {
     "apollo_torch": _LOW_RANK._replace(forgets=("scaled_grad",)),
     "apollo_torch.adamw8bit": Kernel(in_float32=True),
@@ -54,25 +54,25 @@ KERNELS = {
 
 
 def kernel_of(cls: type) -> tuple[Kernel, bool]:
-    """What is known of the step of a class, and whether that is all: not if a class of one's own steps otherwise."""
+    """The kernel of a class, and whether it is known for certain: not if a subclass has a step of its own."""
     stepping = inspect.unwrap(cls.step).__module__.partition(".")[0]  # pyright: ignore[reportAttributeAccessIssue]
     for base in cls.__mro__:
         package = base.__module__.partition(".")[0]
         kernel = KERNELS.get(base.__module__, KERNELS.get(package))
         if kernel is not None and stepping == package:
             return kernel, True
-        if kernel is not None:  # whose state may have names of its own
+        if kernel is not None:  # its state may have other names
             return kernel._replace(moments=()), False
     return Kernel(), False
 
 
-# What RAdam reads from the groups and sets there.
+# The options of a group that RAdam reads and sets.
 _OF_RADAM = ("lr", "betas", "eps", "weight_decay")
-# Options of class RAdam that an AdamW may lack, for the check of those that both have.
+# Options of class RAdam that an AdamW may lack; `check_options` reads them.
 _DEFAULTS = {
     "foreach": None, "differentiable": False, "capturable": False, "maximize": False, "decoupled_weight_decay": True,
 }  # fmt: skip
-# Names of state that only one library has; torch's and DeepSpeed's own look alike.
+# Names of state that only one library uses. The states of torch and DeepSpeed look alike.
 _SIGNS = {
     "state1": "bitsandbytes",
     "__bnb_optimizer_quant_state__": "bitsandbytes",
@@ -82,57 +82,42 @@ _SIGNS = {
 
 
 def check_library(state_dict: Mapping[str, Any], cls: type) -> None:
-    """Refuse the state of another library than that of an optimizer class.
-
-    Raises:
-        ValueError: naming both; or it is that of no Adam.
-    """
+    """Refuse state that another library wrote, or that is not of an Adam, with a ValueError."""
     found, own = library_of_state(state_dict), library_of_class(cls)
     states = [state for state in state_dict.get("state", {}).values() if isinstance(state, Mapping)]
     keys = sorted({str(key) for state in states for key in state})
-    if found is None and own is not None and keys:
-        raise ValueError(
-            f"this optimizer state has no moments of Adam, only {', '.join(keys)}, and {cls.__qualname__} continues "
-            f"that of {own}; build the optimizer that wrote it, or start without optimizer state"
-        )
-    if found == "torch" and own == "torchao" and not _has_large_state(state_dict):
-        return  # torchao keeps small parameters' state as torch does
-    if found is not None and own is not None and found != own:
-        raise ValueError(
-            f"this is optimizer state of {found}, and {cls.__qualname__} continues that of {own}; build the optimizer "
-            "that wrote it, or start without optimizer state"
-        )
+    if own is None or found == own or not keys:
+        return
+    sizes = (state["exp_avg"].numel() for state in states if "exp_avg" in state)
+    if (found, own) == ("torch", "torchao") and not any(size >= 4096 and size % 256 == 0 for size in sizes):
+        return  # torchao keeps the state of small or odd parameters as torch does
+    what = f"is of {found}" if found else f"has no moments of Adam, only {', '.join(keys)}"
+    raise ValueError(
+        f"this optimizer state {what}, but {cls.__qualname__} reads only state of {own}; build the optimizer that "
+        "wrote it, or start without optimizer state"
+    )
 
 
 def check_group(group: Mapping[str, Any], parent: type, kernel: Kernel) -> None:
-    """Refuse a parameter group of an AdamW whose steps cannot be those of RAdam.
-
-    Args:
-        group: with its defaults filled in.
-        parent: the class that is rectified.
-        kernel: what is known of its step.
-
-    Raises:
-        ValueError: see `rectified.RectifiedMixin`.
-    """
+    """Refuse a parameter group, defaults included, with which the class cannot be rectified; see `RectifiedMixin`."""
     name = full_name(parent)
     if missing := [key for key in _OF_RADAM if key not in group]:
         raise ValueError(
-            f"RAdam sets lr, eps and weight_decay for each step and reads betas, but groups of {name} have no "
-            f"{' and no '.join(missing)}; rectify a class that has, or add an option of that name to it"
+            f"RAdam needs lr, betas, eps and weight_decay in each group, but groups of {name} have no "
+            f"{' and no '.join(missing)}; rectify a class that has them"
         )
     check_options({**_DEFAULTS, **group}, None)
     warn_of_no_rectification(group["betas"][1])
     for key in ("correct_bias", "bias_correction"):
         if not group.get(key, True):
-            raise ValueError(f"RAdam needs the bias correction that {key}=False takes out of {name}; leave it on")
+            raise ValueError(f"{name} has {key}=False, but RAdam needs the bias correction; leave it on")
     for key in ("capturable", "differentiable"):
         if group.get(key):
-            raise ValueError(f"{key} does not work with {name} under other numbers each step; use hf_radam.RAdam")
+            raise ValueError(f"{name} with {key}=True cannot change lr and eps in each step; use hf_radam.RAdam")
     in_half = not (kernel.in_float32 or group.get("fused"))
     if in_half and any(p.dtype == torch.float16 for p in group["params"]):
         remedy = "pass fused=True, or use" if "fused" in group else "use"
-        raise ValueError(f"float16 parameters overflow the start-up of {name}; {remedy} hf_radam.RAdam")
+        raise ValueError(f"float16 parameters overflow in the start-up of {name}; {remedy} hf_radam.RAdam")
 
 
 def full_name(cls: type) -> str:
@@ -141,15 +126,14 @@ def full_name(cls: type) -> str:
 
 
 def check_overrides(optimizer: Any) -> None:
-    """Refuse numbers that bitsandbytes' GlobalOptimManager has for a parameter: they would replace those of RAdam.
+    """Refuse lr, betas, eps or decay from bitsandbytes' GlobalOptimManager, which would replace RAdam's; a ValueError.
 
-    Raises:
-        ValueError: naming them; other settings, such as `optim_bits`, are no matter.
+    Other settings of the manager, such as `optim_bits`, do no harm.
     """
     manager = getattr(optimizer, "mng", None)
     if manager is None:
         return
-    if not optimizer.initialized:  # else known: the manager is asked for modules' settings before the first step
+    if not optimizer.initialized:  # before the first step: the manager has not looked up the modules' settings yet
         optimizer.check_overrides()
     settings = (*manager.pid2config.values(), *manager.index2config.values())
     if not any(setting.keys() & _OF_RADAM for setting in settings):
@@ -160,12 +144,12 @@ def check_overrides(optimizer: Any) -> None:
             if taken := sorted(of_p.keys() & _OF_RADAM):
                 raise ValueError(
                     f"bitsandbytes' GlobalOptimManager overrides {' and '.join(taken)} of parameter {position} of "
-                    f"group {index}, which would undo what RAdam sets for each step; give it a group of its own"
+                    f"group {index}, but RAdam sets these in each step; put that parameter in its own group"
                 )
 
 
 def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
-    """The library whose optimizer wrote a state dict: "bitsandbytes", "torchao", "torch" ...; None for an empty one.
+    """The library that wrote a state dict: "bitsandbytes", "torchao", "torch" ...; None for an empty one.
 
     Example:
         >>> import torch
@@ -174,7 +158,8 @@ def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
     """
     states = [state for state in state_dict.get("state", {}).values() if isinstance(state, Mapping)]
     found = {_SIGNS[key] for state in states for key in state if key in _SIGNS}
-    if any(_is_quantized(value) for state in states for value in state.values()):
+    tensors = [getattr(value, "_local_tensor", value) for state in states for value in state.values()]
+    if any(type(tensor).__module__.startswith("torchao") for tensor in tensors):
         found.add("torchao")
     if found:
         return " and ".join(sorted(found))
@@ -182,19 +167,10 @@ def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
 
 
 def library_of_class(cls: type) -> str | None:
-    """As `library_of_state` tells it, for an optimizer class of which it can be told."""
-    modules = {base.__module__ for base in cls.__mro__} - {"torch.optim.optimizer"}  # every optimizer's
+    """The library whose state an optimizer class reads, in the words of `library_of_state`; None if unknown."""
+    modules = {base.__module__ for base in cls.__mro__} - {"torch.optim.optimizer"}  # a base of every optimizer
     packages = {module.partition(".")[0] for module in modules} & {key.partition(".")[0] for key in KERNELS}
-    if packages & {"galore_torch", "apollo_torch"}:  # what they keep depends on the group
+    if packages & {"galore_torch", "apollo_torch"}:  # their state depends on the group
         return None
-    # The others keep what torch does.
+    # The state of all others looks like torch's.
     return next((name for name in ("bitsandbytes", "torchao") if name in packages), "torch" if packages else None)
-
-
-def _has_large_state(state_dict: Mapping[str, Any], quantized_from: int = 4096) -> bool:
-    sizes = [state["exp_avg"].numel() for state in state_dict["state"].values() if "exp_avg" in state]
-    return any(size >= quantized_from and size % 256 == 0 for size in sizes)
-
-
-def _is_quantized(value: Any) -> bool:
-    return type(getattr(value, "_local_tensor", value)).__module__.startswith("torchao")

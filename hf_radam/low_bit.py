@@ -1,8 +1,8 @@
-"""The second moment of torchao's AdamWs in codes that have no zero.
+"""torchao's AdamWs with a code for the second moment that has no zero.
 
-Where v is rounded to zero and m is not, the next step is m / eps, thousands of learning rates. torchao's code of 8 bits
-has a zero for what is below 2.7e-7 of a block's largest, float8 (E4M3) one below 2.2e-6: an embedding's rare row
-beside a frequent one. torchao's code of 4 bits has none.
+If v is rounded to zero and m is not, the next step is m / eps: thousands of learning rates. torchao's 8-bit code
+rounds to zero below 2.7e-7 of a block's largest value, float8 (E4M3) below 2.2e-6. That happens in embeddings, where a
+rare row stands beside a frequent one. torchao's 4-bit code has no zero.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq")
 
 
 def without_zero(cls: type) -> tuple[type, ...]:
-    """What to put before an AdamW class so that its second moment never rounds to zero: nothing where it does not.
+    """The mixin that keeps an AdamW's second moment from rounding to zero; empty for classes that need none.
 
     Example:
         >>> without_zero(torch.optim.AdamW)
@@ -32,14 +32,14 @@ class _WithoutZero:
         return zeros if signed else _mended(zeros)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Also how `load_state_dict` ends: the state may be that of the plain class.
+        # `load_state_dict` ends here too: the plain class may have written the state.
         super().__setstate__(state)  # pyright: ignore[reportAttributeAccessIssue]
         for of_p in self.state.values():  # pyright: ignore[reportAttributeAccessIssue]
             of_p.update({key: _mended(of_p[key]) for key in _SECOND_MOMENTS if key in of_p})
 
 
 def _mended(v: Any) -> Any:
-    """A second moment, sharded or not, whose code has no zero; the same object unless it is in float8."""
+    """A second moment, sharded or not, with a code without zero; the same object unless it is in float8."""
     if (shard := getattr(v, "_local_tensor", None)) is not None:
         mended = _mended(shard)
         if mended is shard:
@@ -54,7 +54,7 @@ def _mended(v: Any) -> Any:
 
 
 def _in_unsigned_float8(v: Any) -> Any:
-    """As torchao's 8-bit state whose table is float8 of 5 and 3 bits; a zero becomes half of E4M3's smallest number."""
+    """torchao's 8-bit state with 5-bit exponents and 3-bit mantissas; zeros become half of E4M3's smallest."""
     numbers = v.dequantize().view(len(v.scale), -1).maximum(v.scale[:, None] * 2.0**-10)
     codes = torch.arange(256, dtype=torch.float32, device=v.device)
     table = (8 + codes % 8) * 2.0 ** (codes // 8)

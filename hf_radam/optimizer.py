@@ -23,8 +23,8 @@ from hf_radam.update import UPDATES, Bucket, Implementation, Update
 # Devices for which PyTorch ships a fused AdamW kernel.
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 
-# Behaviour that torch.optim.RAdam does not know. It stays out of the parameter groups, whose keys are part of the
-# format of (sharded) checkpoints, so that checkpoints of the two classes interchange.
+# Flags that torch.optim.RAdam does not have. They stay out of the parameter groups, because the groups' keys are part
+# of the format of (sharded) checkpoints, and checkpoints of the two classes interchange.
 _FLAGS = ("absolute_weight_decay", "degenerated_to_sgd", "optimized_update", "amsgrad", "fused")
 _is_sparse = attrgetter("is_sparse")
 
@@ -46,28 +46,28 @@ class RAdam(Optimizer):
 
     Args:
         params: parameters, named parameters, or parameter groups (dicts).
-        lr: learning rate, >= 0; a float or a 1-element tensor. Reading one on an accelerator waits for the device,
-            unless the step is capturable.
-        betas: decays of the first and the second moment, each in [0, 1). With beta2 <= 2/3 nothing is ever rectified.
+        lr: learning rate, >= 0; a float or a 1-element tensor. Reading a tensor on an accelerator waits for the
+            device, unless the step is capturable.
+        betas: decays of the first and the second moment, each in [0, 1). With beta2 <= 2/3 RAdam never rectifies.
         eps: added to the denominator, >= 0.
         weight_decay: coefficient of the decay, >= 0.
         decoupled_weight_decay: `p *= 1 - lr * weight_decay` if True, else L2: `g += weight_decay * p`.
-        absolute_weight_decay: `p *= 1 - weight_decay`, whatever the learning rate (but nothing at lr = 0); takes
-            precedence over `decoupled_weight_decay`.
-        degenerated_to_sgd: take steps of momentum SGD while rho_t <= 5; if False, those steps only fill the moments.
+        absolute_weight_decay: `p *= 1 - weight_decay`, whatever the learning rate (no decay at lr = 0); overrides
+            `decoupled_weight_decay`.
+        degenerated_to_sgd: take momentum SGD steps while rho_t <= 5; if False, those steps only fill the moments.
         optimized_update: add eps to sqrt(v), as the authors' code does; if False, to sqrt(v_hat).
         amsgrad: divide by the running maximum of v.
-        foreach: True for multi-tensor operations, False (with `fused` not True) for the for-loop.
-        fused: True for PyTorch's fused AdamW kernel, False for foreach. By default (both None) fused where that kernel
-            supports the parameter's device and dtype, else foreach.
+        foreach: True for multi-tensor operations, False for the for-loop (unless `fused` is True).
+        fused: True for PyTorch's fused AdamW kernel, False for foreach. With both None, RAdam uses the fused kernel
+            if it supports the parameter's device and dtype, else foreach.
         maximize: ascend instead of descend.
-        capturable: keep step counts on the device, so that a step can be captured in a CUDA graph. It takes about ten
-            small kernels a parameter: uncaptured, the fused step is many times faster.
+        capturable: keep step counts on the device, so that a CUDA graph can capture the step. It launches about ten
+            small kernels for each parameter; without a graph the fused step is many times faster.
         differentiable: let autograd see the step (for-loop).
 
     Raises:
-        ValueError: an argument outside of its range, or two implementations at once.
-        TypeError: an argument of the wrong type; at `step()`, a sparse gradient.
+        ValueError: an argument is out of range, or two implementations are chosen at once.
+        TypeError: an argument has the wrong type; at `step()`, a gradient is sparse.
 
     Example:
         >>> model = torch.nn.Linear(4, 1)
@@ -127,10 +127,10 @@ class RAdam(Optimizer):
         """Add a group of parameters.
 
         Args:
-            param_group: `params` and options; missing ones are taken from the constructor's arguments.
+            param_group: `params` and options; the constructor's arguments fill in missing options.
 
         Raises:
-            ValueError: an option outside of its range, or a flag that belongs to the optimizer as a whole.
+            ValueError: an option is out of range, or a flag differs from the optimizer's.
         """
         for flag in _FLAGS:
             if param_group.get(flag, getattr(self, flag)) != getattr(self, flag):
@@ -148,12 +148,12 @@ class RAdam(Optimizer):
         check_loaded(state["state"], state["param_groups"], ("exp_avg", "exp_avg_sq"))
         defaults = state.get("defaults") or self.defaults
         for group in state["param_groups"]:
-            check_options({**defaults, **group}, None)  # `fused` outlives what a checkpoint says of foreach
+            check_options({**defaults, **group}, None)  # the optimizer's `fused` wins over the checkpoint's foreach
             warn_of_no_rectification(group["betas"][1])
         super().__setstate__(state)
         self._counts = {}
         for group in self.param_groups:
-            for key in ("amsgrad", "fused"):  # AdamW's: `fused` would have torch move the step counts to the GPU
+            for key in ("amsgrad", "fused"):  # AdamW's; for `fused`, torch would move the step counts to the GPU
                 group.pop(key, None)
             for key, value in self.defaults.items():
                 group.setdefault(key, value)
@@ -163,10 +163,11 @@ class RAdam(Optimizer):
                     continue
                 device = p.device if group["capturable"] else "cpu"
                 step = torch.as_tensor(p_state["step"], dtype=torch.float32).reshape(()).to(device)
-                p_state["step"] = step.clone()  # else an optimizer whose state dict this is would go on counting in it
+                p_state["step"] = step.clone()  # the optimizer that this state dict comes from keeps its own tensor
                 if not self.amsgrad and p_state.pop("max_exp_avg_sq", None) is not None:
                     warnings.warn(
-                        "this state has the maxima of amsgrad=True, which are dropped; pass amsgrad=True to keep them",
+                        "the loaded state has the maxima of amsgrad=True, which are dropped; to keep them, build RAdam "
+                        "with amsgrad=True",
                         UserWarning,
                         stacklevel=3,
                     )
@@ -181,9 +182,9 @@ class RAdam(Optimizer):
             What the closure returned, or None.
 
         Raises:
-            TypeError: a sparse gradient.
-            ValueError: a gradient or a state of another shape, dtype or device than its parameter; an option that
-                is out of its range; fused=True for a parameter that no kernel takes.
+            TypeError: a gradient is sparse.
+            ValueError: a gradient or a state differs from its parameter in shape, dtype or device; an option is out of
+                range; fused=True and no kernel takes a parameter.
             RuntimeError: a CUDA graph is being captured without capturable=True.
         """
         loss = None
@@ -199,8 +200,8 @@ class RAdam(Optimizer):
         capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
         if capturing and not all(group["capturable"] for group in self.param_groups):
             raise RuntimeError(
-                "a CUDA graph would freeze this step's scalars; set capturable=True, in every group after loading a "
-                "checkpoint, which brings its own"
+                "a CUDA graph would freeze this step's scalars; set capturable=True, and after loading a checkpoint "
+                "set it again in every group"
             )
         with torch.set_grad_enabled(self.defaults["differentiable"]):
             # All buckets first: an error must leave every parameter as it was.
@@ -212,7 +213,7 @@ class RAdam(Optimizer):
                     self._update_bucket(group, bucket, UPDATES[update])
 
     def _gather(self, index: int, group: dict[str, Any]) -> tuple[list[Tensor], list[tuple[Bucket, Implementation]]]:
-        """What has a gradient: the tensors to raise for its step counts, and buckets of one count, dtype and device."""
+        """The step counts to raise, and buckets of the parameters that share step count, dtype and device."""
         check_options(group, self.fused, running=True)
         params: list[Tensor] = group["params"]
         grads: list[Any] = [p.grad for p in params]
@@ -242,7 +243,7 @@ class RAdam(Optimizer):
             else:
                 steps = (count := self._counts.setdefault(index, CountVector())).follow(states)
                 counts, numbers = [count.vector], count.vector.tolist()
-        except (AttributeError, RuntimeError, TypeError):  # of a step that is no number
+        except (AttributeError, RuntimeError, TypeError):  # a step is not a number
             self._refuse(index, group)
         if not all(0 <= number < 2**53 and number.is_integer() for number in set(numbers)):
             self._refuse(index, group)
@@ -262,7 +263,7 @@ class RAdam(Optimizer):
             grad = None if p.grad is None else p.grad if p.grad.is_sparse else local(p.grad, of=p)
             state = {k: local(value) if isinstance(value, Tensor) else value for k, value in self.state[p].items()}
             check_fit(name_of(group, index, position), local(p), grad, state, self._moments())
-        raise AssertionError("a gradient or a state does not fit, and nothing says why")
+        raise AssertionError("a gradient or a state does not fit its parameter, but check_fit finds no fault")
 
     def _moments(self) -> list[str]:
         return ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if self.amsgrad else [])]

@@ -22,17 +22,17 @@ _EXCLUSIVE = (
 
 
 def check_options(options: Mapping[str, Any], fused: bool | None, *, running: bool = False) -> None:
-    """Refuse options outside of their range, each with the rule, the value and the remedy.
+    """Refuse options that are out of range.
 
     Args:
         options: a parameter group; its parameters are not looked at.
         fused: the optimizer's own flag.
-        running: before a step. A tensor lr on an accelerator is not read then, which would wait for it; and a schedule
-            may round to less than 0.
+        running: True before a step. Then a tensor lr on an accelerator is not read, because that would wait for the
+            device; and lr may be below 0, because schedules round.
 
     Raises:
-        ValueError: a value outside of its range, or options that exclude each other.
-        TypeError: what is no number, or no bool.
+        ValueError: a value is out of range, or two options exclude each other.
+        TypeError: a value is not a number, or not a bool.
     """
     lr, betas = options["lr"], options["betas"]
     if isinstance(lr, Tensor):
@@ -43,7 +43,8 @@ def check_options(options: Mapping[str, Any], fused: bool | None, *, running: bo
         if not isinstance(value, Real) or isinstance(value, bool):
             raise TypeError(f"{name} must be a number, got {value!r}")
         if not math.isfinite(value) or (value < 0 and not (running and name == "lr")):
-            raise ValueError(f"{name} must be a number >= 0, got {value}; to ascend, use maximize=True")
+            remedy = "; to ascend, set maximize=True" if name == "lr" else ""
+            raise ValueError(f"{name} must be a number >= 0, got {value}{remedy}")
     two = isinstance(betas, tuple | list) and len(betas) == 2
     if not (two and all(isinstance(beta, Real) and 0 <= float(beta) < 1 for beta in betas)):
         raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}; the default is (0.9, 0.999)")
@@ -53,25 +54,21 @@ def check_options(options: Mapping[str, Any], fused: bool | None, *, running: bo
     ways = {**options, "fused": fused}
     for one, other in _EXCLUSIVE:
         if ways[one] and ways[other]:
-            raise ValueError(f"{one} and {other} exclude each other; set one of them")
+            raise ValueError(f"{one} and {other} exclude each other; set only one of them")
 
 
 def check_flags(flags: Mapping[str, Any]) -> None:
-    """Refuse flags of the optimizer that are no bool; `fused` may be None.
-
-    Raises:
-        TypeError: with the flag and its value.
-    """
+    """Refuse flags of the optimizer that are not bools, with a TypeError; `fused` may be None."""
     for name, value in flags.items():
         _check_bool(name, value, or_none=name == "fused")
 
 
 def warn_of_no_rectification(beta2: float) -> None:
-    """Say that RAdam with this beta2 is no RAdam."""
+    """Warn of a beta2 that is too small for RAdam ever to rectify."""
     if rectification.rho_inf(beta2) <= rectification.RECTIFY_ABOVE:
         warnings.warn(
-            f"with beta2 = {beta2} rho_t never exceeds {rectification.RECTIFY_ABOVE:g}: RAdam stays momentum SGD; "
-            "take beta2 above 2/3 (the default is 0.999)",
+            f"beta2={beta2} is too small: rho_t never exceeds {rectification.RECTIFY_ABOVE:g}, so RAdam stays momentum "
+            "SGD; take beta2 above 2/3 (the default is 0.999)",
             UserWarning,
             stacklevel=5,
         )

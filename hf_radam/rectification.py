@@ -67,7 +67,7 @@ def rectification(step: int, beta2: float) -> float | None:
         r_t in (0, 1], or None while rho_t <= 5 (steps 1 to 5 for beta2 >= 0.9; always for beta2 <= 2/3).
 
     Raises:
-        ValueError: for step < 1 or beta2 outside [0, 1).
+        ValueError: step < 1, or beta2 is outside [0, 1).
 
     Example:
         >>> rectification(5, 0.999) is None
@@ -76,7 +76,7 @@ def rectification(step: int, beta2: float) -> float | None:
         0.0258
     """
     if step < 1:
-        raise ValueError(f"steps are counted from 1, got step={step}")
+        raise ValueError(f"step must be at least 1, got {step}; steps are counted from 1")
     if not 0 <= beta2 < 1:
         raise ValueError(f"beta2 must lie in [0, 1), got {beta2}")
     return _rectification(step, beta2) or None
@@ -105,7 +105,7 @@ class Hyperparameters(NamedTuple):
 
 
 class AdamWScalars(NamedTuple):
-    """What an AdamW kernel is given in the place of its own three numbers, for one step."""
+    """The three numbers with which an AdamW kernel takes one step of RAdam."""
 
     lr: Any
     eps: float
@@ -150,15 +150,15 @@ class StepScalars(NamedTuple):
     def adamw(self, *, eps_on: Literal["sqrt(v_hat)", "sqrt(v)"] = "sqrt(v_hat)", k: float = 2.0**40) -> AdamWScalars:
         """The lr, eps and weight decay with which a kernel of AdamW takes this step of RAdam.
 
-        A rectified step is AdamW's with `lr * r`. In start-up a large eps drowns the denominator, and the learning rate
-        is as many times larger: sqrt(v_hat) + k rounds to k. Where start-up steps do not move, eps is inf. The decay is
-        divided by the scale of the learning rate, never by a ratio of rates, since lr may be 0. An L2 decay is for a
-        kernel of Adam. An absolute decay, which knows no learning rate, is to be done beside the kernel (`decay`).
+        A rectified step is AdamW's with `lr * r`. In start-up eps is `k`, so large that sqrt(v_hat) + k rounds to k;
+        lr is k times larger to make up for it. If start-up steps do not move, eps is inf. The decay is divided by the
+        factor of lr, never by a ratio of rates, because lr may be 0. An L2 decay needs a kernel of Adam. An absolute
+        decay does not depend on lr: the caller applies it (`decay`).
 
         Args:
             eps_on: what the kernel adds its eps to. PyTorch, bitsandbytes, torchao and DeepSpeed add it to
                 sqrt(v_hat), galore_torch to sqrt(v).
-            k: a power of two. In float32, 2**40 is exact while sqrt(v_hat) < 2**16 and m > 1e-26; for float64 take
+            k: a power of two. In float32, 2**40 is exact while sqrt(v_hat) < 2**16 and m > 1e-26; in float64 use
                 2**100.
 
         Example:
@@ -182,9 +182,9 @@ def step_scalars(step: Any, hyperparameters: Hyperparameters) -> StepScalars:
     """The scalars of a step.
 
     Args:
-        step: number of the step, counted from 1; or a float64 tensor of such numbers, which is not read: then the
-            scalars that depend on the step are tensors too, and `adamw()` is of no use.
-        hyperparameters: what the optimizer was told.
+        step: number of the step, counted from 1; or a float64 tensor of such numbers. A tensor is not read: the scalars
+            that depend on the step are tensors too, and `adamw()` does not work.
+        hyperparameters: the options of the group and the optimizer's flags.
 
     Example:
         >>> scalars = step_scalars(1, Hyperparameters(lr=0.5, betas=(0.5, 0.999), weight_decay=0.1))
@@ -198,7 +198,7 @@ def step_scalars(step: Any, hyperparameters: Hyperparameters) -> StepScalars:
     decay = None
     if decoupled:
         decay = h.lr * decoupled
-    elif absolute:  # times lr / lr, but 0 at lr = 0: a checkpoint loader's step moves no weight; also for a tensor
+    elif absolute:  # lr / lr is 1, but 0 at lr = 0: a checkpoint loader's step moves no weight; works for tensors too
         decay = absolute * (h.lr / (h.lr + (h.lr == 0)))
     return StepScalars(
         beta1=beta1,
@@ -219,26 +219,25 @@ def step_scalars(step: Any, hyperparameters: Hyperparameters) -> StepScalars:
 def variance_exact(rho_t: float, sigma: float = 1.0) -> float:
     """Variance of the adaptive learning rate psi = sqrt(rho / sum g^2), exactly (section 3.2, Theorem 1).
 
-    psi^2 follows a scaled inverse chi-square distribution with `rho_t` degrees of freedom, when gradients are
-    normal with mean 0 and standard deviation `sigma`.
+    If gradients are normal with mean 0 and standard deviation `sigma`, psi^2 follows a scaled inverse chi-square
+    distribution with `rho_t` degrees of freedom.
 
     Args:
-        rho_t: degrees of freedom; must exceed 2, the mean of psi^2 does not exist otherwise. (The paper states its
-            theorem above 4.)
+        rho_t: degrees of freedom, above 2: otherwise psi^2 has no mean. (The paper states its theorem above 4.)
         sigma: standard deviation of the gradients, > 0.
 
     Returns:
         Var[psi], in units of 1 / gradient^2; it falls with rho_t.
 
     Raises:
-        ValueError: for rho_t <= 2 or sigma <= 0.
+        ValueError: rho_t <= 2, or sigma <= 0.
 
     Example:
         >>> variance_exact(5) > variance_exact(50) > 0
         True
     """
     _check_variance_arguments(rho_t, 2, sigma)
-    # Log-gammas, since the gamma function itself overflows from rho of about 340 on.
+    # Log-gammas, because the gamma function overflows from a rho of about 340 on.
     second_moment = rho_t / (rho_t - 2)
     squared_mean = rho_t / 2 * math.exp(2 * (math.lgamma((rho_t - 1) / 2) - math.lgamma(rho_t / 2)))
     return (second_moment - squared_mean) / sigma**2
@@ -255,7 +254,7 @@ def variance_first_order(rho_t: float, sigma: float = 1.0) -> float:
         The approximate Var[psi], in units of 1 / gradient^2.
 
     Raises:
-        ValueError: for rho_t <= 4 or sigma <= 0.
+        ValueError: rho_t <= 4, or sigma <= 0.
 
     Example:
         >>> variance_first_order(1999) / variance_exact(1999) - 1 < 0.01
@@ -267,17 +266,13 @@ def variance_first_order(rho_t: float, sigma: float = 1.0) -> float:
 
 def _check_variance_arguments(rho_t: float, above: float, sigma: float) -> None:
     if rho_t <= above:
-        raise ValueError(f"this variance exists for rho_t > {above}, got {rho_t}")
+        raise ValueError(f"the variance exists only for rho_t > {above}, got {rho_t}")
     if sigma <= 0:
-        raise ValueError(f"sigma must be positive, got {sigma}")
+        raise ValueError(f"sigma must be > 0, got {sigma}")
 
 
 def untuned_linear(step: int, beta2: float) -> float:
     """Untuned linear warmup factor min(1, t (1 - beta2) / 2) (Ma & Yarats, arXiv 1910.04209, section 5.2).
-
-    Args:
-        step: number of the step, counted from 1.
-        beta2: decay of Adam's second moment, in [0, 1).
 
     Example:
         >>> [round(untuned_linear(step, 0.99), 3) for step in (1, 100, 300)]
@@ -288,10 +283,6 @@ def untuned_linear(step: int, beta2: float) -> float:
 
 def untuned_exponential(step: int, beta2: float) -> float:
     """Untuned exponential warmup factor 1 - exp(-(1 - beta2) t) (Ma & Yarats, arXiv 1910.04209, section 5.2).
-
-    Args:
-        step: number of the step, counted from 1.
-        beta2: decay of Adam's second moment, in [0, 1).
 
     Example:
         >>> round(untuned_exponential(100, 0.99), 4)

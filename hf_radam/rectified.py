@@ -1,8 +1,8 @@
 """RAdam from any AdamW class: each step of RAdam is a step of AdamW with another lr, eps and weight decay.
 
-`rectification.StepScalars.adamw` is the rule for the three numbers; this file sets them for one step, calls the class's
-own step, and puts them back. So the RAdam of an 8-bit, paged, offloaded or low-rank AdamW is 8-bit, paged, offloaded or
-low-rank, and keeps that optimizer's state and checkpoints.
+`rectification.StepScalars.adamw` computes these three numbers. This file sets them for one step, calls the class's own
+step, and puts the old ones back. So the RAdam of an 8-bit, paged, offloaded or low-rank AdamW keeps that optimizer's
+state, kernels and checkpoints.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from hf_radam.fit import check_loaded
 from hf_radam.libraries import Kernel, check_group, check_library, check_overrides, full_name, kernel_of
 from hf_radam.low_bit import without_zero
 from hf_radam.option_checks import check_flags
-from hf_radam.probe import EpsOn, find_out, uncounted, unhooked
+from hf_radam.probe import find_out, uncounted, unhooked
 from hf_radam.rectification import Hyperparameters, rectification, step_scalars
 from hf_radam.step_counts import CountMemory
 
@@ -40,22 +40,21 @@ def rectified(
     *,
     degenerated_to_sgd: bool = True,
     optimized_update: bool = True,
-    eps_on: EpsOn | None = None,
 ) -> type[T]:
     """The RAdam of an AdamW class: a subclass with the same arguments, state and parameter groups.
+
+    When an optimizer of an unknown class is built, the class first takes a few steps on small test parameters.
 
     Args:
         cls: a class whose step is that of Adam or AdamW (decoupled or L2 decay, amsgrad or not) and whose groups hold
             `lr`, `betas`, `eps` and `weight_decay`.
-        degenerated_to_sgd: take steps of momentum SGD in start-up; if False, those steps only fill the moments. Also
-            an argument of the new class.
+        degenerated_to_sgd: take momentum SGD steps in start-up; if False, those steps only fill the moments. Also an
+            argument of the new class.
         optimized_update: add eps to sqrt(v), as in the authors' code; if False, to sqrt(v_hat). Also an argument.
-        eps_on: what the step of `cls` adds its eps to. Leave it out: an unknown class shows it in a few steps on small
-            test parameters when its optimizer is built. Say it only of a class that cannot step there.
 
     Raises:
-        TypeError: `cls` is no optimizer class, or is rectified already; a flag is no bool.
-        ValueError: `eps_on` is neither of the two. When an optimizer is built, what `RectifiedMixin` raises.
+        TypeError: `cls` is not an optimizer class, or is rectified already; a flag is not a bool.
+        ValueError: when an optimizer is built, see `RectifiedMixin`.
 
     Example:
         >>> model = torch.nn.Linear(4, 1)
@@ -66,19 +65,17 @@ def rectified(
         ('RAdam', 0.001)
     """
     if not (isinstance(cls, type) and issubclass(cls, Optimizer)):
-        raise TypeError(f"rectified() takes a class of optimizers, got {cls!r}")
+        raise TypeError(f"rectified() takes an optimizer class, got {cls!r}")
     if "RAdam" in cls.__name__ or issubclass(cls, RectifiedMixin):
-        raise TypeError(f"{cls.__qualname__} is rectified already; a second time would rectify the rectified rate")
-    if eps_on not in (None, *get_args(EpsOn)):
-        raise ValueError(f"eps_on must be {' or '.join(map(repr, get_args(EpsOn)))}, got {eps_on!r}")
+        raise TypeError(f"{cls.__qualname__} is rectified already; use it as it is")
     check_flags({"degenerated_to_sgd": degenerated_to_sgd, "optimized_update": optimized_update})
-    return _rectified(cls, degenerated_to_sgd, optimized_update, eps_on)
+    return _rectified(cls, degenerated_to_sgd, optimized_update)
 
 
 @functools.cache
-def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool, eps_on: EpsOn | None) -> Any:
-    # Code that goes by names finds its class: Transformers and PEFT know bitsandbytes' by module and name. What people
-    # are shown, `__qualname__`, says RAdam.
+def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool) -> Any:
+    # Transformers and PEFT recognise bitsandbytes' class by its module and name, so both stay. People see
+    # `__qualname__`, which says RAdam.
     return type(
         cls.__name__,
         (*without_zero(cls), RectifiedMixin, cls),
@@ -88,30 +85,30 @@ def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool, eps_o
             "__doc__": f"RAdam with the kernel and the state of {full_name(cls)}.",
             "degenerated_to_sgd": degenerated_to_sgd,
             "optimized_update": optimized_update,
-            "_made_of": (cls, degenerated_to_sgd, optimized_update, eps_on),
+            "_made_of": (cls, degenerated_to_sgd, optimized_update),
         },
     )
 
 
 class RectifiedMixin(_Optimizer):
-    """Makes the AdamW that it is put before a RAdam; `rectified` does that.
+    """Turns the AdamW after it into RAdam; `rectified` makes such classes.
 
-    An AdamW that no step on other parameters shows to be one (it projects gradients, its step needs the model) may be
-    rectified on your word, which is believed:
+    Some AdamWs cannot be tested on small parameters: they project gradients, or their step needs the model. Declare
+    what such a step does, and the test is skipped:
 
         class MyRAdam(RectifiedMixin, MyAdamW):
             kernel = Kernel(eps_on="sqrt(v)", decoupled=True)
 
     Raises:
-        ValueError: groups without `lr`, `betas`, `eps` or `weight_decay`; a step that is not Adam's or cannot be tried;
-            an AdamW without bias correction, with a step that is captured or differentiated, or with a float16
-            denominator, where the rule does not hold. `load_state_dict` refuses the same.
+        ValueError: a group has no `lr`, `betas`, `eps` or `weight_decay`; the step is not Adam's or cannot be tested;
+            the AdamW has no bias correction, a captured or differentiated step, or a float16 denominator.
+            `load_state_dict` refuses the same.
     """
 
     degenerated_to_sgd: bool = True
     optimized_update: bool = True
     kernel: Kernel
-    """What is known of the parent's step; found out where a class does not say it."""
+    """What is known about the parent's step; tested if the class does not declare it."""
 
     def __init__(
         self,
@@ -132,16 +129,15 @@ class RectifiedMixin(_Optimizer):
         if not known:
             self.kernel, known = kernel_of(parent)
         super().__init__(params, *args, **kwargs)
-        if not known:  # with its own arguments
-            said = getattr(type(self), "_made_of", (None,))[-1]
-            found = find_out(lambda groups: parent(groups, *args, **kwargs), self.param_groups, full_name(parent), said)
+        if not known:
+            found = find_out(lambda groups: parent(groups, *args, **kwargs), self.param_groups, full_name(parent))
             if {self._decoupled(group) for group in self.param_groups} == {found.decoupled}:
-                found = found._replace(decoupled=None)  # as its flags say, also of groups to come
+                found = found._replace(decoupled=None)  # the groups' flags are right, also for later groups
             self.kernel = self.kernel._replace(**found._asdict())
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in the parent, after a check that the group can be rectified."""
-        super().add_param_group(param_group)  # which fills in the defaults
+        """Add a group as the parent does, after a check that it can be rectified."""
+        super().add_param_group(param_group)  # fills in the defaults
         group = self.param_groups.pop()
         check_group(group, self._parent(), self.kernel)
         self.param_groups.append(group)
@@ -150,7 +146,7 @@ class RectifiedMixin(_Optimizer):
         return super().__repr__().replace(type(self).__name__, type(self).__qualname__, 1)
 
     def __reduce__(self) -> Any:
-        made_of = vars(type(self)).get("_made_of")  # such a class has no name that pickle could import
+        made_of = vars(type(self)).get("_made_of")  # pickle cannot import such a class by name
         new = (_new, made_of) if made_of else (copyreg.__newobj__, (type(self),))  # pyright: ignore
         return *new, self.__getstate__()
 
@@ -167,16 +163,16 @@ class RectifiedMixin(_Optimizer):
         self._memory = CountMemory()
 
     def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """As in the parent; the state of its plain AdamW goes on as RAdam at its step count.
+        """Load state as the parent does; the state of the plain AdamW continues as RAdam at its step count.
 
         Raises:
-            ValueError: the state is that of another library or of another optimizer, or its groups are refused.
+            ValueError: another library or another optimizer wrote the state, or a group is refused.
         """
         check_library(state_dict, type(self))
         super().load_state_dict(state_dict, *args, **kwargs)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step of RAdam: the parent's own, once for each step count among the parameters.
+        """Take one step of RAdam: the parent's step, once for each step count among the parameters.
 
         Args:
             closure: evaluates the model once more and returns the loss.
@@ -185,13 +181,13 @@ class RectifiedMixin(_Optimizer):
             What the closure returned, or None.
 
         Raises:
-            ValueError: the parent keeps no `step` in its state, or bitsandbytes' manager sets numbers of its own.
+            ValueError: the parent keeps no `step` in its state, or bitsandbytes' manager overrides RAdam's numbers.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # Where an instance has been made of the parent, its step runs the hooks too; ours has run them.
+        # The parent's step would run the hooks once more if the parent has made an instance.
         check_overrides(self)
         parent_step = unhooked(super().step.__func__)  # pyright: ignore[reportAttributeAccessIssue]
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
@@ -201,14 +197,13 @@ class RectifiedMixin(_Optimizer):
         if not buckets:
             parent_step(self)
         for bucket in buckets:
-            others = [p for other in buckets if other is not bucket for p in other.params]
-            with _without_gradients(others), self._numbers_of_radam(bucket):
+            with self._only(bucket, [p for other in buckets if other is not bucket for p in other.params]):
                 parent_step(self)
         self._remember(params, steps, counts)
         return loss
 
     def _steps(self, params: list[Tensor]) -> list[Any]:
-        """What the state holds as step counts, None where it has none."""
+        """The step counts in the state; None for a parameter without state."""
         states: list[Any] = list(map(self.state.get, params))
         try:
             return [state["step"] for state in states]
@@ -216,26 +211,28 @@ class RectifiedMixin(_Optimizer):
             return [state.get("step") if state else None for state in states]
 
     def forget_counts(self) -> None:
-        """Have the next step read the step counts where they are.
+        """Make the next step read the step counts from the device again.
 
-        To be called after a collective or `.data` wrote counts on an accelerator. On a CPU each step reads them.
+        Call it after a collective or `.data` wrote counts on an accelerator. On a CPU every step reads them.
         """
         self._memory.forget()
 
     def _remember(self, params: list[Tensor], steps: list[Any], counts: list[float]) -> None:
-        if type(None) in set(map(type, steps)):  # some have taken their first
+        if type(None) in set(map(type, steps)):  # some have just taken their first step
             steps = self._steps(params)
-        if type(None) in set(map(type, steps)):  # every step would be taken for the first
+        if type(None) in set(map(type, steps)):  # without counts every step would seem to be the first
             raise ValueError(uncounted(full_name(self._parent())))
         self._memory.remember(steps, counts)
-        if getattr(self, "found_inf", None) is not None:  # a fused kernel has been left to decide whether it steps
+        if getattr(self, "found_inf", None) is not None:  # the fused kernel may have skipped the step
             self._memory.forget()
 
     @contextmanager
-    def _numbers_of_radam(self, bucket: Bucket) -> Iterator[None]:
-        """The three numbers of one step, in every group; what was there comes back, the same objects."""
-        saved = [{key: group[key] for key in NUMBERS} for group in self.param_groups]
+    def _only(self, bucket: Bucket, others: list[Tensor]) -> Iterator[None]:
+        """Hide the others' gradients and put RAdam's numbers in every group; afterwards restore the old objects."""
+        saved, grads = [{key: group[key] for key in NUMBERS} for group in self.param_groups], [p.grad for p in others]
         try:
+            for p in others:
+                p.grad = None
             for group in self.param_groups:
                 group.update(self._numbers(group, bucket))
             forgets = self.kernel.forgets
@@ -247,6 +244,8 @@ class RectifiedMixin(_Optimizer):
         finally:
             for group, values in zip(self.param_groups, saved, strict=True):
                 group.update(values)
+            for p, grad in zip(others, grads, strict=True):
+                p.grad = grad
 
     def _numbers(self, group: dict[str, Any], bucket: Bucket) -> dict[str, Any]:
         scalars = step_scalars(
@@ -268,7 +267,7 @@ class RectifiedMixin(_Optimizer):
         return numbers
 
     def _buckets(self, params: list[Tensor], counts: list[float]) -> list[Bucket]:
-        """Parameters by their step count, to which the scalars belong; in start-up by the K of their dtype as well."""
+        """The parameters by step count, because the scalars depend on it; in start-up also by dtype, for K."""
         if len(set(counts)) == 1 and not self._starts_up(int(counts[0]) + 1):
             return [Bucket(int(counts[0]) + 1, params)]
         buckets: dict[tuple[float, bool], list[Tensor]] = {}
@@ -280,7 +279,7 @@ class RectifiedMixin(_Optimizer):
         return any(rectification(step, group["betas"][1]) is None for group in self.param_groups)
 
     def _decoupled(self, group: dict[str, Any]) -> bool:
-        """False for an L2 decay, by the flags of torch, DeepSpeed and torchao; bitsandbytes' are all decoupled."""
+        """False for L2 decay: the flags of torch, DeepSpeed and torchao say it; bitsandbytes' is always decoupled."""
         decoupled = self.kernel.decoupled
         if decoupled is not None:
             return decoupled
@@ -293,7 +292,7 @@ class RectifiedMixin(_Optimizer):
 
 
 class Bucket(NamedTuple):
-    """Parameters whose next step has one number."""
+    """Parameters whose next step has the same number."""
 
     step: int
     params: list[Tensor]
@@ -302,15 +301,3 @@ class Bucket(NamedTuple):
 def _new(*made_of: Any) -> Any:
     cls = _rectified(*made_of)
     return cls.__new__(cls)
-
-
-@contextmanager
-def _without_gradients(params: list[Tensor]) -> Iterator[None]:
-    grads = [p.grad for p in params]
-    try:
-        for p in params:
-            p.grad = None
-        yield
-    finally:
-        for p, grad in zip(params, grads, strict=True):
-            p.grad = grad

@@ -11,60 +11,33 @@ from hf_radam.derived import derived, refusal
 from hf_radam.errors import unknown_name
 from hf_radam.spec import PAPER, OptimizerSpec
 
+# Name, module and class, options that differ from the class's, description.
+_OF_THE_PAPER: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+    ("radam", "hf_radam.optimizer:RAdam", {}, "Rectified Adam, fused, decoupled decay"),
+    ("radam_no_sgd", "hf_radam.optimizer:RAdam", {"degenerated_to_sgd": False},
+     "RAdam that waits in start-up instead of taking SGD steps"),
+    ("radam_torch", "torch.optim:RAdam", {"decoupled_weight_decay": True},
+     "PyTorch's own RAdam with decoupled decay: the reference"),
+    ("adam_2k", "hf_radam.experiments.baselines:Adam2k", {},
+     "Adam whose first 2,000 steps (freeze_steps) only estimate the second moment"),
+    ("adam_eps", "hf_radam.experiments.baselines:Adam2k", {"freeze_steps": 0, "eps": 1e-4},
+     "Adam with a large eps (1e-4), added to sqrt(v) as in the authors' code"),
+)  # fmt: skip
 _REGISTRY: dict[str, OptimizerSpec] = {
-    spec.name: spec
-    for spec in (
-        OptimizerSpec(
-            name="radam",
-            target="hf_radam.optimizer:RAdam",
-            description="Rectified Adam, fused, decoupled decay",
-            warmup_free=True,
-            reference=PAPER,
-        ),
-        OptimizerSpec(
-            name="radam_no_sgd",
-            target="hf_radam.optimizer:RAdam",
-            description="RAdam that waits in start-up instead of taking SGD steps",
-            defaults={"degenerated_to_sgd": False},
-            warmup_free=True,
-            reference=PAPER,
-        ),
-        OptimizerSpec(
-            name="radam_torch",
-            target="torch.optim:RAdam",
-            description="PyTorch's own RAdam with decoupled decay: the reference",
-            defaults={"decoupled_weight_decay": True},
-            warmup_free=True,
-            reference=PAPER,
-        ),
-        OptimizerSpec(
-            name="adam",
-            target="torch.optim:AdamW",
-            description="PyTorch's fused AdamW, the baseline",
-            defaults={"fused": True},
-            reference="arXiv 1711.05101",
-        ),
-        OptimizerSpec(
-            name="adam_2k",
-            target="hf_radam.experiments.baselines:Adam2k",
-            description="Adam whose first 2,000 steps (freeze_steps) only estimate the second moment",
-            warmup_free=True,
-            reference=f"{PAPER}, section 3.1",
-        ),
-        OptimizerSpec(
-            name="adam_eps",
-            target="hf_radam.experiments.baselines:Adam2k",
-            description="Adam with a large eps (1e-4), added to sqrt(v) as in the authors' code",
-            defaults={"freeze_steps": 0, "eps": 1e-4},
-            warmup_free=True,
-            reference=f"{PAPER}, section 3.1",
-        ),
-    )
+    name: OptimizerSpec(name=name, target=to, defaults=options, description=text, warmup_free=True, reference=PAPER)
+    for name, to, options, text in _OF_THE_PAPER
 }
+_REGISTRY["adam"] = OptimizerSpec(
+    name="adam",
+    target="torch.optim:AdamW",
+    description="PyTorch's fused AdamW, the baseline",
+    defaults={"fused": True},
+    reference="arXiv 1711.05101",
+)
 
 
 def list_optimizers() -> list[str]:
-    """The registered names, in the order of registration, and then those of `hf_radam.derived`.
+    """The registered names in order of registration, then those of `hf_radam.derived`.
 
     Example:
         >>> list_optimizers()[0]
@@ -85,7 +58,7 @@ def get_optimizer(name: str) -> OptimizerSpec:
         name: one of `list_optimizers()`.
 
     Raises:
-        ValueError: no such name; the message lists the names and suggests the closest.
+        ValueError: there is no such name; the message lists the names and suggests the closest.
 
     Example:
         >>> get_optimizer("radam").warmup_free
@@ -114,9 +87,9 @@ def register_optimizer(
         target: the class, or "package.module:Class" to import it only when it is built.
         description: one line.
         defaults: options that differ from the class's own defaults.
-        warmup_free: whether it is meant to run without warmup; the Trainer then warns about warmup steps.
+        warmup_free: whether it is meant to run without warmup; if so, the Trainer warns about warmup steps.
         reference: where it was published.
-        extra: what `pip install` brings, for the error where the import fails.
+        extra: the package to install if the import fails.
 
     Returns:
         The new spec.

@@ -1,7 +1,8 @@
-"""What a name stands for: a class, its options, and what is said of it."""
+"""A registered optimizer: its class, its options, and `--optim_args` as text."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
@@ -32,12 +33,12 @@ class OptimizerSpec:
     target: type[Optimizer] | str
     """The class, or where it is imported from when it is built: "package.module:Class"."""
     like: str = ""
-    """One of Transformers' names. Trainer then builds what it builds for that name, with the class exchanged for what
-    `target`, a function of the class, makes of it; `optim_args` goes to that function where it has such a keyword."""
+    """One of Transformers' names. Trainer then builds what it builds for that name, but replaces the class by
+    `target(class)`. An entry of `optim_args` goes to `target` if that has such a keyword."""
     description: str = ""
     """One line for `hf-radam optimizers`."""
     defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Options that differ from the class's own defaults; they win over the fields of TrainingArguments."""
+    """Options that differ from the class's own defaults; they override the fields of TrainingArguments."""
     warmup_free: bool = False
     """Whether it is meant to run without learning-rate warmup."""
     reference: str = ""
@@ -80,7 +81,7 @@ class OptimizerSpec:
         """Refuse options that the class does not know, and values of another type than the option's default.
 
         Raises:
-            ValueError: with the valid options.
+            ValueError: an option is unknown or has a wrong type; the message lists the valid ones.
         """
         known = self.options()
         for key, value in given.items():
@@ -95,7 +96,7 @@ class OptimizerSpec:
         """Build the optimizer, with `defaults` for the options that are not given.
 
         Raises:
-            ValueError: an option that the class does not know.
+            ValueError: the class does not know an option.
             ImportError: the optional dependency is missing.
         """
         options = {**self.defaults, **options}
@@ -104,7 +105,7 @@ class OptimizerSpec:
 
 
 def _broken_rule(value: Any, option: inspect.Parameter) -> str | None:
-    """What the value should have been, judged by the option's default; None if it is right, or nobody can tell."""
+    """What the value must be, judged by the option's default; None if it is right or the default does not tell."""
     default = option.default
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
@@ -115,3 +116,47 @@ def _broken_rule(value: Any, option: inspect.Parameter) -> str | None:
     if default is None and "bool" in str(option.annotation):
         return None if value is None or isinstance(value, bool) else "true, false or none"
     return None
+
+
+def parse_optim_args(text: str | None) -> dict[str, Any]:
+    """Read `--optim_args`: "key=value,key=value", where values are numbers, booleans, none, tuples or words.
+
+    Raises:
+        ValueError: an entry has no "=", a key is given twice, or a bracket does not match.
+
+    Example:
+        >>> parse_optim_args("degenerated_to_sgd=false,betas=(0.9,0.98),eps=1e-6")
+        {'degenerated_to_sgd': False, 'betas': (0.9, 0.98), 'eps': 1e-06}
+    """
+    options: dict[str, Any] = {}
+    for entry in _split_outside_brackets(text or ""):
+        key, equals, value = (part.strip() for part in entry.partition("="))
+        if not (key and equals and value):
+            raise ValueError(f"optim_args must read 'key=value,key=value', but one entry is {entry.strip()!r}")
+        if key in options:
+            raise ValueError(f"optim_args gives {key!r} twice; leave one out")
+        options[key] = _parse_value(value)
+    return options
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    entries, depth = [""], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            raise ValueError(f"optim_args has a closing bracket without an opening one: {text!r}; remove it")
+        if character == "," and depth == 0:
+            entries.append("")
+        else:
+            entries[-1] += character
+    return [entry for entry in entries if entry.strip()]
+
+
+def _parse_value(text: str) -> Any:
+    if text.lower() in ("true", "false", "none"):
+        text = text.title()
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""How many steps each parameter has taken: read and raised in one call, on a CPU; not read, where that would wait."""
+"""Step counts: on a CPU one call reads and raises all; on an accelerator, where reading would wait, none is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class CountVector:
-    """Step counts on a CPU as one vector and views of it, which are what the state holds."""
+    """Step counts on a CPU as one vector; the state holds views of it."""
 
     def __init__(self) -> None:
         self.vector = torch.zeros(0)
@@ -18,10 +18,10 @@ class CountVector:
         self.places: list[int] = []
 
     def follow(self, states: list[dict[str, Any]]) -> list[Tensor]:
-        """The views that these states hold, made anew where one of them holds something else.
+        """The views that these states hold; new ones if a state holds something else.
 
         Raises:
-            RuntimeError, TypeError: one of their steps is no number.
+            RuntimeError, TypeError: a step is not a number.
         """
         steps = [state.get("step") for state in states]
         same = len(self.views) == len(steps) and all(map(is_, self.views, steps))
@@ -43,19 +43,19 @@ def _number(step: Any) -> Tensor:
 
 
 class CountMemory:
-    """Step counts that are somebody else's: read on a CPU, and remembered where to read them is to wait."""
+    """Step counts that another optimizer keeps: read on a CPU, remembered where reading waits for the device."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
-        """Read them anew."""
+        """Read them again next time."""
         self._steps: list[Tensor] = []
         self._versions: list[int] = []
         self._counts: list[float] = []
 
     def read(self, steps: list[Any]) -> list[float]:
-        """The counts; on an accelerator from memory, if nothing that PyTorch counts has been written there since."""
+        """The counts; on an accelerator from memory, unless PyTorch has seen a write to them since."""
         same = self._steps and len(self._steps) == len(steps) and all(map(is_, steps, self._steps))
         if same and self._versions == [step._version for step in steps]:
             return self._counts
@@ -64,7 +64,7 @@ class CountMemory:
         return [0 if step is None else int(step) for step in steps]
 
     def remember(self, steps: list[Any], counts: list[float]) -> None:
-        """Take note that these have been raised from these counts."""
+        """Note that the optimizer has raised these steps from these counts."""
         self.forget()
         if steps and isinstance(steps[0], Tensor) and not steps[0].is_cpu and not steps[0].is_inference():
             self._steps, self._versions = steps, [step._version for step in steps]

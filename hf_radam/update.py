@@ -1,8 +1,8 @@
 """One RAdam step over lists of tensors, four ways.
 
-`for_loop` is the specification: it reads like Algorithm 2 of arXiv 1908.03265. The others are judged against it. All
-take tensors that share dtype and device, and scalars that come ready from `rectification.py`. The first three take
-numbers, which hold for all tensors of a bucket. `capturable` takes tensors on the accelerator, with a number for each.
+`for_loop` is the specification: it reads like Algorithm 2 of arXiv 1908.03265, and tests compare the others with it.
+All take tensors that share dtype and device, and scalars from `rectification.py`. For the first three a scalar is one
+number for all tensors of a bucket; for `capturable` it is a tensor on the accelerator with one number for each.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def for_loop(bucket: Bucket, scalars: StepScalars) -> None:
 
 
 def _moments(bucket: Bucket, scalars: StepScalars) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Each parameter after its decay, with both moments of this step, the second as amsgrad has it."""
+    """Each parameter after its decay, with both moments of this step; with amsgrad the second is the maximum."""
     for i, (p, g, m, v) in enumerate(zip(*bucket[:4], strict=True)):
         if scalars.maximize:
             g = -g
@@ -71,13 +71,13 @@ def _moments(bucket: Bucket, scalars: StepScalars) -> Iterator[tuple[Tensor, Ten
         v.mul_(scalars.beta2).addcmul_(g, g, value=1 - scalars.beta2)
         if bucket.max_exp_avg_sqs:
             v_max = bucket.max_exp_avg_sqs[i]
-            # Clones, since autograd keeps what maximum() saw and both change in place.
+            # Clones, because autograd keeps the inputs of maximum() and both change in place.
             v = v_max.copy_(torch.maximum(v_max.clone(), v.clone()))
         yield p, m, v
 
 
 def foreach(bucket: Bucket, scalars: StepScalars) -> None:
-    """The same with one call per operation for all parameters; takes any memory layout."""
+    """The same step with one call per operation for all parameters; takes any memory layout."""
     params, grads, exp_avgs, exp_avg_sqs = bucket[:4]
     if scalars.maximize:
         grads = torch._foreach_neg(grads)
@@ -102,9 +102,9 @@ def foreach(bucket: Bucket, scalars: StepScalars) -> None:
 
 
 def fused(bucket: Bucket, scalars: StepScalars) -> None:
-    """The same in one pass over memory, by PyTorch's fused AdamW (or, for L2 decay, Adam) kernel.
+    """The same step in one pass over memory, by PyTorch's fused AdamW kernel (Adam's for L2 decay).
 
-    Start-up, 5 steps of a training, and parameters that the kernel cannot take go through `foreach`.
+    `foreach` takes the five steps of start-up, and parameters that the kernel cannot take.
     """
     if not scalars.r:
         return foreach(bucket, scalars)
@@ -113,7 +113,7 @@ def fused(bucket: Bucket, scalars: StepScalars) -> None:
         foreach(rest, scalars)
     if not bucket.params:
         return None
-    # The kernel wants the count on the parameters' device; a copy of one value, since reading ours must not wait.
+    # The kernel wants the count on the parameters' device. Ours stays on the CPU, so that reading it does not wait.
     step = torch.full((), bucket.steps[0].item(), dtype=torch.float32, device=bucket.params[0].device)
     if scalars.decay is not None and not scalars.decoupled:
         torch._foreach_mul_(bucket.params, 1 - scalars.decay)
@@ -131,10 +131,10 @@ def fused(bucket: Bucket, scalars: StepScalars) -> None:
 
 
 def capturable(bucket: Bucket, scalars: StepScalars) -> None:
-    """The step for CUDA graphs: the scalars are float64 tensors on the device, and the phase is a `where`.
+    """The step for CUDA graphs: scalars are tensors on the device, and `where` chooses the phase.
 
-    float64, since rho_t is a small difference of large numbers: in float32 it cancels, and at beta2 = 0.9995 the
-    rectification starts at the wrong step.
+    They are float64, because rho_t is a small difference of large numbers: in float32 it cancels, and at beta2 = 0.9995
+    the rectification starts at the wrong step.
     """
     rectified, adaptive_step = scalars.r > 0, scalars.adaptive_step
     sgd_step, eps = (torch.zeros_like(scalars.r) + of_each for of_each in (scalars.sgd_step, scalars.eps))
@@ -144,10 +144,11 @@ def capturable(bucket: Bucket, scalars: StepScalars) -> None:
 
 
 def _split_by_layout(bucket: Bucket) -> tuple[Bucket, Bucket]:
-    """Split into what the fused kernel may take and what it would get wrong.
+    """Split into what the fused kernel gets right and what it gets wrong.
 
-    The kernel walks over memory and ignores strides: unlike layouts give wrong numbers or overwrite other tensors,
-    without an error. A gradient of another layout is copied; an odd parameter or state goes the other way.
+    The kernel walks over memory and ignores strides. If layouts differ, it computes wrong numbers or overwrites other
+    tensors, without an error. A gradient with another layout is copied. A parameter or state with another layout goes
+    to `foreach`.
     """
     tensors = [bucket.params, bucket.grads, bucket.exp_avgs, bucket.exp_avg_sqs, bucket.max_exp_avg_sqs]
     if all(all(map(Tensor.is_contiguous, column)) for column in tensors):

@@ -24,7 +24,7 @@ from hf_radam.experiments.script_data import TASKS
 
 # A module may import what stands in its own room or in a room before it; the longest name decides the room.
 ORDER = (
-    ("errors", "files", "rectification", "option_checks", "optim_args", "fit", "step_counts"),
+    ("errors", "files", "rectification", "option_checks", "fit", "step_counts"),
     ("probe", "libraries", "low_bit"),
     ("update",),
     ("optimizer",),
@@ -239,7 +239,7 @@ WRONG = {
     "field of --set": (["compare", "--set", "max_step=9"], "did you mean 'max_steps'?"),
     "type of --set": (["compare", "--set", "max_steps=many"], "max_steps must be a whole number"),
     "no value": (["compare", "--set", "max_steps"], "--set takes KEY=VALUE"),
-    "accelerate": (["compare", "--accelerate_config", "fsdp9"], "no configuration of Accelerate 'fsdp9'"),
+    "accelerate": (["compare", "--accelerate_config", "fsdp9"], "no Accelerate configuration 'fsdp9'"),
     "no results": (["report", "nowhere"], "no results in nowhere/"),
     "no checkpoint": (["checkpoint", "inspect", "nowhere"], "nowhere"),
     "advice": (["advise", "--max_steps", "0"], "max_steps"),

@@ -1,4 +1,4 @@
-"""Optimizer state in files: saved and loaded under any sharding, looked into and put together without the model.
+"""Optimizer state in files: saved and loaded under any sharding, inspected and consolidated without the model.
 
 `hf-radam checkpoint inspect CKPT` and `hf-radam checkpoint consolidate CKPT OUT` are the commands.
 """

@@ -1,7 +1,7 @@
 """Optimizer state of DeepSpeed's ZeRO, read by one process without DeepSpeed and without the model.
 
-ZeRO-1/2 flatten each parameter group and cut it in one piece a rank; ZeRO-3 cuts every parameter in pieces and flattens
-those (`deepspeed/utils/zero_to_fp32.py` puts the weights together alike). Names and shapes are in the model's file.
+ZeRO-1/2 flatten each parameter group and give each rank one piece. ZeRO-3 gives each rank a piece of every parameter,
+flattened (`deepspeed/utils/zero_to_fp32.py` does the same for weights). Names and shapes are in the model's file.
 """
 
 from __future__ import annotations
@@ -18,34 +18,25 @@ from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint
 
 PATTERN = "*_optim_states.pt"
 _REMEDY = (
-    "copy it anew, convert it with DeepSpeed's ds_to_universal.py, or resume the run and save it under FSDP2 or DDP"
+    "copy it again, convert it with DeepSpeed's ds_to_universal.py, or resume the run and save it under FSDP2 or DDP"
 )
-
 
 State = dict[str, dict[str, Any]]
 
 
 def read_deepspeed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint:
-    """Read the optimizer of a `global_stepN` folder of ZeRO-1, 2 or 3.
-
-    Args:
-        folder: holds the files of all ranks.
-        moments: if False, the moments are on the meta device, so nothing large is read.
-
-    Raises:
-        CheckpointError: a file is missing or damaged, or the layout is one that is not read.
-    """
+    """Read the optimizer of a `global_stepN` folder of ZeRO-1, 2 or 3; see `formats.read_checkpoint`."""
     shards = sorted(folder.glob(PATTERN), key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
     if any("_mp_rank_00_" not in path.name or "expp_rank" in path.name for path in shards):
-        raise CheckpointError(f"{folder} is split by tensor or expert parallelism as well: not read; {_REMEDY}")
+        raise CheckpointError(f"{folder} is split by tensor or expert parallelism, which is not supported; {_REMEDY}")
     files = [load_file(path, inert="deepspeed") for path in shards]
     with reading(folder, _REMEDY):
         stage, ranks = _stage_and_ranks(files[0])
         if len(shards) != ranks:
-            raise CheckpointError(f"{folder} has {len(shards)} of {ranks} shards ({PATTERN}); copy the checkpoint anew")
+            raise CheckpointError(f"{folder} has {len(shards)} of {ranks} shards ({PATTERN}); copy it again")
         model = folder / ("zero_pp_rank_0_mp_rank_00_model_states.pt" if stage == 3 else "mp_rank_00_model_states.pt")
         if not model.is_file():
-            raise CheckpointError(f"{model} is missing, which names the parameters; copy the checkpoint anew")
+            raise CheckpointError(f"{model}, which names the parameters, is missing; copy the checkpoint again")
         shapes: list[dict[str, torch.Size]] = load_file(model, inert="deepspeed")["param_shapes"]
         groups, state = _join([file["optimizer_state_dict"] for file in files], shapes, stage, moments)
     return OptimizerCheckpoint(
@@ -62,8 +53,8 @@ def _stage_and_ranks(file: dict[str, Any]) -> tuple[int, int]:
     shuffled = file.get("ds_config", {}).get("zero_optimization", {}).get("round_robin_gradients")
     if stage not in (1, 2, 3) or len(counts) > 1 or shuffled or optimizer.get("ds_zero_partition_groups") is not None:
         raise CheckpointError(
-            f"this checkpoint of ZeRO-{stage} deals parameters out in an order of its own (round_robin_gradients, "
-            f"experts, or groups of ranks), which is not read; {_REMEDY}"
+            f"this ZeRO-{stage} checkpoint has an order of parameters that is not supported (round_robin_gradients, "
+            f"experts, or groups of ranks); {_REMEDY}"
         )
     return stage, counts.pop()
 
@@ -71,13 +62,13 @@ def _stage_and_ranks(file: dict[str, Any]) -> tuple[int, int]:
 def _join(
     optimizers: list[dict[str, Any]], shapes: list[dict[str, torch.Size]], stage: int, moments: bool
 ) -> tuple[list[dict[str, Any]], dict[str | int, dict[str, Any]]]:
-    """The groups, and the state by parameter, of the ranks' flat state."""
+    """The groups, and the state by parameter, from the ranks' flat state."""
     bases = [optimizer["optimizer_state_dict" if stage == 3 else "base_optimizer_state"] for optimizer in optimizers]
     paddings = optimizers[0].get("param_alignment_paddings")
     groups: list[dict[str, Any]] = []
     state: dict[str | int, dict[str, Any]] = {}
     for group in bases[0]["param_groups"]:
-        for index in group["params"]:  # one flat parameter; ZeRO-3 cuts large groups in several
+        for index in group["params"]:  # flat parameters: one, or several for a large group of ZeRO-3
             pieces = [dict(base["state"][index]) for base in bases]
             if not moments:
                 for piece in pieces:
@@ -92,12 +83,12 @@ def _join(
 
 
 def _split(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size], paddings: list[int], stage: int) -> State:
-    """The parameters of the ranks' pieces of a flat one."""
+    """The state of each parameter in a flat one, from the ranks' pieces."""
     state: State = {name: {} for name in shapes}
     for key in _flat_keys(pieces[0]):
         flat = [piece[key] for piece in pieces]
-        # ZeRO-3 cuts every parameter in equal pieces, the last padded, and a rank has its pieces in a row.
-        # ZeRO-1/2: the ranks' pieces in a row are the parameters in a row, the end padded.
+        # ZeRO-3: every parameter is cut in equal pieces, the last one padded; a rank has its pieces in a row.
+        # ZeRO-1/2: the ranks' pieces in a row are all parameters in a row, padded at the end.
         rows = torch.stack(flat) if stage == 3 else torch.cat(flat)[None]
         offset = 0
         for (name, shape), padding in zip(shapes.items(), paddings, strict=True):
@@ -106,7 +97,7 @@ def _split(pieces: list[dict[str, Any]], shapes: dict[str, torch.Size], paddings
             offset += length + padding
         align = 1 if stage == 3 else 2 * len(pieces)  # DeepSpeed pads a group to a multiple of this
         if math.ceil(offset / align) != math.ceil(rows.shape[1] / align):
-            raise ValueError(f"the flat state has {rows.shape[1]} elements, its parameters {offset}")
+            raise ValueError(f"the flat state has {rows.shape[1]} elements, but its parameters have {offset}")
     return state
 
 

@@ -1,4 +1,4 @@
-"""Text about the optimizer state of a checkpoint, and that state in one file."""
+"""`hf-radam checkpoint`: describe the optimizer state of a checkpoint, or write it to one file."""
 
 from __future__ import annotations
 
@@ -20,39 +20,32 @@ from hf_radam.rectification import rectification, rho
 
 
 def write(checkpoint: Path, out: Path) -> str:
-    """Write the state of a checkpoint to one file, whole or not at all; returns a line that says what is in it.
-
-    Args:
-        checkpoint: what `read_checkpoint` takes.
-        out: the file, for `optimizer.load_state_dict(torch.load(out))`.
+    """Write the state to one file, for `optimizer.load_state_dict(torch.load(out))`, and return a line about it.
 
     Raises:
-        CheckpointError: `out` exists, or the checkpoint cannot be read, or is of a library with states of its own.
+        CheckpointError: `out` exists, the checkpoint cannot be read, or its library has another form of state.
         OSError: `out` cannot be written.
     """
     if out.exists():
         raise CheckpointError(f"{out} exists; give the name of a new file")
     state = read_checkpoint(checkpoint).numbered()
     if library := _foreign(state["state"]):
-        remedy = "go on with the optimizer that wrote it"
-        raise CheckpointError(f"{checkpoint} is state of {library}, which consolidate does not convert; {remedy}")
+        remedy = "resume with the optimizer that wrote it"
+        raise CheckpointError(f"{checkpoint} has state of {library}, which consolidate does not convert; {remedy}")
     try:
         with whole(out) as unfinished:
             torch.save(state, unfinished)
-    except RuntimeError as error:  # what torch.save makes of a full disk
+    except RuntimeError as error:  # torch.save's error on a full disk
         raise CheckpointError(f"cannot write {out} ({one_line(error)}); is the disk full?") from error
     count = sum(len(group["params"]) for group in state["param_groups"])
     return f"{out}: {count} parameters in {len(state['param_groups'])} groups; numbered in the order of the groups"
 
 
 def describe(path: Path) -> str:
-    """Text for people: a line for each fact, and for each group its options, step and phase.
-
-    Args:
-        path: what `read_checkpoint` takes; nothing large is read.
+    """Describe a checkpoint: a line for each fact, then each group's options, step and phase. Nothing large is read.
 
     Raises:
-        CheckpointError: it cannot be read, or its steps or betas are none.
+        CheckpointError: it cannot be read, or a step or the betas are out of range.
     """
     checkpoint = read_checkpoint(path, moments=False)
     tensors = [(str(key), value) for state in checkpoint.state.values() for key, value in _flat(state).items()]
@@ -89,8 +82,8 @@ def describe(path: Path) -> str:
 
 
 def _is_adam(keys: set[str], groups: list[dict[str, Any]]) -> bool:
-    """Whether the state, if there is any, is that of an Adam whose next step RAdam could take."""
-    if {"state1", "state2"} <= keys:  # of bitsandbytes, whose AdEMAMix has three betas
+    """Whether RAdam could take the next step: the state is an Adam's, or there is none."""
+    if {"state1", "state2"} <= keys:  # bitsandbytes; its AdEMAMix has three betas
         return all(isinstance(group.get("betas"), tuple | list) and len(group["betas"]) == 2 for group in groups)
     return keys - {"step", "max_exp_avg_sq", "kahan_comp"} in (set(), {"exp_avg", "exp_avg_sq"})
 
@@ -104,7 +97,7 @@ def _shapes(states: list[dict[str, Any]]) -> str:
 
 
 def _progress(checkpoint: OptimizerCheckpoint, index: int, adam: bool) -> str:
-    """The steps, and what RAdam does in the one after the last."""
+    """The group's steps, and the phase that RAdam is in after them."""
     group, states = checkpoint.groups[index], checkpoint.state
     counts = {f"parameter {name!r}": states[name] for name in group["params"] if "step" in states.get(name, {})}
     if not counts:  # torch-optimi and pytorch_optimizer count in the group, Schedule-Free as k
@@ -139,13 +132,13 @@ def _loads_in(keys: set[str]) -> str:
 
 
 def _foreign(state: Mapping[Any, Any]) -> str | None:
-    """The library whose states these are, if they are of another form than PyTorch's."""
+    """The library that wrote the state, if its form is not PyTorch's."""
     library = library_of_state({"state": state})
     return None if library == "torch" else library
 
 
 def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A parameter's state with that which bitsandbytes keeps in a dictionary of its own."""
+    """A parameter's state; bitsandbytes keeps parts of it in an inner dictionary."""
     parts = [value if isinstance(value, dict) else {key: value} for key, value in state.items()]
     return {key: value for part in parts for key, value in part.items()}
 

@@ -27,15 +27,7 @@ _SEAL = b"\nhf_radam crc32 "
 
 
 def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint:
-    """Read the optimizer of a DCP folder, flattened (`flatten_optimizer_state_dict`) or not.
-
-    Args:
-        folder: holds `.metadata` and the shards, `*.distcp`.
-        moments: read everything; if False, tensors of one dimension or more are on the meta device.
-
-    Raises:
-        CheckpointError: a file is missing, short or damaged, or there is no optimizer in it.
-    """
+    """Read the optimizer of a DCP folder, flattened (`flatten_optimizer_state_dict`) or not; see `read_checkpoint`."""
     with reading(folder):
         reader = SafeReader(folder)
         metadata = reader.read_metadata()
@@ -57,7 +49,7 @@ def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoi
             set_element(nested, paths[key], value)
         if not (optimizer := nested.get("optimizer")):
             found = sorted({str(path[0]) for path in paths.values()})
-            raise CheckpointError(f"{folder} holds no optimizer (only {', '.join(found)}); give the optimizer's folder")
+            raise CheckpointError(f"{folder} has no optimizer, only {', '.join(found)}; give the optimizer's folder")
         if "param_groups" not in optimizer:
             optimizer = _unflatten(optimizer, _order_of_groups(metadata))
         shards = sorted({folder / info.relative_path for info in metadata.storage_data.values()})
@@ -72,29 +64,29 @@ def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoi
 
 
 def seal(folder: Path) -> None:
-    """Put a check sum behind the pickle in `.metadata`, where PyTorch and Accelerate do not look."""
+    """Append a checksum to the pickle in `.metadata`, where PyTorch and Accelerate do not read."""
     content = (folder / METADATA).read_bytes()
     (folder / METADATA).write_bytes(content + _check_sum(content))
 
 
 class SafeReader(FileSystemReader):
-    """The reader of files unpickles `.metadata`, whatever it holds; this one looks at it first, and once."""
+    """PyTorch's reader unpickles anything in `.metadata`; this one checks it, and reads it once."""
 
     @functools.cached_property
     def metadata(self) -> Metadata:
-        """What it says."""
+        """The content of `.metadata`."""
         return _metadata(Path(self.path))
 
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
-        """Read it."""
+        """PyTorch's name for it."""
         return self.metadata
 
 
 class PlainValues(DefaultLoadPlanner):
-    """The default planner unpickles whatever stands for a value that is no tensor; this one refuses all but values."""
+    """PyTorch's planner unpickles any object that is not a tensor; this one refuses all but plain values."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
-        """Read one value, after a look at what it is."""
+        """Read one value, after a check."""
         torch.load(value, weights_only=True)
         value.seek(0)
         super().load_bytes(read_item, value)
@@ -108,7 +100,7 @@ def _metadata(folder: Path) -> Metadata:
     """The description of the checkpoint, after a check that every piece of every shard is there."""
     path = folder / METADATA
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing: the save was interrupted, or the copy left it out")
+        raise CheckpointError(f"{path} is missing: the save or a copy broke off; copy it again or use an older one")
     with reading(path):
         content = path.read_bytes()
         pickled, sealed, _ = content.rpartition(_SEAL)
@@ -117,7 +109,7 @@ def _metadata(folder: Path) -> Metadata:
         stream = io.BytesIO(pickled or content)
         metadata: Metadata = _MetadataUnpickler(stream).load()
         if stream.read():
-            raise ValueError("it has bytes after its end")
+            raise ValueError("it has extra bytes at its end")
         for key, item in metadata.state_dict_metadata.items():
             if isinstance(item, TensorStorageMetadata) and item.size and not _is_covered(item):
                 raise ValueError(f"pieces of {key} are missing")
@@ -127,23 +119,23 @@ def _metadata(folder: Path) -> Metadata:
         for name, size in sorted(sizes.items()):
             shard = folder / name
             if not shard.is_file():
-                raise CheckpointError(f"{shard} is missing, one of {len(sizes)} shards; copy the checkpoint anew")
+                raise CheckpointError(f"{shard}, one of {len(sizes)} shards, is missing; copy the checkpoint again")
             if (there := shard.stat().st_size) < size:
-                raise CheckpointError(f"{shard} is truncated: {there} of {size} bytes; copy the checkpoint anew")
+                raise CheckpointError(f"{shard} is truncated: {there} of {size} bytes; copy the checkpoint again")
         return metadata
 
 
 def _is_covered(tensor: TensorStorageMetadata) -> bool:
-    """Whether the pieces lie in the tensor and have as many elements."""
+    """Whether the pieces lie inside the tensor and have as many elements."""
     boxes = [zip(chunk.offsets, chunk.sizes, tensor.size, strict=True) for chunk in tensor.chunks]
     inside = all(0 <= offset <= offset + length <= size for box in boxes for offset, length, size in box)
     return inside and sum(math.prod(chunk.sizes) for chunk in tensor.chunks) == tensor.size.numel()
 
 
 class _MetadataUnpickler(pickle._Unpickler):
-    """`.metadata` is a pickle; only the classes that describe a checkpoint are let in."""
+    """Unpickles `.metadata` and admits only the classes that describe a checkpoint."""
 
-    # Written in Python, since that in C takes as much memory as a damaged number says. Bytearrays would do so as well.
+    # The unpickler in C allocates whatever size a damaged number states; this one is in Python. Bytearrays do the same.
     dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: None}  # pyright: ignore
 
     def find_class(self, module: str, name: str) -> Any:
@@ -161,7 +153,7 @@ class _MetadataUnpickler(pickle._Unpickler):
 
 
 def _unflatten(flat: dict[str, Any], order: list[str]) -> dict[str, Any]:
-    """Undo `flatten_optimizer_state_dict`: parameters that follow each other with the same options form a group."""
+    """Undo `flatten_optimizer_state_dict`: successive parameters with the same options form a group."""
     state: dict[str, dict[str, Any]] = defaultdict(dict)
     options: dict[str, dict[str, Any]] = defaultdict(dict)
     for path, value in flat.items():
@@ -177,7 +169,7 @@ def _unflatten(flat: dict[str, Any], order: list[str]) -> dict[str, Any]:
 
 
 def _order_of_groups(metadata: Metadata) -> list[str]:
-    """The order of the parameters in a flattened checkpoint: that of the first process, if it had all of them."""
+    """The order of the parameters in a flattened checkpoint: the first process's, if that had all of them."""
     wrote: dict[str, str] = {index.fqn: info.relative_path for index, info in metadata.storage_data.items()}
     files: dict[str, set[str]] = defaultdict(set)
     for key, path in metadata.planner_data.items():
@@ -186,7 +178,7 @@ def _order_of_groups(metadata: Metadata) -> list[str]:
     order = list(files)
     if any(files[name].isdisjoint(files[following]) for name, following in pairwise(order)):
         raise CheckpointError(
-            "the order of the parameters cannot be told from this flattened checkpoint; load it in a model and save it "
+            "this flattened checkpoint does not tell the order of the parameters; load it into a model and save that "
             "with hf_radam.save_optimizer"
         )
     return order

@@ -1,4 +1,4 @@
-"""What processes do together: agree, act in the first of them, work where there is only one."""
+"""What processes do together: agree, and let the first one act. All of it works with one process too."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 @contextmanager
 def alike(call: str, directory: str | Path) -> Iterator[dict[str, Any]]:
-    """All processes tell each other what they are about to do; all raise if one of them cannot, or they differ.
+    """Processes exchange what they are about to do; all raise if one of them fails or does something else.
 
-    Otherwise those that go on would wait for the others until the launcher's time is over.
+    Otherwise the others would wait for it until the launcher's timeout.
     """
     facts: dict[str, Any] = {"call": call, "directory": str(directory)}
     failure: Exception | None = None
@@ -35,22 +35,22 @@ def alike(call: str, directory: str | Path) -> Iterator[dict[str, Any]]:
         raise failure
     for number, (others, failed) in enumerate(everyone):
         if failed:
-            raise CheckpointError(f"process {number} cannot go on ({failed}); nothing was saved or loaded")
+            raise CheckpointError(f"process {number} failed ({failed}); nothing was saved or loaded")
         for key, value in everyone[0][0].items():
             if others.get(key) != value:
                 raise CheckpointError(
-                    f"process {number} has {key}={others.get(key)!r}, but process 0 has {value!r}; all processes call "
-                    f"{call} alike, after the same steps"
+                    f"process {number} has {key}={others.get(key)!r}, but process 0 has {value!r}; call {call} with "
+                    "the same arguments and after the same steps in all processes"
                 )
 
 
 def on_first_process(act: Callable[[], T]) -> T:
-    """Act in the first process and give all the result, or the error; also a barrier."""
+    """Act in the first process, and return its result or raise its error in all; also a barrier."""
     outcome: list[Any] = [None, None]
     if not dist.is_initialized() or dist.get_rank() == 0:
         try:
             outcome[0] = act()
-        except Exception as error:  # whatever it is, the others are waiting
+        except Exception as error:  # of any kind: the others are waiting
             outcome[1] = error
     if dist.is_initialized():
         dist.broadcast_object_list(outcome, src=0)

@@ -1,4 +1,4 @@
-"""Save and load the state of an optimizer, whatever shards it: FSDP2, tensor parallel, DDP, or one process."""
+"""Save and load the state of an optimizer under FSDP2, tensor parallelism, DDP, or in one process."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from hf_radam.checkpoints.formats import SHARDED, WHOLE, find, read_checkpoint
 from hf_radam.checkpoints.ranks import alike, on_first_process, one_process_is_fine
 from hf_radam.files import one_line
 
-# What a group keeps of its own when it takes the options of a checkpoint.
+# A loading group keeps these and takes all else from the checkpoint.
 _OWN = ("params", "param_names")
-_UNLIKE = "; build model and groups as at the save, with the same weights tied"
+_UNLIKE = "; build the same model and groups as when it was saved, with the same tied weights"
 # State that has the shape of its parameter in every Adam.
 _MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
@@ -34,20 +34,20 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path, *, full: bool = False) -> None:
     """Save the optimizer's state; every process calls it.
 
-    The files are those that Accelerate writes and reads for FSDP2, so Trainer takes them up and leaves such ones. They
-    are written beside an earlier save and then take its place: a killed save destroys nothing.
+    The files have Accelerate's format for FSDP2, which Trainer also reads and writes. They are written beside an
+    earlier save and then replace it, so a killed save destroys nothing.
 
     Args:
         model: the model whose parameters are optimized; they are saved by name.
-        optimizer: a `torch.optim` optimizer, also as wrapped by Accelerate.
-        directory: a folder that all processes see; gets `optimizer_0/`, where each process writes its own shards.
+        optimizer: a `torch.optim` optimizer, wrapped by Accelerate or not.
+        directory: a folder that all processes see; each process writes its shards to `optimizer_0/` in it.
         full: gather the state in the first process and write one file, `optimizer.bin`, instead.
 
     Raises:
-        CheckpointError: a process could not write, or the processes disagree (steps, folder, `full`); the earlier save
-            is as it was.
-        ValueError: before the first step there is no state; the state has values that no checkpoint can hold; the
-            folder has a save of the other kind; or a parameter is not of the model.
+        CheckpointError: a process could not write, or the processes disagree (steps, folder, `full`); an earlier save
+            is unchanged.
+        ValueError: the optimizer has no state before its first step; the state has values that are neither tensors nor
+            plain; the folder has a save of the other kind; or the model lacks a parameter.
         TypeError: the optimizer is DeepSpeed's.
 
     Example:
@@ -62,9 +62,9 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
     with alike("save_optimizer", directory) as facts:
         optimizer = _unwrap(model, optimizer)
         if not optimizer.state:
-            raise ValueError("an optimizer has no state before its first step; save it after one")
+            raise ValueError("an optimizer has no state before its first step; save it after a step")
         _plain([list(optimizer.state.values()), [{**group, "params": None} for group in optimizer.param_groups]])
-        # The largest count: parameters that join late have smaller ones.
+        # The largest count, because parameters that join late have smaller ones.
         steps = max((int(state["step"]) for state in optimizer.state.values() if "step" in state), default=None)
         facts.update({"full": full, "steps": steps})
     target, other = (Path(directory) / name for name in ((WHOLE, SHARDED) if full else (SHARDED, WHOLE)))
@@ -72,7 +72,7 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
 
     def prepare() -> None:
         if other.exists():
-            raise ValueError(f"{other} is there already, and two saves in a folder could differ; move it away")
+            raise ValueError(f"{other} exists, and two saves in one folder could differ; move it away")
         _restore(target)
         _remove(unfinished)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,12 +87,12 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
             with one_process_is_fine():
                 dcp.save({"optimizer": state}, storage_writer=dcp.FileSystemWriter(unfinished))
             on_first_process(lambda: seal(unfinished))
-    except (OSError, RuntimeError, CheckpointException) as error:  # raised in all processes, whichever failed
+    except (OSError, RuntimeError, CheckpointException) as error:  # all processes raise if one fails
         on_first_process(lambda: _remove(unfinished))
         rank, (cause, _) = min(getattr(error, "failures", {0: (error, None)}).items())
         raise CheckpointError(
             f"process {rank} cannot write to {directory} ({type(cause).__name__}: {one_line(cause)}); make room there "
-            "or give another folder: an earlier save is as it was"
+            "or give another folder (an earlier save is unchanged)"
         ) from error
     on_first_process(lambda: _replace(unfinished, target))
 
@@ -100,20 +100,20 @@ def save_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
 def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path) -> None:
     """Load state saved by `save_optimizer`, Accelerate or Trainer (FSDP2); every process calls it.
 
-    The number of processes and the sharding may be others than at the save. State goes by the parameters' names, and
-    arrives as with `optimizer.load_state_dict`: the groups take all that they have in the checkpoint (learning rate,
-    betas, decay, what schedulers keep there); options that the checkpoint does not know stay. So AdamW's state loads in
-    RAdam, and back. No weight moves and no step is counted.
+    The number of processes and the sharding may differ from the save. State is matched by the parameters' names. Groups
+    take their options from the checkpoint, as with `optimizer.load_state_dict`: learning rate, betas, decay, keys of
+    schedulers. Options that the checkpoint lacks stay. So RAdam loads AdamW's state, and AdamW loads RAdam's. No weight
+    moves and no step is counted.
 
     Args:
         model: the model, of the same architecture.
         optimizer: new or used.
-        directory: the folder given to `save_optimizer`, a Trainer's `checkpoint-N`, or what in it holds the state.
+        directory: the folder given to `save_optimizer`, a Trainer's `checkpoint-N`, or the state inside it.
 
     Raises:
-        CheckpointError: there is no such checkpoint, it is damaged, it does not fit, or the processes disagree; the
-            optimizer stays as it was.
-        ValueError: a parameter is not of the model.
+        CheckpointError: the checkpoint is missing, damaged or does not fit, or the processes disagree; the optimizer
+            is unchanged.
+        ValueError: the model lacks a parameter of the optimizer.
         TypeError: the optimizer is DeepSpeed's.
 
     Example:
@@ -150,15 +150,15 @@ def load_optimizer(model: nn.Module, optimizer: Optimizer, directory: str | Path
         with alike("load_optimizer", directory):
             try:
                 optimizer.load_state_dict(content)
-            except Exception as error:  # a class may refuse in any way
+            except Exception as error:  # a class may raise anything
                 raise CheckpointError(f"{path} does not fit {type(optimizer).__name__}: {one_line(error)}") from error
     except CheckpointError:
-        vars(optimizer).update(before)  # load_state_dict makes state and groups anew
+        vars(optimizer).update(before)  # load_state_dict has replaced state and groups, not changed them
         raise
 
 
 def _plain(state: Any) -> Any:
-    """State and groups as they are read back, without running code: numbers of numpy become Python's."""
+    """State and groups with Python's numbers for numpy's; refuses values that a safe loader does not read."""
 
     def convert(value: Any) -> Any:
         return value.item() if getattr(value, "ndim", None) == 0 and not isinstance(value, Tensor) else value
@@ -168,12 +168,12 @@ def _plain(state: Any) -> Any:
     written.seek(0)
     if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(written):
         remedy = "keep only tensors and plain values in state and groups"
-        raise ValueError(f"{unsafe[0]} in the optimizer is not read back for safety; {remedy}")
+        raise ValueError(f"the optimizer holds {unsafe[0]}, which is not loaded for safety; {remedy}")
     return state
 
 
 def _plan(optimizer: Optimizer, names: dict[Any, str], directory: Path) -> tuple[Path, list[Any], dict[Any, Any]]:
-    """What to read, the groups as they will be, and the state of a sharded checkpoint, the moments without content."""
+    """The path to read, the options of the groups, and the state of a sharded checkpoint with empty moments."""
     for name in (SHARDED, WHOLE):
         _restore(directory / name)
     path = find(directory)
@@ -181,16 +181,16 @@ def _plan(optimizer: Optimizer, names: dict[Any, str], directory: Path) -> tuple
     if not all(isinstance(name, str) for group in saved.groups for name in group["params"]):
         raise CheckpointError(f"{path} numbers its parameters; load it with optimizer.load_state_dict(torch.load(...))")
     if path.is_dir() and saved.format.startswith("DeepSpeed"):
-        raise CheckpointError(f"{path} is DeepSpeed's; run hf-radam checkpoint consolidate, or resume by DeepSpeed")
+        raise CheckpointError(f"{path} is DeepSpeed's; run hf-radam checkpoint consolidate, or resume with DeepSpeed")
     if not saved.state:
-        raise CheckpointError(f"{path} has groups but no state: it was saved before the first step; start anew")
+        raise CheckpointError(f"{path} has no state: it was saved before the first step; start without loading it")
     groups: list[dict[str, Any]] = []
     index = {name: number for number, group in enumerate(saved.groups) for name in group["params"]}
     for own in ([names[p] for p in group["params"]] for group in optimizer.param_groups):
         if missing := [name for name in own if name not in index]:
             raise CheckpointError(f"{path} lacks {missing[0]!r}{_UNLIKE}")
         if len(sources := {index[name] for name in own}) > 1:
-            raise CheckpointError(f"{path} has {own[0]!r} and others of its group in {len(sources)} groups{_UNLIKE}")
+            raise CheckpointError(f"{path} has the parameters of {own[0]!r}'s group in {len(sources)} groups{_UNLIKE}")
         options = {key: value for source in sources for key, value in saved.groups[source].items()}
         groups.append({key: value for key, value in options.items() if key not in _OWN})
     shapes = {names[p]: p.shape for group in optimizer.param_groups for p in group["params"]}
@@ -199,13 +199,13 @@ def _plan(optimizer: Optimizer, names: dict[Any, str], directory: Path) -> tuple
     for name, shape in shapes.items():
         for key, value in saved.state.get(name, {}).items():
             if key in _MOMENTS and isinstance(value, Tensor) and value.shape != shape:
-                shapes_differ = f"in the shape {tuple(value.shape)}, not {tuple(shape)}"
-                raise CheckpointError(f"{path} has {key} of {name!r} {shapes_differ}{_UNLIKE}")
+                differs = f"with the shape {tuple(value.shape)}, not {tuple(shape)}"
+                raise CheckpointError(f"{path} has {key} of {name!r} {differs}{_UNLIKE}")
     return path, groups, saved.state if path.is_dir() else {}
 
 
 def _placed(state: dict[str, Any], p: Tensor) -> dict[str, Any]:
-    """The state of a parameter as this process holds it, sharded as the parameter is; room, where it has no content."""
+    """The state of a parameter, sharded like the parameter; empty tensors where the state has no content yet."""
 
     def place(value: Tensor) -> Tensor:
         if value.is_meta and value.shape == p.shape:
@@ -223,7 +223,7 @@ def _placed(state: dict[str, Any], p: Tensor) -> dict[str, Any]:
 
 
 def _as_kept(optimizer: Optimizer, p: Tensor, state: dict[str, Any]) -> dict[str, Any]:
-    """The state in the low bits of torchao's classes, where it was read from shards."""
+    """The state in torchao's low bits, if it was read from shards."""
     make: Any = getattr(optimizer, "_new_buffer", None)
     for key in state.keys() & _MOMENTS if make else ():
         if type(state[key]) in (Tensor, DTensor):
@@ -232,21 +232,21 @@ def _as_kept(optimizer: Optimizer, p: Tensor, state: dict[str, Any]) -> dict[str
 
 
 def _unwrap(model: nn.Module, optimizer: Any) -> Optimizer:
-    accelerate = sys.modules.get("accelerate.optimizer")  # what it has not wrapped needs no import of it
+    accelerate = sys.modules.get("accelerate.optimizer")  # not imported: then it has wrapped nothing
     while accelerate is not None and isinstance(optimizer, accelerate.AcceleratedOptimizer):
         optimizer = optimizer.optimizer
-    if type(optimizer).__name__ == "ZeroRedundancyOptimizer":  # its module warns when it is imported
+    if type(optimizer).__name__ == "ZeroRedundancyOptimizer":  # by name, because its module warns on import
         raise TypeError("ZeroRedundancyOptimizer shards its state; save state_dict() after consolidate_state_dict()")
     if not isinstance(optimizer, Optimizer):
         remedy = "under DeepSpeed use the engine's save_checkpoint and load_checkpoint"
-        raise TypeError(f"{type(optimizer).__name__} is no torch.optim.Optimizer; {remedy}")
+        raise TypeError(f"{type(optimizer).__name__} is not a torch.optim.Optimizer; {remedy}")
     if not {p for group in optimizer.param_groups for p in group["params"]} <= set(model.parameters()):
-        raise ValueError("a parameter of the optimizer is not of the model; give the module that has them all")
+        raise ValueError("the optimizer has a parameter that the model lacks; pass the module that has all of them")
     return optimizer
 
 
 def _replace(new: Path, target: Path) -> None:
-    """A folder cannot replace a folder at a stroke: the old one goes aside first; see `_restore`."""
+    """Replace a file or folder. A folder cannot replace a folder, so the old one moves aside; see `_restore`."""
     old = target.with_name(f".{target.name}.old")
     if target.is_dir():
         _remove(old)
@@ -256,7 +256,7 @@ def _replace(new: Path, target: Path) -> None:
 
 
 def _restore(target: Path) -> None:
-    """Take back what a save that was killed between two renames has put aside."""
+    """Move the old save back if a new one was killed between its two renames."""
     old = target.with_name(f".{target.name}.old")
     if old.exists() and not target.exists():
         old.rename(target)

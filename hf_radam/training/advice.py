@@ -1,4 +1,4 @@
-"""What the start-up of RAdam costs a training, before it begins. Floats only, so that the command line is quick."""
+"""What RAdam's start-up costs a training. Floats only, so that the command line is quick."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import NamedTuple
 from hf_radam.rectification import rectification
 
 HALF = 0.5
-# A smaller beta2 is advised where it reaches this share; the candidates are those that people train with.
+# The advice is the largest of these beta2 that reaches this share.
 ENOUGH = 2 / 3
 BETA2S = (0.999, 0.995, 0.99, 0.98, 0.95, 0.9)
-# Updates that are computed, at most about: of a longer training every second, third, ... is.
+# About as many updates are computed; in a longer training every second, every third, ...
 SAMPLE = 20_000
 
 # Share of the peak learning rate after `done`, a share of the training; named as in Transformers.
@@ -25,7 +25,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 class Advice(NamedTuple):
-    """What share of Adam's learning rate RAdam uses over a training, and what to do about it."""
+    """The share of Adam's learning rate that RAdam uses over a training, and what to do about it."""
 
     share: float
     beta2: float
@@ -43,7 +43,7 @@ class Advice(NamedTuple):
         if self.share >= HALF:
             return said
         if self.beta2 <= 2 / 3:
-            return f"{said}, nor over any more: it never rectifies; take a beta2 above 2/3"
+            return f"{said}, because it never rectifies. Take a beta2 above 2/3"
         remedies = ["a higher learning rate", "more updates", "or an Adam with warmup instead of RAdam"]
         return f"{said}. Consider {', '.join(['a smaller beta2'] * bool(self.better) + remedies)}"
 
@@ -51,16 +51,16 @@ class Advice(NamedTuple):
 def advise(max_steps: int, beta2: float, schedule: str | Callable[[int], float] = "linear") -> Advice:
     """What RAdam's start-up costs a training.
 
-    Adam's learning rate is summed over all updates, and so is RAdam's, which is r_t times Adam's and nothing in the
-    steps without r_t (those of SGD have another scale).
+    The share is RAdam's learning rate over Adam's, each summed over all updates. RAdam's is r_t times Adam's, and 0 in
+    start-up (its SGD steps have another scale).
 
     Args:
-        max_steps: updates, at least 1.
+        max_steps: number of updates, at least 1.
         beta2: in [0, 1).
-        schedule: a name of `SCHEDULES`, or the factor of the learning rate for each update, counted from 0.
+        schedule: a name of `SCHEDULES`, or a function from the update, counted from 0, to the factor of the rate.
 
     Raises:
-        ValueError: an argument outside of its range, or an unknown schedule.
+        ValueError: an argument is out of range, or the schedule is unknown.
 
     Example:
         >>> print(advise(250, 0.999).text.split(". ")[0])
@@ -80,7 +80,7 @@ def advise(max_steps: int, beta2: float, schedule: str | Callable[[int], float] 
 
 
 def share_of_adam(max_steps: int, beta2: float, factor: Callable[[int], float]) -> float:
-    """The sum of learning rate times r_t over that of the learning rate alone; 1 where the latter is 0."""
+    """The sum of learning rate times r_t over the sum of the learning rate; 1 if the latter is 0."""
     updates = range(0, max_steps, math.ceil(max_steps / SAMPLE))
     rates = [factor(update) for update in updates]
     used = sum(rate * (rectification(update + 1, beta2) or 0.0) for update, rate in zip(updates, rates, strict=True))
@@ -105,7 +105,7 @@ def plot(max_steps: int, beta2: float, width: int = 60, height: int = 8) -> str:
 
 
 def advise_command(argv: Sequence[str]) -> int:
-    """`hf-radam advise`: print the advice and the curve of r_t; a ValueError names an argument out of its range."""
+    """`hf-radam advise`: print the advice and the curve of r_t; a ValueError names an argument that is out of range."""
     parser = argparse.ArgumentParser(
         "hf-radam advise",
         description="What share of Adam's learning rate RAdam will use, and what would raise it.",
@@ -113,7 +113,7 @@ def advise_command(argv: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--max_steps", type=int, required=True, help="updates of the training")
+    add("--max_steps", type=int, required=True, metavar="N", help="number of updates")
     add("--adam_beta2", "--beta2", type=float, default=0.999, metavar="B", help="0.999 if not given")
     add("--lr_scheduler_type", "--scheduler", choices=SCHEDULES, default="linear", help="linear if not given")
     add("--warmup_steps", type=float, default=0.0, metavar="N", help="updates, or a share below 1; 0 if not given")

@@ -1,7 +1,7 @@
 """Registered names as the `optim` of training arguments.
 
-Once this module is imported, Transformers' own class takes them too: other libraries rebuild our arguments as a class
-of theirs (TRL as an SFTConfig).
+Importing this module makes Transformers' own class accept them too, because other libraries convert our arguments to
+their own class (TRL to an SFTConfig).
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from transformers.training_args import OptimizerNames, TrainingArguments
 
 from hf_radam.derived import refusal
 from hf_radam.errors import unknown_name
-from hf_radam.optim_args import parse_optim_args
 from hf_radam.registry import find_optimizer, list_optimizers
-from hf_radam.spec import OptimizerSpec
+from hf_radam.spec import OptimizerSpec, parse_optim_args
 
 if TYPE_CHECKING:  # the mixin goes on top of any subclass
     _Arguments = TrainingArguments
@@ -29,7 +28,7 @@ _OPTIM_HELP = "The optimizer: a name of `hf-radam optimizers`, or any of Transfo
 
 
 def name_of(optim: OptimizerNames | str) -> str:
-    """The name as text, which Transformers keeps as a member of its enumeration."""
+    """The name as text; Transformers keeps its own names as members of an enumeration."""
     return optim.value if isinstance(optim, OptimizerNames) else optim
 
 
@@ -42,7 +41,7 @@ def find(optim: OptimizerNames | str) -> OptimizerSpec | None:
     """The registered optimizer of that name, or None for one of Transformers' own.
 
     Raises:
-        ValueError: the name is neither.
+        ValueError: the name is neither registered nor Transformers'.
 
     Example:
         >>> find("radam").name, find("adafactor")
@@ -57,7 +56,7 @@ def find(optim: OptimizerNames | str) -> OptimizerSpec | None:
 
 @functools.wraps(TrainingArguments.__post_init__)
 def _post_init(self: Any) -> None:
-    """Transformers' own, which would refuse a registered name, behind one that it knows."""
+    """Transformers' method refuses registered names, so it runs with a name that it knows."""
     spec = find(self.optim)
     if spec is not None:
         spec.check_options(parse_optim_args(self.optim_args))
@@ -69,7 +68,7 @@ def _post_init(self: Any) -> None:
 
 @functools.wraps(TrainingArguments.set_optimizer)
 def _set_optimizer(self: Any, name: OptimizerNames | str = "adamw_torch", *args: Any, **kwargs: Any) -> Any:
-    """The same, and what is refused changes nothing."""
+    """The same for `set_optimizer`; a refused call changes nothing."""
     spec, changed = find(name), copy.copy(self)
     _SET_OPTIMIZER(changed, OptimizerNames.ADAMW_TORCH if spec else name, *args, **kwargs)
     if spec is not None:
@@ -81,7 +80,7 @@ def _set_optimizer(self: Any, name: OptimizerNames | str = "adamw_torch", *args:
 
 @dataclass
 class RAdamArgumentsMixin(_Arguments):
-    """Lets `optim` of any TrainingArguments subclass be a registered name, RAdam by default.
+    """Lets `optim` of any TrainingArguments subclass be a registered name; the default is RAdam.
 
     Put it before that class, and decorate the new class with `@dataclass`.
 
@@ -89,7 +88,7 @@ class RAdamArgumentsMixin(_Arguments):
         optim: a name of `list_optimizers()`, or any of Transformers' own.
 
     Raises:
-        ValueError: an unknown name, or `optim_args` that the optimizer does not take.
+        ValueError: the name is unknown, or the optimizer does not take the `optim_args`.
 
     Example:
         >>> @dataclass
@@ -99,11 +98,11 @@ class RAdamArgumentsMixin(_Arguments):
         'radam'
     """
 
-    # Transformers' own type would have HfArgumentParser allow its own names only.
+    # With Transformers' own type HfArgumentParser would allow only Transformers' names.
     optim: str = field(default="radam", metadata={"help": _OPTIM_HELP})  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def set_optimizer(self, name: str | OptimizerNames = "radam", *args: Any, **kwargs: Any) -> Any:
-        """As in Transformers, with registered names as well; arguments that are refused change nothing."""
+        """Transformers' method, with registered names as well; a refused call changes nothing."""
         return super().set_optimizer(name, *args, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""What a training says about its optimizer: r_t in the logs, and as it begins advice and warnings."""
+"""What a training logs about its optimizer: r_t beside the loss; advice and warnings at the start."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 def innermost(optimizer: Any) -> Any:
-    """The optimizer inside what Accelerate and DeepSpeed wrap around it, once or more."""
+    """The optimizer inside the wrappers of Accelerate and DeepSpeed."""
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
     return optimizer
 
 
 def rectifies(optimizer: Any) -> bool:
-    """Whether it is a RAdam: ours, PyTorch's, torch-optimi's or made of another AdamW, wrapped or not."""
+    """Whether it is a RAdam: ours, PyTorch's, torch-optimi's or a rectified AdamW, wrapped or not."""
     inner = innermost(optimizer)
     return isinstance(inner, (RAdam, torch.optim.RAdam, RectifiedMixin)) or any(
         full_name(cls) == "optimi.radam.RAdam" for cls in type(inner).__mro__
@@ -39,12 +39,12 @@ def rectifies(optimizer: Any) -> bool:
 
 
 def betas_of(group: dict[str, Any]) -> tuple[float, float]:
-    """Those of a parameter group; torch-optimi keeps them apart."""
+    """The betas of a parameter group; torch-optimi has two keys for them."""
     return tuple(group["betas"]) if "betas" in group else (group["beta1"], group["beta2"])
 
 
 def rectification_progress(optimizer: Any) -> tuple[int, float] | None:
-    """Steps and beta2 of the first parameter group that has stepped; None before, and for what does not rectify.
+    """Steps and beta2 of the first parameter group that has stepped; None before that, and if it is not a RAdam.
 
     Example:
         >>> rectification_progress(RAdam(torch.nn.Linear(2, 1).parameters())) is None
@@ -56,7 +56,7 @@ def rectification_progress(optimizer: Any) -> tuple[int, float] | None:
             # ZeRO-3 keeps its groups empty between steps.
             of_group = [optimizer.state[p] for p in group["params"] if optimizer.state.get(p)]
             states = of_group if group["params"] else optimizer.state.values()
-            # torch-optimi counts for a group.
+            # torch-optimi counts in the group.
             step = int(max((state["step"] for state in (*states, group) if "step" in state), default=0))
             if step:
                 return step, betas_of(group)[1]
@@ -64,7 +64,7 @@ def rectification_progress(optimizer: Any) -> tuple[int, float] | None:
 
 
 def spec_in_use(args: Any, optimizer: Any) -> OptimizerSpec | None:
-    """What `args.optim` names, unless that is one of Transformers' own or another optimizer is in its place."""
+    """The registered optimizer that `args.optim` names; None for Transformers' names, or if another is in use."""
     spec = registered(args.optim)
     if spec is None or optimizer is None or rectifies(optimizer):
         return spec
@@ -72,15 +72,15 @@ def spec_in_use(args: Any, optimizer: Any) -> OptimizerSpec | None:
 
 
 def spec_of(trainer: Any) -> OptimizerSpec | None:
-    """The same of a trainer, which may also have been given a class and its options."""
+    """`spec_in_use` for a trainer; None also if the caller passed `optimizer_cls_and_kwargs`."""
     chosen = trainer.optimizer is None and trainer.optimizer_cls_and_kwargs is not None
     return None if chosen else spec_in_use(trainer.args, trainer.optimizer)
 
 
 class RectificationCallback(TrainerCallback):
-    """Adds `rectification` (r_t of the last step, 0 while there is none) and `rho` (rho_t) to RAdam's training logs.
+    """Adds `rectification` (r_t of the last step; 0 in start-up) and `rho` (rho_t) to RAdam's training logs.
 
-    The numbers are those of the first parameter group that has stepped. Our trainers have the callback already.
+    Both belong to the first parameter group that has stepped. Our trainers have this callback already.
 
     Example:
         >>> callbacks = [RectificationCallback()]  # for a plain Trainer with, say, torch.optim.RAdam
@@ -89,7 +89,7 @@ class RectificationCallback(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, optimizer: Any = None, **_: Any
     ) -> None:
-        """Write both numbers beside the loss, for the reports and for `state.log_history`."""
+        """Add both numbers to each log entry with a loss, and to `state.log_history`."""
         if logs is None or "loss" not in logs:
             return
         progress = rectification_progress(optimizer)
@@ -104,10 +104,10 @@ class RectificationCallback(TrainerCallback):
 
 
 class StartCallback(RectificationCallback):
-    """Says as a training begins what is good to know of its optimizer: lost state, warmup, and the start-up's cost.
+    """Warns at the start of a training: lost state, needless warmup, the cost of RAdam's start-up.
 
     Args:
-        gives_advice: whether to say what share of Adam's learning rate an optimizer that rectifies will use.
+        gives_advice: whether to log the share of Adam's learning rate that RAdam will use.
     """
 
     def __init__(self, gives_advice: bool) -> None:
@@ -117,37 +117,34 @@ class StartCallback(RectificationCallback):
     def on_train_begin(
         self, args: Any, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **_: Any
     ) -> None:
-        """Look once the checkpoint is loaded. Warmup and advice are said once, however often is trained."""
+        """Look when the checkpoint is loaded. Later trainings repeat neither warmup nor advice."""
         inner = innermost(optimizer)
         has_moments = {"betas", "beta2"} & getattr(inner, "defaults", {}).keys()
         if state.global_step and has_moments and not inner.state:
             warnings.warn(
-                f"this training goes on at step {state.global_step}, but the checkpoint has no optimizer state: "
-                "moments and steps start again at zero; resume from a checkpoint saved without save_only_model=True",
+                f"the training resumes at step {state.global_step}, but the checkpoint has no optimizer state: moments "
+                "and step counts restart at 0; resume from a checkpoint that was saved without save_only_model=True",
                 UserWarning,
                 stacklevel=2,
             )
         if self._said:
             return
         self._said = True
-        self._warn_of_warmup(args, state, spec_in_use(args, optimizer))
+        spec, steps = spec_in_use(args, optimizer), args.get_warmup_steps(state.max_steps)
+        if steps and spec is not None and spec.warmup_free and args.lr_scheduler_type != SchedulerType.CONSTANT:
+            warnings.warn(
+                f"{spec.name!r} already starts slowly; {steps} warmup steps reduce the rate twice. Set warmup_steps=0.",
+                UserWarning,
+                stacklevel=2,
+            )
         factor = _of_transformers(getattr(lr_scheduler, "scheduler", lr_scheduler))  # Accelerate wraps it
         if self._gives_advice and factor and rectifies(inner) and state.is_world_process_zero and state.max_steps > 0:
             found = advise(state.max_steps, betas_of(inner.param_groups[0])[1], factor)
             logger.log(logging.WARNING if found.share < HALF else logging.INFO, found.text)
 
-    def _warn_of_warmup(self, args: Any, state: Any, spec: OptimizerSpec | None) -> None:
-        steps = args.get_warmup_steps(state.max_steps)
-        if steps and spec is not None and spec.warmup_free and args.lr_scheduler_type != SchedulerType.CONSTANT:
-            warnings.warn(
-                f"{spec.name!r} already starts slowly; {steps} warmup steps reduce the rate twice. Set warmup_steps=0.",
-                UserWarning,
-                stacklevel=3,
-            )
-
 
 def _of_transformers(scheduler: Any) -> Callable[[int], float] | None:
-    """A schedule of Transformers as a function of the update; None for any other, which may have a memory."""
+    """A schedule of Transformers as a function of the update; None for others, because a call may change them."""
     factor = scheduler.lr_lambdas[0] if type(scheduler) is LambdaLR else None
     own = getattr(getattr(factor, "func", factor), "__module__", None)
     return factor if own == "transformers.optimization" else None

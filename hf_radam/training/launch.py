@@ -1,6 +1,6 @@
-"""Registered names in training scripts that do not know of this package: `hf_radam.enable()` and `hf-radam run`.
+"""Registered names in training scripts that do not know this package: `hf_radam.enable()` and `hf-radam run`.
 
-The standard library only, until Transformers is imported: every Python that `hf-radam run` starts imports this.
+Every Python that `hf-radam run` starts imports this file, so it imports only the standard library at first.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 
 _STARTUP = Path(__file__).parent / "startup"
 _CONFIGS = Path(__file__).parent / "accelerate_configs"
-# Environment variable: a module whose `follow` is given Transformers' Trainer as soon as that is there.
+# Environment variable: a module whose `follow(Trainer)` is called when Transformers' Trainer has been imported.
 FOLLOWER = "HF_RADAM_FOLLOWER"
-# Modules of Transformers, and those of ours that adapt them when they are imported.
+# Modules of Transformers, and our modules that adapt them after their import.
 _ADAPTED_BY = {
     "transformers.training_args": "hf_radam.training.arguments",
     "transformers.trainer": "hf_radam.training.mixin",
@@ -31,12 +31,11 @@ _ADAPTED_BY = {
 
 
 def enable() -> None:
-    """Make every registered name a valid `optim` in this process, for scripts written for Transformers' own classes.
+    """Make every registered name a valid `optim` in this process, for scripts that use Transformers' own classes.
 
-    `TrainingArguments`, `HfArgumentParser` and `Trainer`, and all that derive from them, then do what our classes do:
-    the names, r_t in the logs, the advice and the warnings, DeepSpeed, the loss of split batches, the card. Where
-    `optim` is one of Transformers' own names, nothing changes. Call it before or after Transformers is imported and
-    subclasses are made; it does not import Transformers.
+    `TrainingArguments`, `HfArgumentParser`, `Trainer` and their subclasses then do what our classes do: names, r_t in
+    the logs, advice and warnings, DeepSpeed, the loss of split batches, the card. Transformers' own names for `optim`
+    work as before. Call it before or after Transformers is imported; it does not import Transformers itself.
 
     Example:
         >>> import hf_radam
@@ -52,7 +51,7 @@ def enable() -> None:
 
 
 def watch_imports() -> None:
-    """Adapt both modules of Transformers as soon as they are imported."""
+    """Adapt each module of `_ADAPTED_BY` as soon as it is imported."""
     if not any(isinstance(finder, _Watcher) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Watcher())
 
@@ -65,7 +64,7 @@ def _adapt(name: str) -> None:
 
 
 class _Watcher(MetaPathFinder):
-    """Lets the other finders find, and runs ours after the module's own code."""
+    """Lets the other finders find a module, and adapts it after its own code has run."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname not in _ADAPTED_BY:
@@ -79,7 +78,7 @@ class _Watcher(MetaPathFinder):
 
 
 class _Adapting(Loader):
-    """A loader that adapts what another has loaded, and is that other in all else: `inspect` asks it for the source."""
+    """Adapts what another loader has loaded. It passes on all other calls: `inspect` asks a loader for the source."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -91,28 +90,28 @@ class _Adapting(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        for place in (module, module.__spec__):  # pickles and reloads see the loader as it was
+        for place in (module, module.__spec__):  # pickles and reloads see the original loader
             setattr(place, "__loader__" if place is module else "loader", self._loader)
         self._loader.exec_module(module)
         _adapt(module.__name__)
 
 
 def run_script(argv: Sequence[str]) -> int:
-    """Run what follows `hf-radam run`; with `exec` this process becomes it, else its exit status is returned."""
+    """`hf-radam run`: replace this process by the script, or, without `exec`, return the script's exit status."""
     parser = argparse.ArgumentParser(
         "hf-radam run",
         usage="hf-radam run [--accelerate_config NAME] (SCRIPT | -m MODULE | COMMAND) [ARGUMENT ...]",
-        description="Run a training script as it is, with `--optim radam` and every other registered name.",
+        description="Run an unchanged training script, which then knows `--optim radam` and every other name.",
         epilog="Examples: hf-radam run run_glue.py --optim radam ...; hf-radam run -m my.training --optim radam; "
         "hf-radam run trl sft --optim radam ...; hf-radam run torchrun --nproc_per_node 2 train.py --optim radam",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--accelerate_config", metavar="NAME", help="start it through Accelerate: a name of ours (fsdp2, ddp) or a file"
+        "--accelerate_config", metavar="NAME", help="start it with Accelerate: fsdp2, ddp ... or your own file"
     )
-    parser.add_argument("-m", "--module", action="store_true", help="what follows is a module")
-    parser.add_argument("what", metavar="SCRIPT", help="a Python file or its folder, or a command")
-    first = 0  # word that is none of our options; all after it belongs to the script, a `--` too
+    parser.add_argument("-m", "--module", action="store_true", help="run a module, as `python -m` does")
+    parser.add_argument("what", metavar="SCRIPT", help="a Python file, a folder with a __main__.py, or a command")
+    first = 0  # index of the first word that is not our option; the rest belongs to the script, also a `--`
     while argv[first : first + 1] and argv[first].startswith("-"):
         first += 2 if argv[first] == "--accelerate_config" else 1
     asked = parser.parse_args(argv[: first + 1])
@@ -125,16 +124,16 @@ def run_script(argv: Sequence[str]) -> int:
 
 
 def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the environment of a process needs for the names to be known there and in its children."""
+    """The environment variables with which a process and its children know the names."""
     paths = [str(_STARTUP), *filter(None, [environment.get("PYTHONPATH")])]
     return {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def script_command(what: str, is_module: bool, accelerate_config: str | None) -> list[str]:
-    """The command that starts a script (of Python or a shell), a folder with a `__main__.py`, a module or a command.
+    """The command that starts a Python or shell script, a folder with a `__main__.py`, a module or a command.
 
     Raises:
-        FileNotFoundError: there is no such script or command, or no such configuration of Accelerate.
+        FileNotFoundError: there is no such script or command, or no such Accelerate configuration.
     """
     python = [sys.executable]
     if accelerate_config is not None:
@@ -143,7 +142,7 @@ def script_command(what: str, is_module: bool, accelerate_config: str | None) ->
         if not config.is_file():
             known = ", ".join(sorted(path.stem for path in _CONFIGS.glob("*.yaml")))
             raise FileNotFoundError(
-                f"no configuration of Accelerate {accelerate_config!r}; give a file, or one of {known}"
+                f"no Accelerate configuration {accelerate_config!r}; give a file, or one of {known}"
             )
         python += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
     if is_module:
@@ -157,7 +156,7 @@ def script_command(what: str, is_module: bool, accelerate_config: str | None) ->
         with place.open("rb") as file:
             needs_shell = place.suffix == ".sh" and not (runs and file.read(2) == b"#!")
         return [*([shutil.which("bash") or "/bin/sh"] if needs_shell else []), str(place.absolute())]
-    # First those of this environment, which need not be active.
+    # First look in this environment, which need not be active.
     found = shutil.which(what, path=str(Path(sys.executable).parent)) if may_be_command else None
     if found is None and (place / "__main__.py").is_file():
         return [*python, what]

@@ -1,14 +1,13 @@
-"""The loss of a batch that is split over processes and accumulation steps is that of the whole batch.
+"""If processes and accumulation steps split a batch, its loss is the mean over the whole batch.
 
-Transformers passes the number of labels in the whole batch to the model and expects the sum of losses over it. A model
-that takes the number and ignores it (BERT's classifier, Marian, T5) returns the mean over its own part instead, and its
-loss comes out too large by the number of processes times that of accumulation steps. Adam does not notice; the SGD
-steps of RAdam's start-up, and gradient clipping, do.
+Transformers passes the number of labels in the whole batch to the model, and expects the sum of the losses divided by
+that number. Some models ignore it (BERT's classifier, Marian, T5) and return the mean over their own part. Their loss
+is then too large: by the number of processes times the number of accumulation steps. Adam does not notice. The SGD
+steps of RAdam's start-up do, and so does gradient clipping.
 
-So the losses of such a model are weighed by their share of the batch's labels, whatever the optimizer: two trainings
-that differ in the optimizer differ in nothing else. The log says so once. Left as they are: a loss of the user's own,
-whose part the number of items is; a loss that is a sum, such as that of a conditional random field; what a model adds
-to its loss beside the labels (the auxiliary loss of a mixture of experts); and torch's DataParallel.
+Here each such loss is multiplied by its part's share of the batch's labels. That holds for every optimizer, so that two
+trainings differ only in the optimizer. The log says it once. Some losses stay as they are: the user's own; a sum, as of
+a conditional random field; what a model adds beside the labels (the auxiliary loss of experts); torch's DataParallel.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ def compute_loss(
     return_outputs: bool = False,
     num_items_in_batch: Any = None,
 ) -> Any:
-    """As Trainer's method; the mean over the whole batch also where the model returns the mean over its part."""
+    """Trainer's method; but if the model returns the mean over its part, the mean over the whole batch."""
     share = None
     split = isinstance(num_items_in_batch, Tensor) and _is_split(trainer, model)
     if split and _returns_means(trainer, original, model, inputs, num_items_in_batch):
-        share = _labels_in(trainer, inputs) / num_items_in_batch  # before Trainer takes the labels out of the inputs
+        share = _labels_in(trainer, inputs) / num_items_in_batch  # now: Trainer takes the labels out of the inputs
     result = original(model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch)
     if share is None:
         return result
     loss = result[0] if return_outputs else result
-    loss = torch.where(share > 0, loss * share, 0.0)  # the mean over no labels is not a number
+    loss = torch.where(share > 0, loss * share, 0.0)  # the mean over no labels is NaN
     return (loss, *result[1:]) if return_outputs else loss
 
 
@@ -54,7 +53,7 @@ def _is_split(trainer: Any, model: Any) -> bool:
 
 
 def _returns_means(trainer: Any, original: Callable[..., Any], model: Any, inputs: Any, count: Tensor) -> bool:
-    """Asked once while the model trains, and once while it is evaluated: it may be another model there."""
+    """Tested once in training and once in evaluation, where the model may behave differently."""
     answers: dict[bool, bool] = vars(trainer).setdefault("_hf_radam_returns_means", {})
     if model.training not in answers:
         answer = _ask(trainer, original, model, inputs, count)
@@ -71,27 +70,27 @@ def _returns_means(trainer: Any, original: Callable[..., Any], model: Any, input
 
 
 def _ask(trainer: Any, original: Callable[..., Any], model: Any, inputs: Any, count: Tensor) -> bool | None:
-    """Whether neither twice the number of items nor every example twice changes the loss.
+    """Whether the loss stays the same with twice the number of items, and with every example twice.
 
-    None where that cannot be seen in this batch; False where the model fails.
+    None if this batch does not show it; False if the model fails.
     """
 
     def loss(items: Tensor, times: int) -> float:
-        """Summed over processes, so that all come to the same answer; a part without labels has none to give."""
+        """The sum over processes, so that all give the same answer; a part without labels adds 0."""
         try:
             with torch.no_grad(), _put_back(model, trainer.args.device):
                 value = original(model, _repeated(inputs, times), num_items_in_batch=items)
                 found = value.detach().float().nan_to_num(0.0, posinf=torch.inf).reshape(())
-        except Exception:  # any model's own; if it is a fault, the plain Trainer's step will tell
+        except Exception:  # a model may raise anything; a real fault raises again in Trainer's step
             found = torch.tensor(-torch.inf, device=trainer.args.device)
         return trainer.accelerator.reduce(found, "sum").item()
 
     once, half = loss(count, 1), loss(2 * count, 1)
     if not once or once == math.inf:
         return None
-    if not abs(half - once) < 1e-3 * abs(once):  # it heeds the number, or has failed
+    if not abs(half - once) < 1e-3 * abs(once):  # it uses the number, or it failed
         return False
-    return abs(loss(count, 2) - once) < 0.5 * abs(once)  # a sum would double; dropout draws anew for the second half
+    return abs(loss(count, 2) - once) < 0.5 * abs(once)  # a sum would double; dropout differs in the second half
 
 
 def _repeated(inputs: Any, times: int) -> dict[str, Any]:
@@ -104,11 +103,11 @@ def _repeated(inputs: Any, times: int) -> dict[str, Any]:
 
 @contextmanager
 def _put_back(model: Any, device: torch.device) -> Iterator[None]:
-    """Random states and buffers, such as the statistics of norms, are afterwards as they were."""
-    # Packed weights of quantised models are buffers as well, of integers; no layer counts in those.
+    """Restore random states and buffers, such as the statistics of norms, afterwards."""
+    # Integer buffers of more than one number are packed weights of quantised models; no layer changes those.
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers() if buffer.is_floating_point() or not buffer.dim()]
     states = random.getstate(), np.random.get_state()
-    of_device = [] if device.type == "cpu" else [device]  # the CPU's generator is forked in any case
+    of_device = [] if device.type == "cpu" else [device]  # fork_rng always forks the CPU's generator
     with torch.random.fork_rng(of_device, device_type=device.type):
         try:
             yield
@@ -118,11 +117,11 @@ def _put_back(model: Any, device: torch.device) -> Iterator[None]:
             for buffer, before in buffers:
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
-            torch.clear_autocast_cache()  # it would hand weights that were cast without gradients to the training
+            torch.clear_autocast_cache()  # it holds weights that were cast without gradients
 
 
 def _labels_in(trainer: Any, inputs: dict[str, Any]) -> Tensor:
-    """Labels that count in this part of the batch, as Trainer counts those of the whole."""
+    """The number of labels in this part of the batch, counted as Trainer counts those of the whole batch."""
     labels = inputs.get("shift_labels")
     if labels is None:
         labels = inputs["labels"][..., 1:] if getattr(trainer, "_loss_shifts_labels", False) else inputs["labels"]

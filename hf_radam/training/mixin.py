@@ -1,16 +1,15 @@
 """Registered names in Transformers' Trainer.
 
-Once this module is imported, Trainer itself is extended, and so are its subclasses, whenever they are made. A trainer
-without our mixin, whose `args.optim` is one of Transformers' own names, does what it ever did. Signatures are
-Transformers' own. All that we add to a trainer or to its arguments begins with `_hf_radam_`.
+Importing this module extends Trainer and all its subclasses. Without our mixin, and with one of Transformers' own names
+in `args.optim`, a trainer works as before. Signatures are Transformers'. Each attribute that we add to a trainer or to
+its arguments begins with `_hf_radam_`.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers.trainer import Trainer
@@ -29,21 +28,21 @@ else:
 class RAdamTrainerMixin(_Trainer):
     """Builds the optimizer by name in any Trainer subclass; put it before that class.
 
-    The name is the keyword `optim`, or else `args.optim`. Registered optimizers get their learning rate, betas, eps and
-    weight decay from the training arguments, then the registered defaults, then `args.optim_args`, then the keyword
-    `optim_args`, a mapping; the later wins. Parameter groups are Transformers' (decay and no decay), or those that the
-    parent makes in a `create_optimizer` or `get_optimizer_cls_and_kwargs` of its own. Any other name is left to
-    Transformers. DeepSpeed takes a registered optimizer as it is.
+    The name is the keyword `optim`, or else `args.optim`. Options come from four places, and the later wins: the
+    training arguments (learning rate, betas, eps, weight decay), the registered defaults, `args.optim_args`, the
+    keyword `optim_args`. Parameter groups are Transformers' (decay and no decay), or those of the parent's own
+    `create_optimizer` or `get_optimizer_cls_and_kwargs`. Transformers handles its own names. DeepSpeed uses the
+    optimizer that is built here.
 
     Args:
         optim: a registered name, or one of Transformers' own.
-        optim_args: options of a registered optimizer.
-        whole_batch_loss: whether the loss of a batch that is split over processes or accumulation steps is the mean
-            over the whole batch, whatever the optimizer (see `hf_radam.training.loss_scale`).
+        optim_args: options of a registered optimizer, as a mapping.
+        whole_batch_loss: whether to rescale the loss of a split batch to the mean over the whole batch, if the model
+            averages over each part (see `hf_radam.training.loss_scale`).
 
     Raises:
-        ValueError: an unknown name, `optim` together with `optimizers` or `optimizer_cls_and_kwargs`, or a DeepSpeed
-            configuration that would put another optimizer in its place.
+        ValueError: the name is unknown; `optim` comes together with `optimizers` or `optimizer_cls_and_kwargs`; or the
+            DeepSpeed configuration would replace the optimizer.
 
     Example:
         >>> import torch
@@ -69,11 +68,11 @@ class RAdamTrainerMixin(_Trainer):
         super().__init__(*args, **kwargs)
         if optim is not None and (self.optimizer is not None or self.optimizer_cls_and_kwargs is not None):
             raise ValueError(
-                f"optim={optim!r} and optimizers or optimizer_cls_and_kwargs both choose the optimizer; drop one"
+                f"optim={optim!r} and optimizers (or optimizer_cls_and_kwargs) both choose the optimizer; pass only one"
             )
         if optim is None and not optim_args:
             return
-        # In the arguments, where reports, cards and the rest of Trainer look for it; the caller's stay as they are.
+        # Trainer, reports and cards look in the arguments. A copy, so that the caller's object stays as it is.
         self.args = copy.copy(self.args)
         vars(self.args)["_hf_radam_optim_args"] = dict(optim_args or {})
         if optim is not None:
@@ -86,7 +85,7 @@ def _is_ours(trainer: Any) -> bool:
 
 
 def _extend(cls: Any, name: str, more: Callable[..., Any], when: Callable[[Any], bool] = _is_ours) -> None:
-    """Have `more` called with the trainer, the method of that name and its arguments, in the method's place."""
+    """Replace a method by `more`, which gets the trainer, the original method and the arguments."""
     original = vars(cls)[name]
     if hasattr(original, "_hf_radam_extended"):
         return
@@ -102,14 +101,14 @@ def _extend(cls: Any, name: str, more: Callable[..., Any], when: Callable[[Any],
 
 
 def _join(trainer: Any) -> None:
-    """What a trainer of ours has beside the methods of Trainer, whenever its optimizer becomes one of ours."""
+    """Set up a trainer whose optimizer is one of ours: callback, methods of its own class, DeepSpeed."""
     if not _is_ours(trainer):
         return
     callbacks = trainer.callback_handler.callbacks
     if not any(isinstance(callback, StartCallback) for callback in callbacks):
-        # First, so that what it adds to the logs reaches the reports and the progress bar.
+        # First, so that the reports and the progress bar get what it adds to the logs.
         callbacks.insert(0, StartCallback(getattr(trainer, "_hf_radam_gives_advice", True)))
-    # A trainer that makes groups or writes a card by itself (TRL's, Sentence Transformers') does not ask Trainer.
+    # TRL's and Sentence Transformers' trainers have methods of their own for groups and cards.
     for name, more in (("create_optimizer", _create_optimizer), ("create_model_card", trainer_card.create_model_card)):
         _extend(next(cls for cls in type(trainer).__mro__ if name in vars(cls)), name, more)
     if trainer.is_deepspeed_enabled and (spec_of(trainer) or rectifies(trainer.optimizer)):
@@ -123,22 +122,16 @@ def _init(trainer: Any, original: Callable[..., None], *args: Any, **kwargs: Any
 
 
 def _create_optimizer(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The weight decay is that of all the options while the optimizer is built: groups are made with it."""
-    _join(trainer)  # a search over hyperparameters reads DeepSpeed's configuration anew
-    with _weight_decay_of_options(trainer):
-        return original(*args, **kwargs)
-
-
-@contextmanager
-def _weight_decay_of_options(trainer: Any) -> Iterator[None]:
-    spec, args = spec_of(trainer), trainer.args
-    given = args.weight_decay
+    """While the optimizer is built, `args.weight_decay` is the decay of all options together: groups use it."""
+    _join(trainer)  # a hyperparameter search has read DeepSpeed's configuration again
+    spec, settings = spec_of(trainer), trainer.args
+    given = settings.weight_decay
     if spec is not None and not spec.like and trainer.optimizer is None:
-        args.weight_decay = optimizers.options_of(spec, args).get("weight_decay", given)
+        settings.weight_decay = optimizers.options_of(spec, settings).get("weight_decay", given)
     try:
-        yield
+        return original(*args, **kwargs)
     finally:
-        args.weight_decay = given
+        settings.weight_decay = given
 
 
 def _create_in_trainer(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -147,7 +140,7 @@ def _create_in_trainer(trainer: Any, original: Callable[..., Any], *args: Any, *
 
 
 def _hp_search_setup(trainer: Any, original: Callable[..., None], trial: Any) -> None:
-    """Transformers turns the name of a trial into the type that the name had before."""
+    """Transformers converts a trial's name to the type of the old name, so both must be text."""
     if trial is not None:
         trainer.args.optim = name_of(trainer.args.optim)
     original(trial)
@@ -157,7 +150,7 @@ def _hp_search_setup(trainer: Any, original: Callable[..., None], trial: Any) ->
 
 
 def _load_optimizer_and_scheduler(trainer: Any, original: Callable[..., None], checkpoint: str | None) -> None:
-    """Under FSDP2 torch makes the state that it loads into by a step, which a fresh scaler of fp16 refuses."""
+    """Under FSDP2 torch takes a step to make the state that it loads into; a fresh fp16 scaler refuses that step."""
     scaler = getattr(trainer.optimizer, "scaler", None)
     if scaler is not None:
         trainer.optimizer.scaler = None

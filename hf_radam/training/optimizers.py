@@ -1,4 +1,4 @@
-"""Registered names where Transformers' Trainer asks for an optimizer: class, options, parameter groups, DeepSpeed."""
+"""What Transformers' Trainer needs for a registered name: class, options, parameter groups, DeepSpeed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from transformers.utils import logging
 
 from hf_radam.errors import unknown_name
 from hf_radam.libraries import library_of_class
-from hf_radam.optim_args import parse_optim_args
 from hf_radam.optimizer import RAdam
 from hf_radam.registry import get_optimizer
-from hf_radam.spec import OptimizerSpec
+from hf_radam.spec import OptimizerSpec, parse_optim_args
 from hf_radam.training.arguments import find, name_of
 from hf_radam.training.callbacks import spec_of
 
@@ -27,18 +26,15 @@ _CLASS_AND_OPTIONS = Trainer.get_optimizer_cls_and_kwargs
 
 
 def given_options(args: Any) -> dict[str, Any]:
-    """`args.optim_args`, and over them the keyword `optim_args` of our trainers, which they leave in the arguments."""
+    """`args.optim_args`, overridden by the keyword `optim_args` of our trainers."""
     return {**parse_optim_args(args.optim_args), **getattr(args, "_hf_radam_optim_args", {})}
 
 
 def options_of(spec: OptimizerSpec, args: Any) -> dict[str, Any]:
-    """What a registered optimizer is built with; the later of these wins.
-
-    Fields of the training arguments (learning rate, betas, eps, weight decay, each if the class has it), the registered
-    defaults, `given_options`.
+    """The options of a registered optimizer: training arguments, registered defaults, `given_options`; the later wins.
 
     Raises:
-        ValueError: an option that the class does not take.
+        ValueError: the class does not take an option.
     """
     of_arguments = {
         "lr": args.learning_rate,
@@ -55,7 +51,7 @@ def options_of(spec: OptimizerSpec, args: Any) -> dict[str, Any]:
 
 @functools.wraps(_CLASS_AND_OPTIONS)
 def class_and_options(args: Any, model: Any = None) -> tuple[Any, Any]:
-    """As Trainer's `get_optimizer_cls_and_kwargs`, for registered names and for Transformers' own."""
+    """Trainer's `get_optimizer_cls_and_kwargs`, for registered names as well as Transformers' own."""
     spec = find(args.optim)
     if spec is None:
         return _CLASS_AND_OPTIONS(args, model)
@@ -66,7 +62,7 @@ def class_and_options(args: Any, model: Any = None) -> tuple[Any, Any]:
     args, known = copy.copy(args), spec.options()
     args.optim = OptimizerNames(spec.like)
     rest = {key: value for key, value in options.items() if key not in known}
-    # Transformers splits at every comma, and would break a tuple.
+    # Transformers splits at every comma, which would break a tuple.
     args.optim_args = ",".join(f"{k}={v}" for k, v in rest.items() if not isinstance(v, tuple)) or None
     cls, of_transformers = _CLASS_AND_OPTIONS(args, model)
     exchange: Any = spec.load()
@@ -75,26 +71,24 @@ def class_and_options(args: Any, model: Any = None) -> tuple[Any, Any]:
 
 
 def _unread(spec: OptimizerSpec, cls: Any, read: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that go to the class itself, since Transformers would drop them without a word."""
+    """The options that Transformers would drop silently; they go to the class itself."""
     of_groups = {key for group in read.get("params", []) if isinstance(group, dict) for key in group}
     taken = [name for name in inspect.signature(cls).parameters if name not in ("params", "weight_decay")]
     unread = {key: value for key, value in given.items() if key not in of_groups}
     for key in unread:
         if key == "weight_decay":
-            raise ValueError(
-                f"{spec.name!r} takes its weight decay from the training arguments; set weight_decay there"
-            )
+            raise ValueError(f"{spec.name!r} takes its decay from the training arguments; set weight_decay there")
         if key not in taken:
             known = [*spec.options(), *taken, *sorted(of_groups - {"params"})]
             raise ValueError(unknown_name(f"option of optimizer {spec.name!r}:", key, known))
-    # What Transformers has turned from text into something else stays as it is.
+    # Transformers has already converted text to a dtype.
     return {key: value for key, value in unread.items() if not isinstance(read.get(key), torch.dtype)}
 
 
 def create_optimizer(trainer: Any, original: Callable[..., Any], model: Any = None) -> Any:
-    """As Trainer's method; for registered names with the groups of `decay_groups`, unless the options bring their own.
+    """Trainer's method; registered names get the groups of `decay_groups`, unless the options have groups.
 
-    The rest, such as 32-bit embeddings beside an 8-bit optimizer, is Transformers' own.
+    Transformers does the rest, such as 32-bit embeddings beside an 8-bit optimizer.
     """
     of_model = () if model is None else (model,)
     if trainer.optimizer is not None or spec_of(trainer) is None:
@@ -104,10 +98,10 @@ def create_optimizer(trainer: Any, original: Callable[..., Any], model: Any = No
     cls, options = _on_host(trainer, cls, options)
     if getattr(trainer.accelerator, "is_fsdp2", False) and library_of_class(cls) == "bitsandbytes":
         raise ValueError(
-            f"optim={name_of(trainer.args.optim)!r} is of bitsandbytes, which cannot step the sharded parameters of "
-            "FSDP2; take radam_torch_8bit or radam_torch_4bit (torchao), or DDP, or DeepSpeed"
+            f"optim={name_of(trainer.args.optim)!r} uses bitsandbytes, which cannot update FSDP2's sharded parameters; "
+            "use radam_torch_8bit or radam_torch_4bit (torchao), or train with DDP or DeepSpeed"
         )
-    if isinstance(cls, type) and "model" not in options:  # no factory, which makes its own groups
+    if isinstance(cls, type) and "model" not in options:  # a factory makes its own groups
         key = "params" if "params" in options else "optimizer_dict"
         groups = options.get(key) or decay_groups(trainer, model)
         options[key] = [group for group in groups if not isinstance(group, dict) or group["params"]]
@@ -119,7 +113,7 @@ def create_optimizer(trainer: Any, original: Callable[..., Any], model: Any = No
 
 
 def _on_host(trainer: Any, cls: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """For RAdam under DeepSpeed's optimizer offload, DeepSpeed's kernel for the host, unless an option rules it out."""
+    """Replace RAdam by DeepSpeed's kernel for the host under optimizer offload, unless that lacks an option."""
     if cls is not RAdam or not trainer.is_deepspeed_enabled:
         return cls, options
     config = trainer.accelerator.state.deepspeed_plugin.hf_ds_config.config
@@ -128,17 +122,16 @@ def _on_host(trainer: Any, cls: Any, options: dict[str, Any]) -> tuple[Any, dict
     if offload.get("device", "none") == "none" or set(options) - known - {"params", "optimizer_dict"}:
         return cls, options
     spec = get_optimizer("radam_deepspeed_cpu")
-    if trainer.is_world_process_zero():  # as a warning, which is seen: another class steps than was named
-        logger.warning(
-            f"optimizer states are offloaded: {name_of(trainer.args.optim)} uses the kernel of DeepSpeedCPUAdam"
-        )
+    if trainer.is_world_process_zero():  # a warning, because the name stands for another class
+        name = name_of(trainer.args.optim)
+        logger.warning(f"DeepSpeed offloads the optimizer, so {name!r} uses the kernel of DeepSpeedCPUAdam")
     return spec.load(), options
 
 
 def decay_groups(trainer: Any, model: Any) -> list[dict[str, Any]]:
     """A group that decays and one that does not.
 
-    Their number is part of the checkpoint format: it depends on the model alone, not on how it is sharded.
+    Checkpoints depend on the number of groups, so it depends only on the model and not on its sharding.
     """
     decaying = set(trainer.get_decay_parameter_names(model))
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -149,12 +142,10 @@ def decay_groups(trainer: Any, model: Any) -> list[dict[str, Any]]:
 
 
 def keep_in_deepspeed(name: str, config: dict[str, Any]) -> None:
-    """Have DeepSpeed use the optimizer that it is given.
+    """Make DeepSpeed use the optimizer that it gets.
 
-    Args:
-        name: the optimizer's, for the error.
-        config: the DeepSpeed configuration; with optimizer offload Accelerate would replace any optimizer by
-            `DeepSpeedCPUAdam`, unless `zero_force_ds_cpu_optimizer` is false, which is filled in here.
+    Under optimizer offload Accelerate would replace it by `DeepSpeedCPUAdam`, unless the configuration says
+    `zero_force_ds_cpu_optimizer: false`, which this function adds.
 
     Raises:
         ValueError: the configuration asks for another optimizer.
@@ -167,11 +158,11 @@ def keep_in_deepspeed(name: str, config: dict[str, Any]) -> None:
     """
     if "optimizer" in config:
         raise ValueError(
-            f"the DeepSpeed config has a section 'optimizer' ({config['optimizer'].get('type')}), and optim asks for "
-            f"{name!r}, which would never be built; delete that section, or pass optim='adamw_torch' to use it"
+            f"the DeepSpeed config has a section 'optimizer' ({config['optimizer'].get('type')}), which would replace "
+            f"optim={name!r}; delete that section, or pass optim='adamw_torch' to use it"
         )
     if config.setdefault("zero_force_ds_cpu_optimizer", False):
         raise ValueError(
             f"the DeepSpeed config sets zero_force_ds_cpu_optimizer, which replaces {name!r} by DeepSpeedCPUAdam; "
-            "delete that line or set it to false"
+            "delete that line, or set it to false"
         )

@@ -1,4 +1,4 @@
-"""`--optim radam` in Transformers' Trainer, and in anybody's subclass of it."""
+"""`--optim radam` in Transformers' Trainer and its subclasses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RAdamSeq2SeqTrainingArguments(RAdamArgumentsMixin, Seq2SeqTrainingArgument
 class RAdamTrainer(RAdamTrainerMixin, Trainer):
     """Transformers' Trainer that builds optimizers by registered name; see `RAdamTrainerMixin`.
 
-    With plain TrainingArguments the optimizer is theirs (AdamW); pass `optim="radam"` or RAdamTrainingArguments.
+    Plain TrainingArguments choose AdamW; pass `optim="radam"` or RAdamTrainingArguments.
 
     Example:
         >>> import torch

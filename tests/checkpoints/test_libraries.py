@@ -35,6 +35,6 @@ def test_inspect_says_what_it_is_and_consolidate_refuses(library: str) -> None:
     assert f"the optimizer that wrote it, of {library}; consolidate does not convert it" in text
     assert "3 parameters, 3 with state of 8199 elements" in text
     assert "step 1" in text
-    with pytest.raises(CheckpointError, match=f"is state of {library}, which consolidate does not convert"):
+    with pytest.raises(CheckpointError, match=f"has state of {library}, which consolidate does not convert"):
         write(Path("optimizer.pt"), Path("out.pt"))
     assert not Path("out.pt").exists()

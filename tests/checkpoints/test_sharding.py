@@ -263,10 +263,10 @@ def with_options(**options: Any) -> Any:
     return lambda content: content["param_groups"][0].update(options)
 
 
-OF_UNKNOWN_FORM = "is damaged or of an unknown form"
+OF_UNKNOWN_FORM = "is damaged or in an unknown format"
 # name: (what is done to the state dict of one process, what the error says)
 NONSENSE: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "nan": (with_state(step=torch.tensor(float("nan"))), "whole number >= 0, got nan); copy the checkpoint anew"),
+    "nan": (with_state(step=torch.tensor(float("nan"))), "whole number >= 0, got nan); copy the checkpoint again"),
     "negative": (with_state(step=-3), "whole number >= 0, got -3"),
     "huge": (with_state(step=10**400), "whole number >= 0, got 1000"),
     "infinite": (with_state(step=float("inf")), "whole number >= 0, got inf"),
@@ -278,8 +278,8 @@ NONSENSE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "betas a number": (with_options(betas=0.9), "betas of group 0 must be two numbers in [0, 1), got 0.9"),
     "params a number": (with_options(params=3), OF_UNKNOWN_FORM),
     "params lists": (with_options(params=[[1], [2]]), OF_UNKNOWN_FORM),
-    "stray state": (lambda content: content["state"].update({99: {}}), "it has state of 99, which is in no group"),
-    "unlike moments": (with_state(exp_avg=torch.zeros(2)), "the moments of 0 have the shapes"),
+    "stray state": (lambda content: content["state"].update({99: {}}), "it has state for 99, which is in no group"),
+    "unlike moments": (with_state(exp_avg=torch.zeros(2)), "the moments of 0 have two shapes"),
     "state a list": (lambda content: content.update(state=[1]), OF_UNKNOWN_FORM),
     "state of numbers": (lambda content: content["state"].update({0: 1}), OF_UNKNOWN_FORM),
 }
@@ -340,24 +340,24 @@ def put(content: Any) -> Callable[[Path], Any]:
 
 # name: (what is copied, of which a file, what is done to that, what the error says)
 DAMAGES: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
-    "shard missing": ("sharded", "*.distcp", Path.unlink, "is missing, one of 2 shards"),
+    "shard missing": ("sharded", "*.distcp", Path.unlink, ", one of 2 shards, is missing"),
     "shard truncated": ("sharded", "*.distcp", truncate, "is truncated"),
     "shard overwritten": ("sharded", "*.distcp", lambda f: f.write_bytes(b"x" * f.stat().st_size), OF_UNKNOWN_FORM),
     "no metadata": ("sharded", ".metadata", Path.unlink, ".metadata is missing"),
     "metadata truncated": ("sharded", ".metadata", truncate, ".metadata is damaged"),
     "metadata empty": ("sharded", ".metadata", write(b""), ".metadata is damaged"),
     "metadata sealed wrongly": ("sharded", ".metadata", lambda f: flip(f, -8), "its checksum differs"),
-    "metadata with an end": ("sharded", ".metadata", lambda f: flip(f, 8 * -20), "has bytes after its end"),
+    "metadata with an end": ("sharded", ".metadata", lambda f: flip(f, 8 * -20), "has extra bytes at its end"),
     "metadata with code": ("sharded", ".metadata", write(pickle.dumps(Evil())), "which does not belong there"),
     "full truncated": ("full", "optimizer.bin", truncate, OF_UNKNOWN_FORM),
     "full empty": ("full", "optimizer.bin", write(b""), OF_UNKNOWN_FORM),
-    "full with code": ("full", "optimizer.bin", put(Evil()), "not read for safety (posix.mkdir)"),
+    "full with code": ("full", "optimizer.bin", put(Evil()), "holds posix.mkdir, which is not loaded for safety"),
     "other groups": ("full", "optimizer.bin", put({"state": [], "param_groups": {}}), OF_UNKNOWN_FORM),
-    "no optimizer": ("full", "optimizer.bin", put({"a": 1}), "is no state_dict of an optimizer"),
+    "no optimizer": ("full", "optimizer.bin", put({"a": 1}), "is not an optimizer's state_dict"),
     "two forms": (
-        "full", "optimizer.bin", lambda f: torch.save({}, f.with_suffix(".pt")), "holds optimizer.bin and optimizer.pt"
+        "full", "optimizer.bin", lambda f: torch.save({}, f.with_suffix(".pt")), "has optimizer.bin and optimizer.pt"
     ),
-    "empty folder": ("full", "optimizer.bin", Path.unlink, "holds no optimizer state"),
+    "empty folder": ("full", "optimizer.bin", Path.unlink, "has no optimizer state"),
     "output folder": (
         "full", "optimizer.bin", lambda f: [f.unlink(), f.with_name("checkpoint-3").mkdir()],
         "give one of its checkpoints (checkpoint-3)",
@@ -366,8 +366,8 @@ DAMAGES: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "zero shard missing": ("zero2", "*optim_states.pt", Path.unlink, "has 1 of 2 shards"),
     "zero shard truncated": ("zero3", "*optim_states.pt", truncate, "is damaged"),
     "zero without names": ("zero2", "mp_rank*", Path.unlink, "which names the parameters"),
-    "zero with code": ("zero2", "*optim_states.pt", put(Evil()), "not read for safety"),
-    "zero of another kind": ("zero2", "mp_rank*", put({}), "of an unknown form (KeyError: 'param_shapes')"),
+    "zero with code": ("zero2", "*optim_states.pt", put(Evil()), "which is not loaded for safety"),
+    "zero of another kind": ("zero2", "mp_rank*", put({}), "in an unknown format (KeyError: 'param_shapes')"),
     "zero with tensor parallelism": (
         "zero2", "*optim_states.pt", lambda f: f.rename(f.with_name("zero_pp_rank_0_mp_rank_01_optim_states.pt")),
         "split by tensor or expert parallelism",
@@ -524,7 +524,7 @@ UNFIT: dict[str, tuple[Callable[[], Any], Callable[[Any], Optimizer], str]] = {
         "has 'first.weight', which the optimizer lacks",
     ),
     "more parameters": (make_model, lambda m: RAdam(m.frozen.parameters()), "lacks 'frozen.weight'; build"),
-    "other shapes": (narrow_model, make_optimizer, "of 'second.weight' in the shape (14, 3), not (7, 3)"),
+    "other shapes": (narrow_model, make_optimizer, "of 'second.weight' with the shape (14, 3), not (7, 3)"),
 }
 
 
@@ -547,14 +547,14 @@ def test_a_checkpoint_that_does_not_fit(name: str, full: bool) -> None:
 def test_misuse() -> None:
     model, optimizer = trained()
     new = make_optimizer(model)
-    with pytest.raises(ValueError, match="no state before its first step; save it after one"):
+    with pytest.raises(ValueError, match="no state before its first step; save it after a step"):
         save_optimizer(model, new, "saved")
-    with pytest.raises(ValueError, match="a parameter of the optimizer is not of the model"):
+    with pytest.raises(ValueError, match="the optimizer has a parameter that the model lacks"):
         save_optimizer(make_model(), optimizer, "saved")
     with pytest.raises(TypeError, match="under DeepSpeed use the engine's"):
         save_optimizer(model, object(), "saved")  # pyright: ignore[reportArgumentType]
     save_optimizer(model, optimizer, "saved")
-    with pytest.raises(ValueError, match="optimizer_0 is there already"):
+    with pytest.raises(ValueError, match="optimizer_0 exists"):
         save_optimizer(model, optimizer, "saved", full=True)
     torch.save(optimizer.state_dict(), "optimizer.pt")
     with pytest.raises(CheckpointError, match="numbers its parameters"):
@@ -627,7 +627,7 @@ def test_save_refuses_what_is_not_read_back(full: bool) -> None:
     optimizer.state[model.first.weight]["projector"] = Evil()
     with pytest.raises(
         ValueError,
-        match=r"posix\.mkdir in the optimizer is not read back for safety; keep only tensors and plain values",
+        match=r"the optimizer holds posix\.mkdir, which is not loaded for safety; keep only tensors and plain values",
     ):
         save_optimizer(model, optimizer, "saved", full=full)
     assert not Path("saved").exists()

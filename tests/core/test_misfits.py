@@ -109,8 +109,8 @@ def test_a_parameter_with_a_name_is_called_by_it() -> None:
     optimizer.step()
     optimizer.state[layer.bias]["exp_avg"] = torch.zeros(3)
     message = (
-        r"^exp_avg of parameter 'bias' has the shape \(3,\), but the parameter has \(2,\); drop the state "
-        r"\(optimizer.state.pop\(p\)\) after changing a parameter, or load that of the same model$"
+        r"^exp_avg of parameter 'bias' has the shape \(3,\), but the parameter has \(2,\); after changing a parameter, "
+        r"drop its state \(optimizer.state.pop\(p\)\) or load the state of the same model$"
     )
     with pytest.raises(ValueError, match=message):
         optimizer.step()
@@ -163,11 +163,11 @@ LOADED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "eps": (group(eps=-1.0), "eps must be a number >= 0"),
     "beta2": (group(betas=(0.9, 0.6)), "stays momentum SGD"),
     "both": (group(differentiable=True, foreach=True), "exclude each other"),
-    "no betas": (group("betas"), "group 0 has no betas; load that of an Adam"),
-    "of SGD": (group("betas", "eps"), "group 0 has no betas and no eps; load that of an Adam, AdamW or RAdam"),
+    "no betas": (group("betas"), "group 0 has no betas; load the state of an Adam"),
+    "of SGD": (group("betas", "eps"), "group 0 has no betas and no eps; load the state of an Adam, AdamW or RAdam"),
     "no exp_avg": (state("exp_avg"), "has no exp_avg, only step, exp_avg_sq"),
     "no exp_avg_sq": (state("exp_avg_sq"), "has no exp_avg_sq, only step, exp_avg"),
-    "no step": (state("step"), "no step, only exp_avg, exp_avg_sq; .* if its group counts, give each state a step"),
+    "no step": (state("step"), "no step, only exp_avg, exp_avg_sq; .* if its group has the step, set torch"),
     "fewer rows": (state(exp_avg=torch.zeros(4, 3)), r"exp_avg of .* has the shape \(4, 3\), but .* has \(5, 3\)"),
     "transposed": (state(exp_avg_sq=torch.zeros(3, 5)), r"exp_avg_sq of .* has the shape \(3, 5\)"),
     "maxima": (state(max_exp_avg_sq=torch.zeros(4)), r"max_exp_avg_sq of .* has the shape \(4,\)"),

@@ -370,7 +370,7 @@ def test_dropping_amsgrad_is_said(theirs: Any) -> None:
     params = parameters()
     advance(with_maxima := theirs(params, amsgrad=True), params, 3)
     without = RAdam(params)
-    with pytest.warns(UserWarning, match="pass amsgrad=True to keep them"):
+    with pytest.warns(UserWarning, match="to keep them, build RAdam with amsgrad=True"):
         without.load_state_dict(copy.deepcopy(with_maxima.state_dict()))
     assert list(without.state[params[0]]) == ["step", "exp_avg", "exp_avg_sq"]
     kept = RAdam(params, amsgrad=True)

@@ -70,7 +70,7 @@ def test_untuned_warmup() -> None:
         (lambda: r.rectification(1, 1.0), r"beta2 must lie in \[0, 1\), got 1.0"),
         (lambda: r.variance_exact(2), "rho_t > 2, got 2"),
         (lambda: r.variance_first_order(4), "rho_t > 4, got 4"),
-        (lambda: r.variance_exact(5, sigma=0), "sigma must be positive"),
+        (lambda: r.variance_exact(5, sigma=0), "sigma must be > 0, got 0"),
     ],
 )
 def test_bad_arguments(call: object, message: str) -> None:

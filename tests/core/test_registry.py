@@ -10,7 +10,7 @@ import torch
 from cases import parameters, train
 
 from hf_radam import RAdam, cli, get_optimizer, list_optimizers, register_optimizer, registry
-from hf_radam.optim_args import parse_optim_args
+from hf_radam.spec import parse_optim_args
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def radam(**options: Any) -> Any:
         (radam(fused="flase"), "'fused' of optimizer 'radam' must be true, false or"),
         (radam(lr=True), "'lr' of optimizer 'radam' must be a number, got True"),
         (radam(betas=0.9), "'betas' of optimizer 'radam' must be a tuple"),
-        (lambda: parse_optim_args("betas=(0.9,0.98)),eps=1"), "closes a bracket"),
+        (lambda: parse_optim_args("betas=(0.9,0.98)),eps=1"), "closing bracket without an opening one"),
         (lambda: parse_optim_args("eps"), "must read 'key=value,key=value', but one entry is 'eps'"),
         (lambda: parse_optim_args("eps=1,eps=2"), "gives 'eps' twice"),
     ],

@@ -32,7 +32,7 @@ TEXTS = {
     (250, 0.999): r"18% of .* 250 updates; beta2=0.98 would use 67%. Consider a smaller beta2, a higher .*",
     (3000, 0.999): r"58% of .* 3,000 updates; beta2=0.995 would use 87%",
     (3000, 0.98): r"96% of .* 3,000 updates",
-    (10, 0.5): r"0% of .* 10 updates, nor over any more: it never rectifies; take a beta2 above 2/3",
+    (10, 0.5): r"0% of .* 10 updates, because it never rectifies. Take a beta2 above 2/3",
     (10, 0.9): r"9% of .* 10 updates. Consider a higher learning rate, more updates, .*",
 }  # fmt: skip
 

@@ -195,7 +195,7 @@ def test_other_processes_go_on_within_rounding(name: str, together: Together) ->
     elsewhere = train(other.launcher, cases, Path.cwd())
     for case in cases:
         straight = results[f"{case.partition('/')[0]}/straight"]["trajectory"]
-        warned = "goes on at step 12, but the checkpoint has no optimizer state" in str(elsewhere[case]["warnings"])
+        warned = "resumes at step 12, but the checkpoint has no optimizer state" in str(elsewhere[case]["warnings"])
         assert warned == ("lost" in case)
         if "lost" in case:
             assert residual(elsewhere[case], straight)[0] > CONTROL

@@ -127,7 +127,7 @@ def test_under_fsdp2(found: dict[str, Any], tmp_path: Path) -> None:
     [
         (["gone.py"], "file not found: gone.py"),
         (["no-such-command"], "file or command not found: no-such-command"),
-        (["--accelerate_config", "fdsp2", "train.py"], "no configuration of Accelerate 'fdsp2'; .* ddp, deep.*fsdp2"),
+        (["--accelerate_config", "fdsp2", "train.py"], "no Accelerate configuration 'fdsp2'; .* ddp, deep.*fsdp2"),
     ],
 )
 def test_what_cannot_be_run(argv: list[str], message: str) -> None:

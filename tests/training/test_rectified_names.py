@@ -152,15 +152,15 @@ def test_a_radam_of_another_library_is_told_as_one(name: str, caplog: pytest.Log
     assert card["rectification"].endswith("after 7 updates")
     assert "step=" not in card["optimizer"]
     assert card["warmup"] == "none, rectification takes its place"
-    with pytest.warns(UserWarning, match="goes on at step 6, but the checkpoint has no optimizer state"):
+    with pytest.warns(UserWarning, match="resumes at step 6, but the checkpoint has no optimizer state"):
         RAdamTrainer(model(), args, train_dataset=tiny.DATA).train(resume_from_checkpoint="out/checkpoint-6")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("galore_radam_layerwise", "builds an optimizer for each parameter .* take 'galore_radam'"),
-        ("stable_radam", "radam_kahan is that library's RAdam"),
+        ("galore_radam_layerwise", "builds an optimizer per parameter; use 'galore_radam'"),
+        ("stable_radam", "the step of stable_adamw is not AdamW's; use 'radam_kahan'"),
         ("radam_8bt", "did you mean 'radam_8bit'"),
     ],
 )

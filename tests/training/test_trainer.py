@@ -211,7 +211,7 @@ def test_resume_is_bitwise(saved_after: int) -> None:
     checkpoint = Path("out") / f"checkpoint-{saved_after}"
     assert torch.equal(trained(ours(**saving), resume_from_checkpoint=str(checkpoint)), straight)
     (checkpoint / "optimizer.pt").unlink()  # the control: the state does matter
-    with pytest.warns(UserWarning, match=f"goes on at step {saved_after}, but the checkpoint has no optimizer state"):
+    with pytest.warns(UserWarning, match=f"resumes at step {saved_after}, but the checkpoint has no optimizer state"):
         assert not torch.equal(trained(ours(**saving), resume_from_checkpoint=str(checkpoint)), straight)
 
 

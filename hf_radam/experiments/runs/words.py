@@ -19,8 +19,8 @@ from hf_radam.experiments.comparison import Comparison, Run
 from hf_radam.experiments.runs.launching import Job, Request
 from hf_radam.experiments.schema import UserError, build
 from hf_radam.experiments.script_data import TASKS, ScriptData, digest_of, paths_in
-from hf_radam.optim_args import parse_optim_args
 from hf_radam.registry import find_optimizer
+from hf_radam.spec import parse_optim_args
 from hf_radam.training.launch import script_environment
 from hf_radam.training.trainer import RAdamTrainingArguments
 

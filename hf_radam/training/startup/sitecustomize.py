@@ -1,6 +1,6 @@
-"""Run by every Python that `hf-radam run` starts: names the optimizers there, too.
+"""Every Python that `hf-radam run` starts runs this file, which makes the optimizers' names known there.
 
-A `sitecustomize` that this one stands before, of a distribution or a tracer, runs first and stays the one of that name.
+It hides another `sitecustomize`, of a distribution or a tracer. That one runs first and keeps its name.
 """
 
 import sys
