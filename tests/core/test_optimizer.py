@@ -79,7 +79,7 @@ def by_torch(**options: Any) -> Tensor:
 @pytest.mark.parametrize("decoupled", [True, False])
 @pytest.mark.parametrize("maximize", [True, False])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.8, 0.9), (0.9, 0.6)])
-@pytest.mark.filterwarnings("ignore:with beta2 = 0.6")
+@pytest.mark.filterwarnings("ignore:beta2=0.6 is too small")
 def test_equals_torch(name: str, decoupled: bool, maximize: bool, betas: tuple[float, float]) -> None:
     options: dict[str, Any] = {"decoupled_weight_decay": decoupled, "maximize": maximize, "betas": betas}
     ours = train(radam(name), parameters(), steps=200, weight_decay=0.1, **options)

@@ -245,7 +245,7 @@ OWN: dict[str, tuple[Any, dict[str, Any]]] = {
     "l2, eps on sqrt(v)": (own("Mine", l2=True, direction=on_root), {"decoupled_weight_decay": False}),
 }
 NO_ADAMW: dict[str, tuple[Any, str]] = {
-    "NAdam": (torch.optim.NAdam, r"NAdam is not an Adam or AdamW: .* move a parameter by up to 0\.32\d"),
+    "NAdam": (torch.optim.NAdam, r"NAdam is not an Adam or AdamW: .* by up to 0\.32\d"),
     "Adamax": (torch.optim.Adamax, "Adamax is not an Adam or AdamW"),
     "AdaBelief": (own("AdaBelief", second=lambda g, m: g - m), "AdaBelief is not an Adam or AdamW"),
     "a sign": (own("Lion", direction=lambda m, *_: m.sign()), "Lion is not an Adam or AdamW"),
