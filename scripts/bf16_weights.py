@@ -22,8 +22,7 @@ import torch
 
 from hf_radam.derived import installed
 from hf_radam.experiments.environment import cpu_name
-from hf_radam.experiments.report.drawing import Chart, colored, layer, named_ends, number, save, scale
-from hf_radam.experiments.report.palette import DARK, LIGHT
+from hf_radam.experiments.report.drawing import DARK, LIGHT, Chart, colored, layer, named_ends, number, save, scale
 from hf_radam.files import write_whole
 from hf_radam.registry import get_optimizer
 

@@ -156,8 +156,8 @@ def _outcome(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
 
 def equal_rates(tasks: Mapping[str, Results]) -> str:
     """The rule, a table, and a sentence for each comparison."""
-    found = [(task, duel) for task, results in tasks.items() for duel in rates.duels(results)]
-    said = "\n".join(f"- {task}. {duel.sentence}" for task, duel in found)
+    found = {task: rates.duels(results) for task, results in tasks.items()}
+    said = "\n".join(f"- {task}. {rates.sentence(duels)}" for task, duels in found.items())
     return f"{rates.RULE}\n\n{table_markdown(rates.comparison_table(found))}\n\n{said}\n"
 
 

@@ -22,8 +22,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from hf_radam.experiments.environment import cpu_name
-from hf_radam.experiments.report.drawing import Chart, Spec, colored, layer, number, save, scale
-from hf_radam.experiments.report.palette import DARK, LIGHT, shades
+from hf_radam.experiments.report.drawing import DARK, LIGHT, Chart, Spec, colored, layer, number, save, scale, shades
 from hf_radam.files import write_whole
 from hf_radam.rectification import rectification, rho, variance_exact, variance_first_order
 

@@ -39,7 +39,7 @@ ORDER = (
     ("examples", "experiments.script_data"),
     ("experiments.comparison",),
     ("experiments.records", "experiments.environment", "experiments.folder"),
-    ("experiments.frames", "experiments.results", "experiments.report.statistics"),
+    ("experiments.results", "experiments.report.statistics"),
     ("experiments.runs",),
     ("experiments.report",),
     ("publishing",),

@@ -1,8 +1,7 @@
-"""The results of a comparison: its records, read once, and what is asked of them."""
+"""The results of a comparison: its records, read once into tables, on which all that is reported is a group-by."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +9,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hf_radam.errors import unknown_name
 from hf_radam.experiments.comparison import read_recipe
 from hf_radam.experiments.folder import read_comparison
-from hf_radam.experiments.frames import evaluation_rows, gradient_rows, headline, run_rows, update_rows
 from hf_radam.experiments.metrics import METRICS, Metric
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, load_records
-from hf_radam.experiments.report.statistics import at_best_rate, by_rate, cost, modes
+from hf_radam.experiments.report.statistics import STRICT, cost, modes, name
 from hf_radam.experiments.schema import UserError
+
+# Fewer settings of one recipe are a table of recipes, no grid.
+GRID = 4
+_WARMUPS = {"none": "adam", "linear": "warmup", "untuned_linear": "untuned", "untuned_exponential": "untuned"}
+_LABELS = {"adam": "Adam", "radam": "RAdam", "untuned": "untuned warmup", "adam_2k": "Adam-2k", "adam_eps": "Adam-eps"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,56 +43,106 @@ class Results:
         Raises:
             UserError: the folder holds no comparison, or no record, or one with names that no run of ours has.
         """
-        comparison = read_comparison(folder)
-        order = list(comparison["recipes"])
-        records = load_records(folder)
+        comparison, records = read_comparison(folder), load_records(folder)
         if len({record.metric for record in records}) > 1:
             raise UserError(f"{folder} holds records of tasks with different metrics; move one kind out of the folder")
+        order = list(comparison["recipes"])
         order += sorted({record.recipe for record in records} - set(order))
         records.sort(key=lambda record: (order.index(record.recipe), record.learning_rate, record.seed))
-        results = cls(comparison=comparison, records=records)
         try:
-            _ = results.recipes
+            read_recipes(comparison, records)
         except UserError as error:
             raise UserError(f"{folder}: {error}; move its records out of the folder") from error
-        return results
+        return cls(comparison=comparison, records=records)
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
         """All recipes by name, also those without a record yet."""
-        definitions = [*self.comparison["recipes"].values(), *(record.config["recipe"] for record in self.records)]
-        different = {json.dumps(definition, sort_keys=True): definition for definition in definitions}
-        return {recipe.name: recipe for recipe in map(read_recipe, different.values())}
+        return read_recipes(self.comparison, self.records)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """A row a run; see `frames.run_rows`."""
-        return run_rows(self.records, self.comparison["target_loss"])
+        """A row a run, in the order of the records.
+
+        `value` is the number by which runs are judged, nan where it is not finite, and `cost` the same with the sign
+        that makes less better, infinite for nan; `validation` is that cost at the last evaluation. `rate` is the mean
+        over the updates of learning rate x rectification, `warmup` the length of a linear warmup, `label` what readers
+        call the recipe. `failed` is None for a task without a majority class.
+        """
+        return pd.DataFrame([_run(of, self.selection, self.comparison["target_loss"]) for of in self.records])
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
-        """A row an evaluation."""
-        return evaluation_rows(self.records)
+        """A row an evaluation: id, recipe and seed of the run, step, loss and metrics."""
+        return pd.concat([_told_apart(of, pd.DataFrame(of.evaluations)) for of in self.records], ignore_index=True)
 
     @cached_property
     def updates(self) -> pd.DataFrame:
-        """A row a recorded update."""
-        return update_rows(self.records)
+        """A row an update that was recorded: id, recipe and seed of the run, step, loss, effective_rate and more."""
+        curves = [pd.DataFrame(of.curves).assign(effective_rate=effective_rates(of)) for of in self.records]
+        return pd.concat(map(_told_apart, self.records, curves), ignore_index=True)
 
     @cached_property
     def gradients(self) -> pd.DataFrame:
-        """A row a bin of a histogram."""
-        return gradient_rows(self.records)
+        """A row a bin of the histograms of log10|g|: id of the run, step, low and high end, count."""
+        found = []
+        for record in self.records:
+            if of := record.gradients:
+                counts = np.array(of["counts"])
+                edges = np.linspace(of["low"], of["high"], counts.shape[1] + 1)
+                steps = np.repeat(np.array(of["step"], dtype=float), counts.shape[1])
+                ends = {"low": np.tile(edges[:-1], len(counts)), "high": np.tile(edges[1:], len(counts))}
+                found.append(pd.DataFrame({"id": record.id, "step": steps, **ends, "count": counts.ravel()}))
+        return pd.concat(found, ignore_index=True)
 
     @cached_property
     def rows(self) -> dict[tuple[str, float], pd.DataFrame]:
-        """The runs of each recipe and learning rate."""
-        return by_rate(self.runs)
+        """The runs of each recipe and learning rate: by rate, recipes in their first order, then by seed."""
+        order = {recipe: place for place, recipe in enumerate(self.runs.recipe.unique())}
+        by = self.runs.assign(place=self.runs.recipe.map(order)).sort_values(["learning_rate", "place", "seed"]).index
+        groups = self.runs.loc[by].groupby(["recipe", "learning_rate"], sort=False)
+        return {(str(recipe), float(rate)): row for (recipe, rate), row in groups}
 
     @cached_property
     def best_rows(self) -> list[pd.DataFrame]:
-        """For each recipe the row of its best learning rate, in the order of the comparison."""
-        return at_best_rate(self.runs)
+        """For each recipe the row of its best learning rate: that with the best mean at the last validation.
+
+        A rate at which a run became infinite or NaN comes after all others; of equals, the lowest rate is taken.
+        """
+        groups = [[row for (x, _), row in self.rows.items() if x == recipe] for recipe in self.runs.recipe.unique()]
+        return [min(rows, key=lambda row: row.validation.mean()) for rows in groups]
+
+    @property
+    def several_rates(self) -> bool:
+        """Whether some recipe was run at several learning rates."""
+        return len(self.rows) > len(self.best_rows)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """A row a label, beta2 and learning rate, labels in their first order; of several recipes in one, the best.
+
+        `value` and `cost` are the medians over `seeds`; a run fails, or strictly fails, that ends worse than the best
+        median at its learning rate by more than `Metric.apart`, or the share STRICT of it.
+        """
+        keys, runs, metric = ["label", "beta2", "learning_rate"], self.runs, self.metric
+        medians = runs.groupby(["recipe", "learning_rate"]).cost.transform("median")
+        gaps = (runs.cost - medians.groupby(runs.learning_rate).transform("min")).fillna(math.inf)
+        runs = runs.assign(failures=gaps > metric.apart, strict_failures=gaps > STRICT * metric.apart)
+        found = runs.groupby([*keys, "recipe"], sort=False).agg(
+            rate=("rate", "first"), cost=("cost", "median"), seeds=("seed", "size"),
+            failures=("failures", "sum"), strict_failures=("strict_failures", "sum"),
+        )  # fmt: skip
+        found = found.reset_index().sort_values("cost", kind="stable").drop_duplicates(keys)
+        order = {label: place for place, label in enumerate(runs.label.unique())}
+        found = found.sort_values(keys, key=lambda of: of.map(order) if of.name == "label" else of)
+        value = -found.cost if metric.higher_is_better else found.cost
+        return found.assign(value=value.where(np.isfinite(value))).reset_index(drop=True)
+
+    @cached_property
+    def is_grid(self) -> bool:
+        """Whether there are several labels, some at several beta2, and at four settings or more."""
+        groups = self.cells.groupby("label")
+        return len(groups) > 1 and groups.beta2.nunique().max() > 1 and groups.size().max() >= GRID
 
     def length(self, recipe: Recipe) -> int:
         """Updates of a run of a recipe; of a script as many as it took."""
@@ -117,25 +171,18 @@ class Results:
         """The task's own metric, a key of `Record.final`."""
         return self.records[0].metric
 
-    @cached_property
+    @property
     def selection(self) -> str:
-        """The number by which runs are chosen: measured on validation text, never on the test text."""
-        return headline(self.records)
+        """What recipes are judged by: the task's metric where evaluations hold it, else the evaluation loss.
+
+        These are on validation text, never on the test text.
+        """
+        return self.task_metric if all(of.metric in of.evaluations for of in self.records) else "loss"
 
     @property
     def metric(self) -> Metric:
         """What is to be known of that number."""
         return METRICS[self.selection]
-
-    @property
-    def positive_label(self) -> str | None:
-        """Of two labels the one whose F1 is measured; None for other metrics."""
-        return self.records[0].positive_label
-
-    @property
-    def loss_unit(self) -> str:
-        """What the evaluation loss is counted in."""
-        return self.records[0].loss_unit
 
     @property
     def learning_rates(self) -> list[float]:
@@ -159,26 +206,98 @@ class Results:
         values = list(row.value.dropna())
         return modes(values, self.metric.apart) if values else []
 
-    def best_row(self) -> pd.DataFrame:
-        """The row with the best mean over seeds."""
-        return min(self.best_rows, key=cost)
-
     def best_run(self, recipe: str | None = None) -> Record:
         """The best run of a recipe, by default of the best recipe.
 
         Raises:
             UserError: no such recipe, or none of its runs ended with finite numbers.
         """
-        rows = {str(row.recipe.iat[0]): row for row in self.best_rows}
+        rows = {name(row): row for row in self.best_rows}
         if recipe is not None and recipe not in rows:
             raise UserError(unknown_name("recipe", recipe, rows))
-        row = rows[recipe] if recipe else self.best_row()
+        row = rows[recipe] if recipe else min(self.best_rows, key=cost)
         if row.value.isna().all():
-            raise UserError(
-                f"all runs of {row.recipe.iat[0]!r} diverged; choose another --recipe, or give --no_weights"
-            )
+            raise UserError(f"all runs of {name(row)!r} diverged; choose another --recipe, or give --no_weights")
         return self.record(row.sort_values("cost", kind="stable"))
 
     def record(self, row: pd.DataFrame) -> Record:
         """The record of a row's first run."""
         return next(record for record in self.records if record.id == row.id.iat[0])
+
+
+def read_recipes(comparison: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Recipe]:
+    """All recipes of a comparison and of its records, by name.
+
+    Raises:
+        UserError: a definition that no recipe has.
+    """
+    definitions = [*comparison["recipes"].values(), *(record.config["recipe"] for record in records)]
+    return {recipe.name: recipe for recipe in map(read_recipe, definitions)}
+
+
+def family(recipe: Recipe) -> str:
+    """A key of `drawing.Theme.hues`, or the name of an optimizer that has none; whatever the recipe's own name.
+
+    Example:
+        >>> family(Recipe(name="mine", optimizer="adam", warmup="linear", warmup_steps=9))
+        'warmup'
+        >>> family(Recipe(name="mine", optimizer="radam_8bit"))
+        'radam'
+    """
+    optimizer = recipe.optimizer
+    if optimizer == "adam" or optimizer.startswith("adamw"):
+        return _WARMUPS[recipe.warmup]
+    return "radam" if optimizer.startswith(("radam", "paged_radam")) else optimizer
+
+
+def effective_rates(record: Record) -> np.ndarray:
+    """Learning rate x rectification, which multiplies Adam's direction, at each recorded update."""
+    curves = {key: np.array(column, dtype=float) for key, column in record.curves.items()}
+    rates = curves["learning_rate"] * curves.get("rectification", 1.0)
+    options = {**record.config["recipe"]["optim_args"], **record.optimizer}
+    rates[curves["step"] <= options.get("freeze_steps", 0)] = 0.0  # Adam-2k does not move yet
+    return rates
+
+
+def _told_apart(record: Record, table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(id=record.id, recipe=record.recipe, seed=record.seed)
+
+
+def _run(record: Record, judged: str, target_loss: float | None) -> dict[str, Any]:
+    recipe, updates, environment = read_recipe(record.config["recipe"]), record.updates, record.environment
+    betas = record.optimizer.get("betas") or recipe.optim_args.get("betas")
+    kind, warmup, metric = family(recipe), recipe.warmup_updates(updates), METRICS[judged]
+    rates, steps = effective_rates(record), np.array(record.curves["step"], dtype=float)
+    value, last = record.final[judged], record.evaluations[judged][-1]
+    reached = zip(record.evaluations["step"], record.evaluations["loss"], strict=True)
+    target = -math.inf if target_loss is None else target_loss
+    # No better than always predicting the majority class.
+    own, majority = METRICS[record.metric].cost, record.facts.get("majority_class")
+    versions = ", ".join(f"{package} {version}" for package, version in environment["versions"].items() if version)
+    return {
+        "id": record.id,
+        "recipe": record.recipe,
+        "learning_rate": record.learning_rate,
+        "seed": record.seed,
+        "family": kind,
+        "label": f"{100 * warmup / updates:.0f} % warmup" if kind == "warmup" else _LABELS.get(kind, kind),
+        "beta2": float(betas[1]) if betas else float(record.config.get("training", {}).get("adam_beta2", 0.999)),
+        "peak": record.learning_rate * recipe.learning_rate_scale,
+        "rate": float(np.interp(np.arange(steps[0], steps[-1] + 1), steps, rates).mean()),
+        "warmup": warmup,
+        "updates": updates,
+        "diverged": record.diverged,
+        "value": math.nan if value is None else value,
+        "cost": metric.cost(value),
+        # A run that broke has stopped before its next evaluation: the last one may still be finite.
+        "validation": metric.cost(None if value is None else last),
+        "steps_to_target": next((step for step, loss in reached if loss is not None and loss <= target), math.nan),
+        "failed": None if majority is None else own(record.final[record.metric]) >= own(majority),
+        "seconds_per_step": record.seconds_per_step,
+        "peak_memory": record.peak_memory,
+        "state_bytes": record.state_bytes_per_parameter,
+        "notes": record.notes,
+        "machine": f"{environment['hardware']}, {environment['processes']} process(es) of {environment['threads']} "
+        f"thread(s); {versions}; commit {environment['commit']}",
+        **{f"final_{key}": number for key, number in record.final.items()},
+    }

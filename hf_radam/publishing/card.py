@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.markdown import code, fenced, literal, one_line, table_markdown
 from hf_radam.experiments.report.report import Image, Report
-from hf_radam.experiments.report.statistics import BASELINE, estimate, name
+from hf_radam.experiments.report.statistics import BASELINE, name
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
@@ -173,11 +174,11 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
     }
     found: list[EvalResult] = []
     for row in sorted(results.best_rows, key=lambda row: name(row) != of_weights):
-        judged = estimate(row.value)
-        spread = "" if judged.std is None else f", mean of {judged.n} seeds ± {judged.std:.{metric.digits}f}"
+        seeds, mean = len(row), float(row.value.mean(skipna=False))
+        spread = f", mean of {seeds} seeds ± {row.value.std():.{metric.digits}f}" if seeds > 1 else ""
         called = f"{metric.label} ({name(row)}, lr {row.peak.iat[0]:g}{spread})"
-        if judged.mean is not None:
-            found.append(EvalResult(**about, metric_value=round(judged.mean, 6), metric_name=called))
+        if math.isfinite(mean):
+            found.append(EvalResult(**about, metric_value=round(mean, 6), metric_name=called))
     return ModelCardData(
         **shared,
         library_name="transformers" if page.weights else "hf_radam",

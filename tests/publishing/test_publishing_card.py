@@ -172,7 +172,7 @@ def test_a_dataset_repo(results: Path, tmp_path: Path) -> None:
     assert updates["rectification"][0] is None, "Adam has none"
     assert updates["rectification"][-1] == 0.2
     # It is a results folder too: the report can be made of it again.
-    assert Results.load(card.parent).best_row().recipe.iat[0] == "adam_warmup"
+    assert Results.load(card.parent).best_run().recipe == "adam_warmup"
 
 
 def test_the_same_runs_can_be_made_again(results: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from made_up import read, record
 from PIL import Image
 
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report import charts, drawing, histograms, page, palette
-from hf_radam.experiments.report.palette import DARK, LIGHT
+from hf_radam.experiments.report import charts, drawing, page
+from hf_radam.experiments.report.drawing import DARK, LIGHT
 from hf_radam.experiments.report.report import draw
 from hf_radam.experiments.runs.gradients import BINS, HIGH, LOW, SAMPLE, collect, histogram
 
@@ -79,7 +79,7 @@ def test_what_is_drawn(case: str, tmp_path: Path) -> None:
                 assert len(set(picture.tobytes())) <= (256 if "gradient_histograms" in file else 64)
                 assert picture.width == 2 * image.width
                 corner = "#" + picture.convert("RGB").tobytes()[:3].hex()
-                assert palette.contrast(corner, theme.page) < 1.05, "the page is of its theme"
+                assert drawing.contrast(corner, theme.page) < 1.05, "the page is of its theme"
 
 
 @pytest.mark.parametrize("case", ["seeds", "rates", "another task"])
@@ -151,7 +151,7 @@ def test_records_may_lack_histograms() -> None:
 
 def test_failed_runs_are_counted_beside_the_recipe() -> None:
     (panel,) = charts.over_seeds(read(CASES["another task"][0])).panels
-    assert {row["label"] for row in rows(panel, "point")} == {"adam, failed 3 of 3", "radam, failed 3 of 3"}
+    assert {row["label"] for row in rows(panel, "point")} == {"adam ✗ 3/3", "radam ✗ 3/3"}
 
 
 def test_histogram_counts_each_gradient_in_its_bin() -> None:
@@ -180,5 +180,5 @@ def test_of_a_resumed_run_the_later_histogram_counts() -> None:
 
 
 def test_medians_of_the_heat_map() -> None:
-    (panel,) = histograms.gradient_histograms(read([record("radam")])).panels
+    (panel,) = charts.gradient_histograms(read([record("radam")])).panels
     assert [row["median"] for row in rows(panel, "line")] == [(LOW + HIGH) / 2] * 2  # equal counts in all bins

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from made_up import read, record
 
-from hf_radam.experiments.report import palette
-from hf_radam.experiments.report.palette import CONTRAST, DARK, LIGHT, Theme
+from hf_radam.experiments.report import drawing
+from hf_radam.experiments.report.drawing import CONTRAST, DARK, LIGHT, Theme
 
 # Linear RGB as dichromats see it, at full severity (Machado, Oliveira and Fernandes 2009).
 VISION = {
@@ -34,7 +34,7 @@ TO_LAB = [
 
 def seen(color: str, vision: str) -> np.ndarray:
     """A colour in OKLab, as someone with that vision sees it."""
-    encoded = np.array(palette.rgb(color))
+    encoded = np.array(drawing.rgb(color))
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return 100 * np.array(TO_LAB) @ np.cbrt(np.array(TO_LMS) @ np.clip(np.array(VISION[vision]) @ linear, 0, 1))
 
@@ -53,9 +53,9 @@ def test_families_are_told_apart(theme: Theme, vision: str) -> None:
 @pytest.mark.parametrize("n", [1, 2, 8])
 def test_all_shades_have_the_contrast_of_a_line(theme: Theme, n: int) -> None:
     for family, hue in theme.hues.items():
-        shades = palette.shades(hue, n, theme)
+        shades = drawing.shades(hue, n, theme)
         assert len(set(shades)) == n
-        assert min(palette.contrast(shade, theme.page) for shade in shades) >= CONTRAST, family
+        assert min(drawing.contrast(shade, theme.page) for shade in shades) >= CONTRAST, family
 
 
 def test_a_family_is_what_the_optimizer_is_not_what_the_name_says() -> None:
@@ -69,7 +69,7 @@ def test_a_family_is_what_the_optimizer_is_not_what_the_name_says() -> None:
     ]
     runs = read(records).runs
     assert list(runs.family) == ["adam", "radam", "warmup", "untuned", "lion", "sgd"]
-    colors = palette.colors(runs, LIGHT)
+    colors = drawing.colors(runs, LIGHT)
     assert colors["adam_warmup_80"] == LIGHT.hues["warmup"]
     assert len(set(colors.values())) == 6
 
@@ -80,5 +80,5 @@ def test_a_recipe_keeps_its_colour_at_another_beta2() -> None:
         for name in ("adam", "radam")
         for beta2 in (0.99, 0.995)
     ]
-    colors = palette.colors(read(records).runs, DARK)
+    colors = drawing.colors(read(records).runs, DARK)
     assert colors["radam b2=0.99"] == colors["radam b2=0.995"] == DARK.hues["radam"]

@@ -75,5 +75,5 @@ def test_rates_are_columns(tmp_path: Path) -> None:
 def test_a_terminal_gets_no_control_characters(tmp_path: Path) -> None:
     report = make_report(folder_of(tmp_path, {"adam": [1.0]}))
     text = to_terminal(replace(report, name="\x1b[31mred"), tmp_path)
-    assert text.startswith("[31mred\n")
+    assert text.startswith("\\x1b[31mred\n")
     assert all(c.isprintable() or c == "\n" for c in text)

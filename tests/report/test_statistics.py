@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from made_up import read, record
 
@@ -24,11 +25,23 @@ def test_recipes_of_a_seed_start_alike_or_not() -> None:
     assert not read([broken]).same_start
 
 
-def test_estimate() -> None:
-    one, two, three = (statistics.estimate([1.0, 3.0, 5.0][:n]) for n in (1, 2, 3))
-    assert (one.mean, one.std, two.mean, three.std) == (1.0, None, 2.0, 2.0)
-    assert statistics.estimate([1.0, math.nan]).mean is None
-    assert statistics.estimate([1.0, math.inf]).mean is None
+def test_mean_and_spread() -> None:
+    told = [statistics.spread(pd.Series([1.0, 3.0, 5.0][:n]), 2) for n in (1, 2, 3)]
+    assert told == ["1.00", "2.00 ± 1.41", "3.00 ± 2.00"]
+
+
+@pytest.mark.parametrize(
+    ("values", "higher_is_better", "middle"),
+    [
+        ([3.0, 1.0, 2.0], True, 2.0),
+        ([3.0, math.nan, 2.0], False, 3.0),
+        ([3.0, math.nan, 2.0], True, 2.0),
+        ([3.0, math.nan], False, math.nan),
+    ],
+)
+def test_a_run_without_a_number_is_the_worst(values: list[float], higher_is_better: bool, middle: float) -> None:
+    found = statistics.middle(pd.Series(values), higher_is_better=higher_is_better)
+    assert found == pytest.approx(middle, nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +93,7 @@ def test_a_metric_that_evaluations_hold_decides() -> None:
     ]
     found = read(runs)
     assert found.selection == "token_accuracy"
-    assert set(found.best_row().learning_rate) == {2e-3}
+    assert found.best_run().learning_rate == 2e-3
 
 
 def test_failures_are_counted() -> None:

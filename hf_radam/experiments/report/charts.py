@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,14 @@ import pandas as pd
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.report import rates
 from hf_radam.experiments.report.drawing import (
+    DARK,
+    LABEL,
+    LIGHT,
     PITCH,
     Chart,
     Spec,
     colored,
+    colors,
     layer,
     level,
     named_ends,
@@ -22,41 +26,29 @@ from hf_radam.experiments.report.drawing import (
     scale,
     word,
 )
-from hf_radam.experiments.report.grid import capital, grid
-from hf_radam.experiments.report.histograms import gradient_histograms
-from hf_radam.experiments.report.palette import DARK, LIGHT, colors, label_colors
-from hf_radam.experiments.report.statistics import middle, name, rate, rates_differ
+from hf_radam.experiments.report.grid import capital
+from hf_radam.experiments.report.statistics import crosses, middle, name, rate
 from hf_radam.experiments.results import Results
 
 DASHES = ([1, 0], [8, 3], [2.5, 2], [10, 3, 2.5, 3])
-CROSS = "M-0.7,-0.7L0.7,0.7M0.7,-0.7L-0.7,0.7"
+CROSS = {"type": "point", "shape": "M-0.7,-0.7L0.7,0.7M0.7,-0.7L-0.7,0.7", "size": 60, "strokeWidth": 1.8, "opacity": 1}
 SEEDS_AS_LINES = 5  # with more seeds, a recipe is its median and range
-SEEDS_OF_A_DISTRIBUTION = 2
+HEAT_MAPS = 8
+# Share of all gradients that may lie outside of the drawn range, on either side.
+CROPPED = 5e-3
 
 
 def charts(results: Results) -> list[Chart]:
     """The charts for which there are records; the one that says most comes first."""
-    over_rates, single = rates_differ(results.runs), grid(results) is None  # hundreds of curves are for report.html
-    several = max(map(len, results.rows.values())) >= SEEDS_OF_A_DISTRIBUTION
-    found = [
-        over_learning_rates(results) if single and over_rates else None,
-        effective_rates(results) if over_rates else None,
-        evaluation(results) if single else None,
-        over_seeds(results) if single and several else None,
-        gradient_histograms(results) if single and all(record.gradients for record in results.records) else None,
-    ]
-    return [chart for chart in found if chart is not None]
-
-
-def settings(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The runs of each panel: of one learning rate, and of one beta2 where those of a family differ."""
-    several = bool((runs.groupby("family").beta2.nunique() > 1).any())
-    groups = runs.groupby(["learning_rate", "beta2"] if several else ["learning_rate"])
-    return {_rates(group) + (f", beta2 {group.beta2.iat[0]:g}" if several else ""): group for _, group in groups}
-
-
-def _rates(runs: pd.DataFrame) -> str:
-    return " and ".join(f"lr {peak:g}" for peak in sorted(set(runs.peak)))
+    single = not results.is_grid  # hundreds of curves are for report.html
+    drawn = {
+        over_learning_rates: single and results.several_rates,
+        effective_rates: results.several_rates,
+        evaluation: single,
+        over_seeds: single and len(results.runs) > len(results.rows),
+        gradient_histograms: single and all(record.gradients for record in results.records),
+    }
+    return [draw(results) for draw, holds in drawn.items() if holds]
 
 
 def evaluated(results: Results) -> list[str]:
@@ -69,29 +61,31 @@ def evaluated(results: Results) -> list[str]:
 def ends(results: Results) -> str:
     """Where the best recipe, RAdam and the worst recipe end, each at its best learning rate."""
     order = sorted(results.best_rows, key=lambda row: row.cost.median())
-    radam = [row for row in order if row.family.iat[0] == "radam"]
-    several = rates_differ(results.runs)
-    said = [
-        f"{name(row)}: {_range(results, row)}" + (f" (lr {rate(row):g})" if several else "")
-        for row in order
-        if any(row is chosen for chosen in (order[0], order[-1], *radam[:1]))
-    ]
-    place = "at each recipe's best rate" if several else f"at {_rates(results.runs)}"
-    return f"Final {results.metric.label} {place}. " + "; ".join(said)
+    radam = next((row for row in order if row.family.iat[0] == "radam"), order[0])
+    said = []
+    for row in (row for row in order if any(row is chosen for chosen in (order[0], radam, order[-1]))):
+        finite, count = row.value.dropna(), len(row)
+        told = dict.fromkeys(f"{end:.{results.metric.digits}f}" for end in (finite.min(), finite.max()) if len(finite))
+        broken = [f"{count - len(finite)} of {count} not finite"] * (len(finite) < count)
+        of_rate = f" (lr {rate(row):g})" if results.several_rates else ""
+        said.append(f"{name(row)}: {' and '.join(filter(None, [' to '.join(told), *broken]))}{of_rate}")
+    place = "at each recipe's best rate" if results.several_rates else f"at {_rates(results.runs)}"
+    return f"Final {results.metric.label} {place}. {'; '.join(said)}"
 
 
-def _range(results: Results, row: pd.DataFrame) -> str:
-    finite, count = row.value.dropna(), len(row)
-    broken = f"{count - len(finite)} of {count} not finite"
-    if finite.empty:
-        return broken
-    told = dict.fromkeys(f"{end:.{results.metric.digits}f}" for end in (finite.min(), finite.max()))
-    return " to ".join(told) + (f" and {broken}" if len(finite) < count else "")
+def _rates(runs: pd.DataFrame) -> str:
+    return " and ".join(f"lr {peak:g}" for peak in sorted(set(runs.peak)))
 
 
-def themed(results: Results) -> dict[str, dict[str, str]]:
-    """The colour of each recipe on each page."""
-    return {theme.name: colors(results.runs, theme) for theme in (LIGHT, DARK)}
+def _chart(results: Results, kind: str, what: str, panels: list[Spec], names: list[str], columns: int = 2) -> Chart:
+    message = ends(results)
+    return Chart(name=kind, title=f"{message}; {what}", message=message, panels=panels, names=names, columns=columns,
+                 colors=themed(results))  # fmt: skip
+
+
+def themed(results: Results, by: str = "recipe") -> dict[str, dict[str, str]]:
+    """The colour of each recipe, or each label, on each page."""
+    return {theme.name: colors(results.runs, theme, by) for theme in (LIGHT, DARK)}
 
 
 def dashed(results: Results) -> Spec:
@@ -103,15 +97,14 @@ def dashed(results: Results) -> Spec:
 
 def titled(results: Results, key: str) -> str:
     """A number with its unit."""
-    return METRICS[key].label + (f", {results.loss_unit}" if key == "loss" else "")
+    return METRICS[key].label + (f", {results.records[0].loss_unit}" if key == "loss" else "")
 
 
-def levels(results: Results, key: str, y: Spec, target: float | None = None) -> list[Spec]:
-    """Lines for what a loss may be compared with, where they lie within the panel."""
-    low, high = y["scale"]["domain"]
-    places = {"constant prediction": results.facts.get("unigram_entropy"), "target": target}
-    within = {k: place for k, place in places.items() if key == "loss" and place is not None and low < place < high}
-    return list(chain(*(level(k, place, early=k == "target") for k, place in within.items())))
+def levels(places: dict[str, float | None], axis: Spec, along: str = "y") -> list[Spec]:
+    """Lines for what a result may be compared with, where they lie within the panel."""
+    low, high = axis["scale"]["domain"]
+    within = {mark: place for mark, place in places.items() if place is not None and low < place < high}
+    return list(chain(*(level(mark, place, along, early=mark == "target") for mark, place in within.items())))
 
 
 def fitted(points: pd.DataFrame, key: str) -> Spec:
@@ -123,176 +116,202 @@ def fitted(points: pd.DataFrame, key: str) -> Spec:
 
 def points_of(results: Results, key: str) -> pd.DataFrame:
     """One of the numbers that evaluations hold, with what tells runs apart."""
-    points = results.evaluations.loc[:, ["id", "step", key]].rename(columns={key: "value"})
-    told = results.runs.loc[:, ["id", "recipe", "label", "learning_rate"]].rename(columns={"learning_rate": "lr"})
-    return points.merge(told, on="id")
+    points = results.evaluations[["id", "step", key]].rename(columns={key: "value"})
+    return points.merge(results.runs[["id", "recipe", "label", "learning_rate", "beta2"]], on="id")
 
 
 def evaluation(results: Results) -> Chart:
     """What recipes are judged by against updates, a panel for each learning rate; at one rate the loss and a metric."""
-    groups, names = settings(results.runs), evaluated(results)
-    names = names[:1] if len(groups) > 1 else names
-    alone = all(not group.drop_duplicates("recipe").label.duplicated().any() for group in groups.values())
-    called = "label" if len(groups) > 1 and alone else "recipe"
-    height = max(200, PITCH * max(group.recipe.nunique() for group in groups.values()))
-    color, panels = colored(list(dict.fromkeys(results.runs.recipe))), []
-    for setting, group in groups.items():
-        for key in names:
-            points = points_of(results, key)
+    runs, recipes, panels = results.runs, list(results.runs.recipe.unique()), []
+    several = bool((runs.groupby("family").beta2.nunique() > 1).any())  # then a panel has one beta2
+    settings = [group for _, group in runs.groupby(["learning_rate", "beta2"] if several else "learning_rate")]
+    alone = all(group.drop_duplicates("recipe").label.is_unique for group in settings)
+    called = "label" if len(settings) > 1 and alone else "recipe"
+    height = max(200, PITCH * max(group.recipe.nunique() for group in settings))
+    for group in settings:
+        setting = _rates(group) + (f", beta2 {group.beta2.iat[0]:g}" if several else "")
+        for key in evaluated(results)[: 1 if len(settings) > 1 else None]:
+            points, metric = points_of(results, key), METRICS[key]
             y = fitted(points, key)
             points = points.loc[points.id.isin(group.id)]
             x = number("step", title="update", scale={"nice": False, "domainMax": float(points.step.max())},
                        axis={"tickCount": 5})  # fmt: skip
-            last = pd.DataFrame([{"recipe": recipe, "name": of.loc[:, called].iat[0], "value": _last(of)}
-                                 for recipe, of in points.groupby("recipe", sort=False)])  # fmt: skip
+            last = (
+                points.groupby("id").tail(1).groupby(["recipe", called] if called == "label" else "recipe", sort=False)
+            )
+            last = last.value.agg(middle, higher_is_better=metric.higher_is_better).reset_index()
+            floors = {"constant prediction": results.facts.get("unigram_entropy"),
+                      "target": results.comparison["target_loss"]}  # fmt: skip
             panels.append({
                 "title": f"{capital(titled(results, key))}, {setting}",
                 "height": height,
                 "layer": [
-                    *lines(points, x, number("value", **y), color, dashed(results)),
-                    *levels(results, key, y, results.comparison["target_loss"]),
-                    *named_ends(last, y, height, color),
+                    *lines(points, x, number("value", **y), colored(recipes), dashed(results)),
+                    *levels(floors if key == "loss" else {}, y),
+                    *named_ends(last.assign(name=last[called]), y, height, colored(recipes)),
                 ],
             })  # fmt: skip
-    message = ends(results)
-    return Chart(name="evaluation", title=f"{message}; over updates", message=message, panels=panels,
-                 colors=themed(results), names=list(results.runs[called]))  # fmt: skip
-
-
-def _last(points: pd.DataFrame) -> float:
-    """The median of the last values; nan where that run has none."""
-    ordered = sorted(value if math.isfinite(value) else math.inf for value in points.groupby("id").value.nth(-1))
-    value = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return value if math.isfinite(value) else math.nan
+    return _chart(results, "evaluation", "over updates", panels, list(runs[called]))
 
 
 def lines(points: pd.DataFrame, x: Spec, y: Spec, color: Spec, dashes: Spec) -> list[Spec]:
     """A thin line a run, up to five runs; of more the median and the range. A line that breaks off ends with an x."""
-    runs = points.groupby("recipe").id.transform("nunique")
-    many, few = points.loc[runs > SEEDS_AS_LINES], points.loc[runs <= SEEDS_AS_LINES]
-    band = many.groupby(["recipe", "step"], sort=False, as_index=False).value.agg(["min", "max", "median"])
-    few = pd.concat(
-        [few.loc[:, ["id", "recipe", "step", "value"]], band.rename(columns={"median": "value"}).assign(id="")]
-    )
-    few = few.sort_values(["id", "recipe", "step"], kind="stable")
-    finite = few.loc[few.value.notna()]
-    stops, longest = finite.groupby(["id", "recipe"]).tail(1), few.groupby("recipe").step.transform("max")
-    stops = stops[stops.step < longest.loc[stops.index].to_numpy()] if len(stops) else stops
+    many = points.groupby("recipe").id.transform("nunique") > SEEDS_AS_LINES
+    band = points[many].groupby(["recipe", "step"], sort=False, as_index=False).value.agg(["min", "max", "median"])
+    of = pd.concat([points[~many], band.rename(columns={"median": "value"}).assign(id="")])
+    of = of[["id", "recipe", "step", "value"]].sort_values(["id", "recipe", "step"], kind="stable")
+    longest = of.groupby("recipe").step.transform("max")
+    last = of.loc[of.value.notna()].groupby(["id", "recipe"]).tail(1)
+    stops = last[last.step < longest[last.index]] if len(last) else last
     shade = {"type": "area", "opacity": 0.18, "clip": True}
     return [
         *([layer(band, shade, x=x, y={**y, "field": "min"}, y2={"field": "max"}, color=color)] if len(band) else []),
-        layer(few, {"type": "line", "strokeWidth": 1.6, "clip": True}, x=x, y=y, color=color, strokeDash=dashes,
+        layer(of, {"type": "line", "strokeWidth": 1.6, "clip": True}, x=x, y=y, color=color, strokeDash=dashes,
               detail=word("id")),
-        *([crosses(stops, x=x, y=y, color=color)] if len(stops) else []),
+        *([layer(stops, CROSS, x=x, y=y, color=color)] if len(stops) else []),
     ]  # fmt: skip
-
-
-def crosses(data: pd.DataFrame, **encoding: Spec) -> Spec:
-    """Where runs fail or break off."""
-    return layer(data, {"type": "point", "shape": CROSS, "size": 60, "strokeWidth": 1.8, "opacity": 1}, **encoding)
 
 
 def over_learning_rates(results: Results) -> Chart:
     """Final loss and metric against the learning rate: a dot a run, lines through medians, x for no number."""
-    color, recipes = colored(list(dict.fromkeys(results.runs.recipe))), list(dict.fromkeys(results.runs.recipe))
-    height, panels = max(200, PITCH * len(recipes)), []
+    recipes, panels = list(results.runs.recipe.unique()), []
+    height, color = max(200, PITCH * len(recipes)), colored(recipes)
     runs = results.runs.assign(place=[f"{peak:g}" for peak in results.runs.learning_rate])
     x = word("place", title="peak learning rate", sort=[f"{peak:g}" for peak in results.learning_rates],
              axis={"labelAngle": 0, "grid": True}, scale={"paddingInner": 0.7, "paddingOuter": 0.2})  # fmt: skip
-    aside = {"field": "recipe", "type": "nominal", "sort": recipes}
     for key in dict.fromkeys(["loss", results.task_metric]):
-        of = runs.assign(value=runs[f"final_{key}"].astype(float))
-        y = scale(of.value, not METRICS[key].higher_is_better)
-        of = of.assign(cost=[METRICS[key].cost(value) for value in of.value])
-        medians = pd.DataFrame([{"recipe": name(row), "place": row.place.iat[0], "value": middle(row)}
-                                for _, row in of.groupby(["recipe", "place"], sort=False)])  # fmt: skip
-        last = medians.groupby("recipe", sort=False, as_index=False).tail(1).assign(name=lambda row: row.recipe)
-        marks = {"x": x, "xOffset": aside, "y": number("value", **y), "color": color}
-        dot = {"type": "point", "style": "dot", "size": 45}
+        of = runs[["recipe", "place"]].assign(value=runs[f"final_{key}"].astype(float))
+        higher = METRICS[key].higher_is_better
+        y = scale(of.value, not higher)
+        medians = of.groupby(["recipe", "place"], sort=False).value.agg(middle, higher_is_better=higher).reset_index()
+        last = medians.groupby("recipe", sort=False).tail(1)
+        marks = {"x": x, "xOffset": {"field": "recipe", "type": "nominal", "sort": recipes},
+                 "y": number("value", **y), "color": color}  # fmt: skip
+        floors = {"constant prediction": results.facts.get("unigram_entropy")} if key == "loss" else {}
         panels.append({
             "title": f"Final {titled(results, key)}",
             "height": height,
             "layer": [
                 layer(medians, {"type": "line", "strokeWidth": 1.6}, **marks, strokeDash=dashed(results)),
-                layer(of.loc[of.value.notna(), ["recipe", "place", "value"]], dot, **marks),
-                crosses(of.loc[of.value.isna(), ["recipe", "place"]], **{**marks, "y": {"value": 5}}),
-                *levels(results, key, y),
-                *named_ends(last, y, height, color),
+                layer(of[of.value.notna()], {"type": "point", "style": "dot", "size": 45}, **marks),
+                layer(of[of.value.isna()], CROSS, **{**marks, "y": {"value": 5}}),
+                *levels(floors, y),
+                *named_ends(last.assign(name=last.recipe), y, height, color),
             ],
         })  # fmt: skip
-    message = ends(results)
-    return Chart(name="over_learning_rates", title=f"{message}; over learning rates", message=message, panels=panels,
-                 colors=themed(results), names=recipes)  # fmt: skip
+    return _chart(results, "over_learning_rates", "over learning rates", panels, recipes)
 
 
 def over_seeds(results: Results) -> Chart:
     """A dot for each run at its recipe's best learning rate; of more than five the median too; and how many failed."""
-    several, key = rates_differ(results.runs), results.selection
-    rows = []
+    key, higher, rows = results.selection, results.metric.higher_is_better, []
     for row in results.best_rows:
-        parts = [name(row)] + ([f"lr {rate(row):g}"] if several else [])
-        parts += [] if None in set(row.failed) else [f"failed {sum(row.failed)} of {len(row)}"]
+        parts = [name(row)] + ([f"lr {rate(row):g}"] if results.several_rates else [])
+        failed = "" if None in set(row.failed) else crosses(sum(row.failed), len(row))
         aside = np.linspace(-1, 1, len(row)) if len(row) > 1 else 0.0
-        median = middle(row) if len(row) > SEEDS_AS_LINES else math.nan
-        rows.append(row.assign(label=", ".join(parts), aside=aside, median=median)[
-            ["recipe", "label", "value", "aside", "median"]
-        ])  # fmt: skip
+        median = middle(row.value, higher_is_better=higher) if len(row) > SEEDS_AS_LINES else math.nan
+        rows.append(
+            row[["recipe", "value"]].assign(label=f"{', '.join(parts)} {failed}".strip(), aside=aside, median=median)
+        )
     runs = pd.concat(rows)
-    x = scale(runs.value, not results.metric.higher_is_better)
-    low, high = x["scale"]["domain"]
-    color, y = colored(list(dict.fromkeys(results.runs.recipe))), word("label", axis={"grid": False, "labelLimit": 400})
+    x = scale(runs.value, not higher)
+    color, y = colored(list(results.runs.recipe.unique())), word("label", axis={"grid": False, "labelLimit": 400})
     shift = {"field": "aside", "type": "quantitative", "scale": {"domain": [-1.5, 1.5]}}
-    dot = {"type": "point", "style": "dot", "size": 60}
-    marks = {
+    floors = {
         "constant prediction": results.facts.get("unigram_entropy") if key == "loss" else None,
         "majority class": results.facts.get("majority_class") if key == results.task_metric else None,
     }
-    within = {mark: place for mark, place in marks.items() if place is not None and low < place < high}
     medians = runs.drop_duplicates("label").dropna(subset="median")
-    broken = runs.loc[runs.value.isna()]
     panel = {
         "title": f"Final {titled(results, key)}",
         "height": 30 * len(rows),
         "layer": [
-            *chain(*(level(mark, place, "x") for mark, place in within.items())),
-            layer(runs.dropna(subset="value"), dot, x=number("value", **x), y=y, yOffset=shift, color=color),
+            *levels(floors, x, "x"),
+            layer(runs.dropna(subset="value"), {"type": "point", "style": "dot", "size": 60},
+                  x=number("value", **x), y=y, yOffset=shift, color=color),
             layer(medians, {"type": "tick", "thickness": 2}, x=number("median", **x), y=y, color=color),
-            crosses(broken, x={"value": "width"}, y=y, color=color),
+            layer(runs[runs.value.isna()], CROSS, x={"value": "width"}, y=y, color=color),
         ],
     }  # fmt: skip
-    message = ends(results)
-    return Chart(name="over_seeds", title=f"{message}; each run", message=message, panels=[panel],
-                 colors=themed(results), columns=1, names=list(runs.label))  # fmt: skip
+    return _chart(results, "over_seeds", "each run", [panel], list(runs.label), columns=1)
 
 
 def effective_rates(results: Results) -> Chart:
     """A panel for each beta2 of RAdam: results against the effective rate, a line a recipe; x where one fails."""
-    found = rates.settings(results)
-    betas = sorted({one.beta2 for one in found if one.label == "RAdam"}) or sorted({one.beta2 for one in found})
-    hues = {theme.name: label_colors(results.runs, theme) for theme in (LIGHT, DARK)}
-    labels, worst = list(hues["light"]), rates.halfway(found)
-    floor = max((one for one in found if math.isfinite(one.cost)), key=lambda one: one.cost, default=found[0]).result
-    color, key, panels = colored(labels, "label"), results.selection, []
-    y = {**scale([one.result for one in found], not results.metric.higher_is_better)}
+    found, higher, panels = rates.settings(results), results.metric.higher_is_better, []
+    ours = found[found.label == "RAdam"]
+    betas = sorted(set((ours if len(ours) else found).beta2))
+    hues, duels = themed(results, "label"), rates.duels(results)
+    labels = list(hues["light"])
+    x, y = scale(found.rate, True, most=5), scale(found.value, not higher)
+    floor = found.value.min() if higher else found.value.max()
+    found = found.assign(fails=found.cost > rates.halfway(found), value=found.value.fillna(floor))
+    color = colored(labels, "label")
+    mark = {"x": {**number("rate", **x), "title": "effective learning rate"}, "y": number("value", **y), "color": color}
+    legend = {"orient": "bottom", "titleFontSize": 13, "columns": len(labels)}
     for place, beta2 in enumerate(betas):
-        rows = [
-            {"label": one.label, "rate": one.rate, "value": one.result if math.isfinite(one.cost) else floor,
-             "fails": one.cost > worst}
-            for label in labels for one in rates.line(found, label, beta2)
-        ]  # fmt: skip
-        of = pd.DataFrame(rows)
-        x = number("rate", **scale([one.rate for one in found], True, most=5))
-        x["title"] = "effective learning rate"
-        mark = {"x": x, "y": number("value", **y), "color": color}
-        dot = {"type": "point", "style": "dot", "size": 50}
-        title = {"orient": "bottom", "titleFontSize": 13}
-        lines = layer(of, {"type": "line", "strokeWidth": 1.8}, **mark)
-        lines["encoding"] = {**mark, "color": {**color, "legend": {**title, "columns": len(labels)}}}
+        of = pd.concat([rates.line(found, label, beta2) for label in labels])[["label", "rate", "value", "fails"]]
         panels.append({
-            "title": f"{'' if place else f'Final {titled(results, key)}, '}beta2 {beta2:g}",
+            "title": f"{'' if place else f'Final {titled(results, results.selection)}, '}beta2 {beta2:g}",
             "height": 220,
-            "layer": [lines, layer(of.loc[~of.fails], dot, **mark), crosses(of.loc[of.fails], **mark)],
+            "layer": [
+                layer(of, {"type": "line", "strokeWidth": 1.8}, **{**mark, "color": {**color, "legend": legend}}),
+                layer(of[~of.fails], {"type": "point", "style": "dot", "size": 50}, **mark),
+                layer(of[of.fails], CROSS, **mark),
+            ],
         })  # fmt: skip
-    said = [duel.sentence for duel in rates.duels(results)] or [f"Final {key} over effective rates"]
-    return Chart(name="effective_rates", message=said[0], panels=panels, colors=hues, columns=min(3, len(betas)),
+    message = rates.sentence(duels[:1]) if duels else f"Final {results.selection} over effective rates"
+    return Chart(name="effective_rates", message=message, panels=panels, colors=hues, columns=min(3, len(betas)),
                  title="Final results over the effective learning rate: a line a recipe, a panel a beta2")  # fmt: skip
+
+
+def gradient_histograms(results: Results) -> Chart:
+    """A heat map for each recipe and rate: update, log10|g|, share of the gradients; the line is the median."""
+    best = {(name(row), rate(row)): row for row in results.best_rows[:HEAT_MAPS]}
+    groups = results.rows if len(results.rows) <= HEAT_MAPS else best
+    shares = {key: _shares(results, row) for key, row in groups.items()}
+    lowest = {key: float(of["median"].min()) for key, (of, _) in shares.items()}
+    first, last = min(lowest, key=lowest.__getitem__), max(lowest, key=lowest.__getitem__)
+    message = "Gradients of the first updates, seeds together: the median |g| falls to " + " and ".join(
+        f"1e{lowest[key]:.1f} in {key[0]} (lr {key[1]:g})" for key in dict.fromkeys((first, last))
+    )
+    several = len({of_rate for _, of_rate in groups}) > 1
+    total = pd.concat([of for _, of in shares.values()]).groupby("low").share.sum().cumsum()
+    low, high = (total.index[total.searchsorted(share * total.iat[-1])] for share in (CROPPED, 1 - CROPPED))
+    brightest, panels = max(float(of.share.max()) for _, of in shares.values()), []
+    for (recipe, lr), (medians, of) in shares.items():
+        of = of.loc[(of.low >= low) & (of.low <= high) & (of.share > 0)]
+        x = {**number("from", **scale(of["from"], True, most=4)), "title": "update (logarithmic)"}
+        y = number("low", title="log10 |gradient|", scale={"zero": False, "nice": False})
+        shade = number("share", scale={"range": "ramp", "domain": [0, brightest]},
+                       legend={"format": "~%", "title": "share of gradients in a bin", "orient": "bottom"})  # fmt: skip
+        panels.append({
+            "title": {"text": f"{recipe}, lr {lr:g}" if several else recipe, "fontSize": LABEL},
+            "height": 160,
+            "layer": [
+                layer(of, {"type": "rect", "clip": True}, x=x, x2={"field": "to"}, y=y, y2={"field": "high"},
+                      color=shade, stroke={**shade, "legend": None}),
+                layer(medians, {"type": "line", "style": "middle"}, x={**x, "field": "step"},
+                      y={**y, "field": "median"}),
+            ],
+        })  # fmt: skip
+    return Chart(name="gradient_histograms", title="Gradients of the first updates", message=message, panels=panels,
+                 columns=min(3, len({recipe for recipe, _ in groups})), palette=256)  # fmt: skip
+
+
+def _shares(results: Results, row: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of some runs the median at each update that all have reached, and the share of each bin."""
+    of = results.gradients.loc[results.gradients.id.isin(row.id)]
+    of = of.loc[of.groupby("step").id.transform("nunique") == len(row)]
+    of = of.groupby(["step", "low", "high"]).agg(total=("count", "sum")).reset_index()
+    of = of.assign(share=of.total / of.groupby("step").total.transform("sum").clip(lower=1))
+    steps = of.step.unique()
+    inner = np.sqrt(steps[1:] * steps[:-1])  # half way, on a logarithmic axis
+    borders = np.array([0.9, 1.1]) * steps[0]
+    if len(inner):
+        borders = np.concatenate([[steps[0] ** 2 / inner[0]], inner, [steps[-1] ** 2 / inner[-1]]])
+    sides = of.step.map(dict(zip(steps, pairwise(borders), strict=True)))
+    of = of.assign(**{"from": sides.str[0], "to": sides.str[1]})
+    medians = [np.interp(0.5, np.append(0, bins.share.cumsum()), np.append(bins.low, bins.high.iat[-1]))
+               for _, bins in of.groupby("step")]  # fmt: skip
+    return pd.DataFrame({"step": steps, "median": medians}), of

@@ -1,4 +1,4 @@
-"""What all charts share: parts of Vega-Lite, a theme's settings, and PNGs for light and dark pages."""
+"""What all charts share: colours of recipes, parts of Vega-Lite, and PNGs for light and dark pages."""
 
 from __future__ import annotations
 
@@ -17,13 +17,48 @@ import pandas as pd
 import vl_convert
 from PIL import Image
 
-from hf_radam.experiments.report.palette import DARK, LIGHT, Theme
 from hf_radam.files import whole
 
 Spec = dict[str, Any]
 WIDTH = 800  # CSS pixels; files hold two for each
 LABEL = 12  # of text, in pixels
 PITCH = 15  # between two lines of it
+# What a line needs beside its page: WCAG 2.1, 1.4.11.
+CONTRAST = 3.0
+# Shades of a family reach from this share of ink to as much of the page as the contrast allows.
+DARKEST = 0.45
+
+
+@dataclass(frozen=True, kw_only=True)
+class Theme:
+    """Colours of a page, as #rrggbb."""
+
+    name: str
+    page: str
+    ink: str
+    muted: str
+    """Marks and their names."""
+    grid: str
+    hues: Mapping[str, str]
+    """Colour of each family."""
+
+
+# Found by a random search for the greatest least distance (OKLab) of any two as seen with normal vision and with
+# each of three colour blindnesses, at a contrast of at least 3.3; tests/report/test_palette.py computes both.
+LIGHT = Theme(
+    name="light", page="#ffffff", ink="#141414", muted="#666666", grid="#e6e6e6",
+    hues={
+        "adam": "#141414", "radam": "#df6c05", "warmup": "#1c45b9", "untuned": "#2f9981", "adam_2k": "#9a1774",
+        "adam_eps": "#655c0d", "further": "#9b68f1",
+    },
+)  # fmt: skip
+DARK = Theme(
+    name="dark", page="#0b0f19", ink="#ececec", muted="#9aa0aa", grid="#262b38",
+    hues={
+        "adam": "#ececec", "radam": "#ee8032", "warmup": "#3773ef", "untuned": "#3ccba6", "adam_2k": "#9b4f9d",
+        "adam_eps": "#f2c71f", "further": "#ba99fb",
+    },
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +79,54 @@ class Chart:
     """What stands at the ends of lines, or before the axis."""
     palette: int = 64
     """Colours of its files; antialiased lines need few."""
+
+
+def colors(runs: pd.DataFrame, theme: Theme, by: str = "recipe") -> dict[str, str]:
+    """The colour of each recipe or label: a family's hue, or shades of it where the family has several.
+
+    Shades of recipes differ within one beta2, so that the same recipe at another beta2 keeps its colour.
+    """
+    used = list(runs.family.unique())
+    free = [theme.hues["further"], *(hue for key, hue in theme.hues.items() if key not in {*used, "further"})]
+    unnamed = [key for key in used if key not in theme.hues]
+    hues = {**theme.hues, **{key: free[i % len(free)] for i, key in enumerate(unnamed)}}
+    found: dict[str, str] = {}
+    one_each, kinds = runs.drop_duplicates(by), ["family", "beta2"] if by == "recipe" else ["family"]
+    for (key, *_), members in one_each.groupby(kinds, sort=False)[by]:
+        found.update(zip(members, shades(hues[key], len(members), theme), strict=True))
+    return {each: found[each] for each in one_each[by]}
+
+
+def shades(hue: str, n: int, theme: Theme) -> list[str]:
+    """A hue alone, or n shades of it, the nearest to it first, each with the contrast that a line needs."""
+    if n == 1:
+        return [hue]
+    paler = max(i for i in range(100) if contrast(_mixed(hue, theme.page, i / 100), theme.page) >= CONTRAST) / 100
+    darkest = 0.0 if hue == theme.ink else DARKEST
+    steps = sorted((darkest - (darkest + paler) * i / (n - 1) for i in range(n)), key=abs)
+    return [_mixed(hue, theme.ink if step > 0 else theme.page, abs(step)) for step in steps]
+
+
+def contrast(color: str, other: str) -> float:
+    """The contrast ratio of WCAG 2.1, from 1 to 21.
+
+    Example:
+        >>> contrast("#000000", "#ffffff")
+        21.0
+    """
+    shares = [[v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb(one)] for one in (color, other)]
+    low, high = sorted(0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in shares)
+    return (high + 0.05) / (low + 0.05)
+
+
+def rgb(color: str) -> list[float]:
+    """#rrggbb as three numbers from 0 to 1."""
+    return [channel / 255 for channel in bytes.fromhex(color[1:])]
+
+
+def _mixed(color: str, other: str, share: float) -> str:
+    channels = ((1 - share) * a + share * b for a, b in zip(rgb(color), rgb(other), strict=True))
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
 
 
 def config(theme: Theme, colors: Sequence[str] = ()) -> Spec:
@@ -80,7 +163,12 @@ def config(theme: Theme, colors: Sequence[str] = ()) -> Spec:
 
 def layer(data: pd.DataFrame, mark: str | Mapping[str, Any], **encoding: Any) -> Spec:
     """Marks for the rows of a table; what is not finite is left out of a line."""
-    return {"data": {"values": json.loads(str(data.to_json(orient="records")))}, "mark": mark, "encoding": encoding}
+    return {"data": values(data), "mark": mark, "encoding": encoding}
+
+
+def values(data: pd.DataFrame) -> Spec:
+    """The rows of a table as data; what is not finite is null."""
+    return {"values": json.loads(str(data.to_json(orient="records")))}
 
 
 def number(name: str, **options: Any) -> Spec:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hf_radam.experiments.report.tables import Table
+from hf_radam.files import printable
 
 # An underscore means something at the edge of a word only; signs and "1." at the beginning of a line only.
 _SPECIAL = re.compile(r"[\\`*\[\]#|~$]|(?<![^\W_])_|_(?![^\W_])|^[-+=]|(?<=^\d)[.)](?!\S)|(?<=^\d\d)[.)](?!\S)")
@@ -65,15 +66,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         recipe  loss
         adam     1.0
     """
-    shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = []
-    for first, *rest in shown:
-        cells = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """Each line of a text on one line, without control characters."""
-    return "\n".join("".join(c for c in one_line(line) if c.isprintable()) for line in text.split("\n"))
+    shown = [[printable(one_line(cell)) for cell in row] for row in rows]
+    first, *others = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = ([row[0].ljust(first), *map(str.rjust, row[1:], others)] for row in shown)
+    return "\n".join("  ".join(line).rstrip() for line in lines)

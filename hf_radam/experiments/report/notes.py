@@ -5,81 +5,53 @@ from __future__ import annotations
 from collections import Counter
 
 from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.report.grid import grid
-from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE, rates_differ
+from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE
 from hf_radam.experiments.results import Results
 
 
 def notes(results: Results) -> list[str]:
     """What the table does not say by itself, the limitations first."""
-    runs, facts, metric = results.runs, results.facts, METRICS[results.task_metric]
-    rates = ", ".join(f"{rate:g}" for rate in sorted(set(runs.peak)))
-    lengths = ", ".join(map(str, sorted(set(runs.updates))))
-    found = [
-        *_unequal_effort(results),
-        f"Seeds {', '.join(map(str, results.seeds))}; {lengths} updates of {_batch(results)}; learning rate {rates}.",
-        "RAdam and warmup use a smaller average learning rate, so short runs partly compare learning rates.",
-        *_about_statistics(results),
-        _about_loss(results),
-    ]
-    if "majority_class" in facts:
-        found.append(
-            f"failed: {metric.label} not better than that of always predicting the majority class, "
-            f"{facts['majority_class']:.{metric.digits}f}."
-        )
-    if (label := results.positive_label) is not None:
-        found.append(f"F1 is that of the label {label!r}.")
+    runs, facts, shared, metric = results.runs, results.facts, results.comparison["shared"], results.metric
+    tokens, examples, label = (
+        shared.get("tokens_per_batch"),
+        shared.get("batch_size"),
+        results.records[0].positive_label,
+    )
+    batch = f"{tokens} tokens" if tokens else f"{examples} examples" if examples else "the script's own batch"
+    updates, seeds = (", ".join(map(str, sorted(set(of)))) for of in (runs.updates, runs.seed))
+    rates, count = ", ".join(f"{peak:g}" for peak in sorted(set(runs.peak))), len(results.seeds)
+    several, single = count >= SEEDS_FOR_SIGNIFICANCE, not results.is_grid
+    tried, sizes = Counter(recipe for recipe, _ in results.rows), Counter(map(len, results.rows.values()))
+    counts = ", ".join(f"{count} for {recipe}" for recipe, count in tried.items())
+    sized = ", ".join(f"{count} settings have {size}" for size, count in sorted(sizes.items()))
+    why = "the comparison is not finished" if results.missing else "as the comparison was made"
+    smoothing = "" if shared["task"] == "script" else ", without label smoothing"
+    own, constant = METRICS[results.task_metric], facts.get("unigram_entropy")
+    majority = f"{facts.get('majority_class', 0):.{own.digits}f}"
+    said = {
+        f"Unequal numbers of learning rates, which favours those with more: {counts}.": len(set(tried.values())) > 1,
+        f"Unequal numbers of seeds ({why}): {sized}.": len(sizes) > 1,
+        f"Seeds {seeds}; {updates} updates of {batch}; learning rate {rates}.": True,
+        "RAdam and warmup use a smaller average learning rate, so short runs partly compare learning rates.": True,
+        f"The best learning rate of a recipe is that with the best mean {metric.label} at the last validation, "
+        "over the rates below; it was chosen on the numbers that are shown.": results.several_rates and single,
+        f"difference: to {BASELINE}, seed by seed, each at its best learning rate.":
+            BASELINE in set(runs.recipe) and len(results.best_rows) > 1 and single,
+        f"Fewer than {SEEDS_FOR_SIGNIFICANCE} seeds: no claim of significance.": not several,
+        f"p: sign-flip test of the differences to {BASELINE}, seed by seed, two-sided, not corrected for the number of "
+        f"rows; given from {SEEDS_FOR_SIGNIFICANCE} pairs on.": several,
+        "± is the sample standard deviation over seeds.": count > 1,
+        f"eval loss: {results.records[0].loss_unit}{smoothing}." + (
+            "" if constant is None else " Always predicting the token frequencies of the training target costs about "
+            f"{constant:.2f} (constant prediction)."): True,
+        f"failed: {own.label} not better than that of always predicting the majority class, {majority}.":
+            "majority_class" in facts,
+        f"F1 is that of the label {label!r}.": label is not None,
+    }  # fmt: skip
     told = zip(runs.recipe, runs.seed, runs.notes, strict=True)
-    found += [f"{recipe}, seed {seed}: {note}" for recipe, seed, of_run in told for note in of_run]
-    return found + [f"{line}." for line in sorted(set(runs.machine))]
-
-
-def _about_statistics(results: Results) -> list[str]:
-    seeds, notes = len(results.seeds), []
-    if rates_differ(results.runs) and grid(results) is None:
-        notes.append(
-            f"The best learning rate of a recipe is that with the best mean {results.metric.label} at the last "
-            f"validation, over the rates below; it was chosen on the numbers that are shown."
-        )
-    if BASELINE in set(results.runs.recipe) and len(results.best_rows) > 1 and grid(results) is None:
-        notes.append(f"difference: to {BASELINE}, seed by seed, each at its best learning rate.")
-    if seeds < SEEDS_FOR_SIGNIFICANCE:
-        notes.append(f"Fewer than {SEEDS_FOR_SIGNIFICANCE} seeds: no claim of significance.")
-    else:
-        notes.append(
-            f"p: sign-flip test of the differences to {BASELINE}, seed by seed, two-sided, not corrected for the "
-            f"number of rows; given from {SEEDS_FOR_SIGNIFICANCE} pairs on."
-        )
-    if seeds > 1:
-        notes.append("± is the sample standard deviation over seeds.")
-    return notes
-
-
-def _unequal_effort(results: Results) -> list[str]:
-    """Warnings where recipes had unequal chances."""
-    rates, seeds = Counter(recipe for recipe, _ in results.rows), Counter(map(len, results.rows.values()))
-    notes = []
-    if len(set(rates.values())) > 1:
-        counts = ", ".join(f"{count} for {recipe}" for recipe, count in rates.items())
-        notes.append(f"Unequal numbers of learning rates, which favours those with more: {counts}.")
-    if len(seeds) > 1:
-        counts = ", ".join(f"{count} settings have {size}" for size, count in sorted(seeds.items()))
-        why = "the comparison is not finished" if results.missing else "as the comparison was made"
-        notes.append(f"Unequal numbers of seeds ({why}): {counts}.")
-    return notes
-
-
-def _batch(results: Results) -> str:
-    tokens, examples = (results.comparison["shared"].get(name) for name in ("tokens_per_batch", "batch_size"))
-    return f"{tokens} tokens" if tokens else f"{examples} examples" if examples else "the script's own batch"
-
-
-def _about_loss(results: Results) -> str:
-    own = results.comparison["shared"]["task"] == "script"
-    text = f"eval loss: {results.loss_unit}" + ("." if own else ", without label smoothing.")
-    if "unigram_entropy" in results.facts:
-        text += (
-            " Always predicting the token frequencies of the training target costs about "
-            f"{results.facts['unigram_entropy']:.2f} (constant prediction)."
-        )
-    return text
+    of_runs = [f"{recipe}, seed {seed}: {note}" for recipe, seed, of_run in told for note in of_run]
+    return [
+        *(text for text, holds in said.items() if holds),
+        *of_runs,
+        *(f"{one}." for one in sorted(set(runs.machine))),
+    ]

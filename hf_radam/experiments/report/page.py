@@ -17,7 +17,6 @@ import vl_convert
 from hf_radam.experiments.report import charts, drawing
 from hf_radam.experiments.report.drawing import Spec, colored, number, scale, word
 from hf_radam.experiments.report.markdown import plain
-from hf_radam.experiments.report.palette import DARK, LIGHT
 from hf_radam.experiments.report.tables import Table
 from hf_radam.experiments.results import Results
 
@@ -37,16 +36,15 @@ def to_page(results: Results, *, title: str, verdict: Sequence[str] = (), tables
     Returns:
         HTML that loads nothing; every text of a record stands in it as text.
     """
-    curves = live(results)
+    curves, rates = live(results), {f"{rate:g}": f"{rate:g}" for rate in results.learning_rates}
     first = next((row for row in results.best_rows if row.family.iat[0] == "radam"), results.best_rows[0])
     colors = charts.themed(results)
-    themes = {theme.name: drawing.config(theme, list(colors[theme.name].values())) for theme in (LIGHT, DARK)}
-    rates = [f"{rate:g}" for rate in results.learning_rates]
+    themes = {of.name: drawing.config(of, list(colors[of.name].values())) for of in (drawing.LIGHT, drawing.DARK)}
     parts = {
         "title": html.escape(title),
         "verdict": "\n".join(f"<p>{html.escape(plain(sentence))}</p>" for sentence in verdict),
-        "curves": _options(range(len(curves)), [name for name, _ in curves], 0),
-        "rates": _options(rates, rates, f"{first.learning_rate.iat[0]:g}"),
+        "curves": _options({str(i): name for i, (name, _) in enumerate(curves)}, "0"),
+        "rates": _options(rates, f"{first.learning_rate.iat[0]:g}"),
         "tables": "\n".join(map(_table, tables)),
         "engine": _engine(),
         "data": embedded({"curves": [spec for _, spec in curves], "themes": themes}),
@@ -74,37 +72,39 @@ def _engine() -> str:
 
 def live(results: Results) -> list[tuple[str, Spec]]:
     """What the page shows: names of numbers, and for each a view over the updates of all runs at a rate."""
-    found = []
-    for key in charts.evaluated(results):
-        points = charts.points_of(results, key)
-        found.append((charts.titled(results, key), points, charts.fitted(points, key), False))
     losses, shares = windows(results)
-    found.append(("training loss, as trained", losses, charts.fitted(losses, "loss"), True))
-    found.append(("learning rate × rectification, by its peak", shares, scale(shares.value, False), False))
+    evaluations = [
+        (charts.titled(results, key), key, charts.points_of(results, key)) for key in charts.evaluated(results)
+    ]
+    found = [
+        *((title, points, charts.fitted(points, key), "linear") for title, key, points in evaluations),
+        ("training loss, as trained", losses, charts.fitted(losses, "loss"), "log"),
+        ("learning rate × rectification, by its peak", shares, scale(shares.value, False), "linear"),
+    ]
     return [(title, _live(results, title, *rest)) for title, *rest in found]
 
 
-def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, over_logarithm: bool) -> Spec:
-    recipes = list(dict.fromkeys(results.runs.recipe))
+def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, steps: str) -> Spec:
+    recipes = list(results.runs.recipe.unique())
     legend = {"orient": "top", "title": None, "columns": {"expr": "max(1, floor(width / 200))"}}
     color, dash = {**colored(recipes), "legend": legend}, {**charts.dashed(results), "legend": legend}
     runs = results.runs.assign(lr=[f"{lr:g}" for lr in results.runs.learning_rate], run=range(len(results.runs)))
     points = points[["id", "step", "value"]].merge(runs[["id", "run"]], on="id").drop(columns="id")
-    of_runs = {"values": json.loads(str(runs.loc[:, ["run", "recipe", "lr", "seed"]].to_json(orient="records")))}
-    x = {"nice": False, **({"type": "log"} if over_logarithm else {})}
     marks = {
-        "x": number("step", title="update", scale=x, axis={"tickCount": 6, "format": ",d"}),
+        "x": number(
+            "step", title="update", scale={"nice": False, "type": steps}, axis={"tickCount": 6, "format": ",d"}
+        ),
         "y": number("value", **axis),
         "color": color,
         "detail": word("run"),
     }
-    shown = {"condition": {"param": "shown", "value": 1}, "value": 0.08}
     told = [word("recipe", title="recipe"), word("lr", title="lr"), number("seed", title="seed"),
             number("step", title="update"), number("value", title="value", format=".5~g")]  # fmt: skip
-    hover = {"name": "near", "select": {"type": "point", "on": "pointerover", "nearest": True, "fields": ["run"],
-                                        "clear": "pointerout"}}  # fmt: skip
-    legends = {"name": "shown", "select": {"type": "point", "fields": ["recipe"]}, "bind": "legend"}
-    width = {"condition": {"param": "near", "value": 3, "empty": False}, "value": 1.6}
+    hover = {"type": "point", "on": "pointerover", "nearest": True, "fields": ["run"], "clear": "pointerout"}
+    chosen = {
+        "opacity": {"condition": {"param": "shown", "value": 1}, "value": 0.08},
+        "strokeWidth": {"condition": {"param": "near", "value": 3, "empty": False}, "value": 1.6},
+    }
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "title": title,
@@ -112,16 +112,17 @@ def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, over_l
         "height": 400,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "params": [{"name": "lr", "value": runs.lr.iat[0]}],
-        "data": {"values": json.loads(str(points.to_json(orient="records")))},
+        "data": drawing.values(points),
         "transform": [
-            {"lookup": "run", "from": {"data": of_runs, "key": "run", "fields": ["recipe", "lr", "seed"]}},
+            {"lookup": "run", "from": {"data": drawing.values(runs[["run", "recipe", "lr", "seed"]]), "key": "run",
+                                       "fields": ["recipe", "lr", "seed"]}},
             {"filter": "datum.lr == lr"},
         ],
         "layer": [
-            {"params": [legends], "mark": {"type": "line", "clip": True},
-             "encoding": {**marks, "strokeDash": dash, "opacity": shown, "strokeWidth": width}},
-            {"params": [hover], "mark": {"type": "point", "opacity": 0, "size": 80, "clip": True},
-             "encoding": {**marks, "tooltip": told}},
+            {"params": [{"name": "shown", "select": {"type": "point", "fields": ["recipe"]}, "bind": "legend"}],
+             "mark": {"type": "line", "clip": True}, "encoding": {**marks, "strokeDash": dash, **chosen}},
+            {"params": [{"name": "near", "select": hover}],
+             "mark": {"type": "point", "opacity": 0, "size": 80, "clip": True}, "encoding": {**marks, "tooltip": told}},
         ],
     }  # fmt: skip
 
@@ -138,20 +139,20 @@ def windows(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
     return means.reset_index().rename(columns={"loss": "value"}), rates[["id", "step", "value"]]
 
 
-def _options(values: Sequence[Any], names: Sequence[str], chosen: Any) -> str:
-    pairs = zip(values, names, strict=True)
+def _options(names: dict[str, str], chosen: str) -> str:
     return "".join(
-        f'<option value="{v}"{" selected" * (v == chosen)}>{html.escape(name)}</option>' for v, name in pairs
+        f'<option value="{value}"{" selected" * (value == chosen)}>{html.escape(name)}</option>'
+        for value, name in names.items()
     )
 
 
 def _table(table: Table) -> str:
-    def row(cells: Sequence[str], tag: str, *best: int) -> str:
+    def row(cells: Sequence[str], tag: str, best: Sequence[int] = ()) -> str:
         shown = [f"<b>{html.escape(cell)}</b>" if i in best else html.escape(cell) for i, cell in enumerate(cells)]
         return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in shown) + "</tr>"
 
-    best = [[column for row, column in table.best if row == i] for i in range(len(table.rows))]
-    body = "\n".join(row(cells, "td", *best[i]) for i, cells in enumerate(table.rows))
-    head = f"<thead>{row(table.columns, 'th')}</thead>"
-    title = f"<h2>{html.escape(table.title)}</h2>"
-    return f'{title}\n<div class="scroll" tabindex="0"><table>{head}<tbody>\n{body}\n</tbody></table></div>'
+    body = "\n".join(row(cells, "td", [j for at, j in table.best if at == i]) for i, cells in enumerate(table.rows))
+    return (
+        f'<h2>{html.escape(table.title)}</h2>\n<div class="scroll" tabindex="0"><table><thead>'
+        f"{row(table.columns, 'th')}</thead><tbody>\n{body}\n</tbody></table></div>"
+    )

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hf_radam.experiments.report.markdown import aligned, literal, plain, printable, table_markdown
+from hf_radam.experiments.report.markdown import aligned, literal, one_line, plain, table_markdown
 from hf_radam.experiments.report.notes import notes
 from hf_radam.experiments.report.tables import Table, tables
 from hf_radam.experiments.report.verdict import Verdict, judge
 from hf_radam.experiments.results import Results
-from hf_radam.files import write_whole
+from hf_radam.files import printable, write_whole
 
 # Columns of a terminal's table: recipe, result, difference and the like.
 TERMINAL_COLUMNS = 6
@@ -47,12 +47,8 @@ class Image:
 def make_report(results: Results) -> Report:
     """The report of all records of a results folder; reads and writes nothing."""
     found, sentences = tables(results)
-    return Report(
-        name=results.comparison["name"],
-        verdict=judge(results),
-        tables=found,
-        notes=[*sentences, *notes(results)],
-    )
+    said = [*sentences, *notes(results)]
+    return Report(name=results.comparison["name"], verdict=judge(results), tables=found, notes=said)
 
 
 def draw(results: Results, folder: Path, most: int | None = None, only: str | None = None) -> list[Image]:
@@ -104,16 +100,11 @@ def to_markdown(report: Report, images: Sequence[Image] = ()) -> str:
     parts = [
         f"# {literal(report.name)}",
         report.verdict.text,
-        tables_markdown(report),
+        *(f"## {literal(table.title)}\n\n{table_markdown(table)}" for table in report.tables),
         told,
         *([shown] if shown else []),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def tables_markdown(report: Report) -> str:
-    """All tables, each below its title."""
-    return "\n\n".join(f"## {literal(table.title)}\n\n{table_markdown(table)}" for table in report.tables)
 
 
 def to_json(report: Report, images: Sequence[Image] = ()) -> str:
@@ -131,10 +122,9 @@ def to_terminal(report: Report, folder: Path, output_dir: Path | None = None) ->
         folder: the results folder.
         output_dir: into which `write_report` has written; the folder itself by default.
     """
-    verdict = plain(" ".join(report.verdict.headline))
-    table = report.tables[0]
+    verdict, table = plain(" ".join(report.verdict.headline)), report.tables[0]
     return "\n\n".join([
-        printable(f"{report.name}\n{verdict}"),
+        "\n".join(printable(one_line(line)) for line in (report.name, verdict)),
         aligned([row[:TERMINAL_COLUMNS] for row in (table.columns, *table.rows)]),
         f"open:    {(output_dir or folder) / 'report.html'}\n"
         f"publish: hf-radam publish {folder} --repo_id NAME/REPO",
