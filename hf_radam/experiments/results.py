@@ -86,14 +86,13 @@ class Results:
     def gradients(self) -> pd.DataFrame:
         """A row a bin of the histograms of log10|g|: id of the run, step, low and high end, count."""
         found = []
-        for record in self.records:
-            if of := record.gradients:
-                counts = np.array(of["counts"])
-                edges = np.linspace(of["low"], of["high"], counts.shape[1] + 1)
-                steps = np.repeat(np.array(of["step"], dtype=float), counts.shape[1])
-                ends = {"low": np.tile(edges[:-1], len(counts)), "high": np.tile(edges[1:], len(counts))}
-                found.append(pd.DataFrame({"id": record.id, "step": steps, **ends, "count": counts.ravel()}))
-        return pd.concat(found, ignore_index=True)
+        for record in (record for record in self.records if record.gradients):
+            of = dict(record.gradients or {})
+            edges = np.linspace(of["low"], of["high"], len(of["counts"][0]) + 1)
+            bins = pd.MultiIndex.from_product([of["step"], edges[:-1]], names=["step", "low"])
+            counts = pd.DataFrame({"count": np.ravel(of["counts"])}, index=bins).reset_index()
+            found.append(counts.assign(id=record.id, high=np.tile(edges[1:], len(of["step"]))))
+        return pd.concat(found, ignore_index=True).astype({"step": float})
 
     @cached_property
     def rows(self) -> dict[tuple[str, float], pd.DataFrame]:

@@ -1,21 +1,125 @@
-"""What a report says: two places of ending, the order of a table, columns that say the same."""
+"""What a report says: means, tests, the choice of a learning rate, two places of ending, columns that say the same."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-from made_up import write_results
+from made_up import read, record, write_results
 
+from hf_radam.experiments.report import statistics
 from hf_radam.experiments.report.markdown import table_markdown
-from hf_radam.experiments.report.report import make_report, to_terminal
+from hf_radam.experiments.report.report import make_report, to_markdown, to_terminal
 from hf_radam.experiments.results import Results
 
 
-def folder_of(tmp_path: Path, losses: dict[str, list[float | None]]) -> Results:
+def folder_of(tmp_path: Path, losses: dict[str, Any]) -> Results:
     return Results.load(write_results(tmp_path / "results", losses))
+
+
+def test_recipes_of_a_seed_start_alike_or_not() -> None:
+    same = [record(recipe, seed=seed) for recipe in ("adam", "radam") for seed in (0, 1)]
+    other = record("radam", seed=1)
+    other = replace(other, curves={**other.curves, "loss": [4.1, 3.0, 2.0, 1.0]})
+    broken = replace(other, curves={**other.curves, "loss": [None, None, None, None]})
+    assert read(same).same_start
+    assert read([*same, broken]).same_start, "NaN is no other start"
+    assert not read([*same, other]).same_start
+    assert not read([broken]).same_start
+
+
+def test_mean_and_spread() -> None:
+    told = [statistics.spread(pd.Series([1.0, 3.0, 5.0][:n]), 2) for n in (1, 2, 3)]
+    assert told == ["1.00", "2.00 ± 1.41", "3.00 ± 2.00"]
+
+
+@pytest.mark.parametrize(
+    ("values", "higher_is_better", "middle"),
+    [
+        ([3.0, 1.0, 2.0], True, 2.0),
+        ([3.0, math.nan, 2.0], False, 3.0),
+        ([3.0, math.nan, 2.0], True, 2.0),
+        ([3.0, math.nan], False, math.nan),
+    ],
+)
+def test_a_run_without_a_number_is_the_worst(values: list[float], higher_is_better: bool, middle: float) -> None:
+    found = statistics.middle(pd.Series(values), higher_is_better=higher_is_better)
+    assert found == pytest.approx(middle, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([0.1] * 5, None),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 2 / 64),
+        ([-0.1, -0.2, -0.3, -0.4, -0.5, -0.6], 2 / 64),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, -0.05], 4 / 64),  # only this and all positive are as far from 0
+        ([1.0, -1.0] * 3, 1.0),
+        ([0.1] * 6 + [math.nan], None),
+        ([0.1 * i for i in range(1, 13)], 2 / 2**12),
+    ],
+)
+def test_sign_flips(differences: list[float], p: float | None) -> None:
+    assert statistics.sign_flip_p(differences) == (None if p is None else pytest.approx(p))
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_recipes_are_compared_seed_by_seed(seeds: int) -> None:
+    """With a p-value from six pairs on."""
+    runs = [record("adam_warmup", seed=seed, loss=1.0 + seed) for seed in range(seeds)]
+    report = make_report(read([*runs, *(record("radam", seed=seed, loss=1.5 + seed) for seed in range(seeds))]))
+    table, text = report.tables[0], to_markdown(report)
+    cells = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert (cells["radam"]["difference"], cells["adam_warmup"]["difference"]) == ("+0.500", "")
+    assert (cells["radam"].get("p"), cells["adam_warmup"].get("p")) == (("0.031", "") if seeds == 6 else (None, None))
+    assert ("no claim of significance" in text, "sign-flip test" in text) == (seeds < 6, seeds == 6)
+
+
+def test_the_best_rate_is_chosen_by_validation() -> None:
+    runs = [
+        record("radam", rate=rate, seed=seed, loss=loss, validation=validation)
+        for rate, loss, validation in ((1e-3, 0.1, 2.0), (2e-3, 0.5, 1.0), (4e-3, 0.0, None), (8e-3, None, 0.5))
+        for seed in (0, 1)
+    ]
+    radam, baseline = read([*runs, record("adam_warmup", rate=8e-3, seed=0, loss=0.25)]).best_rows
+    found = [(statistics.name(row), statistics.rate(row), len(row)) for row in (radam, baseline)]
+    assert found == [("radam", 2e-3, 2), ("adam_warmup", 8e-3, 1)]
+    both = statistics.pairs(radam, baseline)  # best against best, for the seed that both have
+    assert list(both.value_x - both.value_y) == [0.25]
+
+
+def test_a_metric_that_evaluations_hold_decides() -> None:
+    found = read(
+        record("radam", rate=rate, loss=loss, metric="token_accuracy", value=value, validated_metric=value)
+        for rate, loss, value in ((1e-3, 0.1, 0.7), (2e-3, 0.5, 0.9))
+    )
+    assert (found.selection, found.best_run().learning_rate) == ("token_accuracy", 2e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "cell"), [((0.5, 0.9, None, 0.4), "✗ 3/4"), ((0.5,), "✗"), ((0.6, 0.7, 0.8, 0.9), "none")]
+)
+def test_failures_are_counted(values: tuple[float | None, ...], cell: str) -> None:
+    """Beside a recipe with one failed run, so that the column stays."""
+    runs = {"adam": values, "radam": (0.2, 0.6)}
+    table = make_report(read(
+        record(recipe, seed=seed, metric="token_accuracy", value=value, facts={"majority_class": 0.5})
+        for recipe, of in runs.items() for seed, value in enumerate(of)
+    )).tables[0]  # fmt: skip
+    assert {row[0]: row[table.columns.index("failed")] for row in table.rows} == {"adam": cell, "radam": "✗ 1/2"}
+
+
+def test_unequal_effort_is_said() -> None:
+    runs = [record("adam_warmup", rate=rate, seed=s) for rate in (1e-3, 2e-3) for s in (0, 1)] + [record("radam")]
+    text = to_markdown(make_report(read(runs)))
+    assert "Unequal numbers of learning rates, which favours those with more: 2 for adam_warmup, 1 for radam." in text
+    assert "Unequal numbers of seeds (the comparison is not finished): 1 settings have 1, 2 settings have 2." in text
+    assert text.index("best learning rate") < text.index("All learning rates")
+    assert "Unequal" not in to_markdown(make_report(read([record("adam_warmup"), record("radam")])))
 
 
 @pytest.mark.parametrize(
@@ -33,10 +137,8 @@ def folder_of(tmp_path: Path, losses: dict[str, list[float | None]]) -> Results:
 def test_seeds_that_end_in_two_places_have_no_mean(
     ours: list[float | None], cell: str, sentence: str, tmp_path: Path
 ) -> None:
-    results = folder_of(tmp_path, {"adam_warmup": [0.12, 0.12, 0.12], "radam": ours})
-    report = make_report(results)
-    row = next(row for row in report.tables[0].rows if row[0] == "radam")
-    assert cell in row
+    report = make_report(folder_of(tmp_path, {"adam_warmup": [0.12, 0.12, 0.12], "radam": ours}))
+    assert cell in next(row for row in report.tables[0].rows if row[0] == "radam")
     assert sentence in report.verdict.text
     assert sentence.replace("**", "") in to_terminal(report, tmp_path)
 
@@ -54,26 +156,23 @@ def test_tables_are_sorted_and_say_nothing_twice(tmp_path: Path) -> None:
     ("of_radam", "told"),
     [(2.034, {"adam": "8.00", "radam": "2.03"}), (8.001, {}), (None, {"adam": "8.00", "radam": ""})],
 )
-def test_state_is_told_where_recipes_differ(of_radam: float | None, told: dict[str, str], tmp_path: Path) -> None:
-    results = folder_of(tmp_path, {"adam": [1.0], "radam": [2.0]})
+def test_state_is_told_where_recipes_differ(of_radam: float | None, told: dict[str, str]) -> None:
     bytes_of = {"adam": 8.0, "radam": of_radam}
-    records = [replace(record, state_bytes_per_parameter=bytes_of[record.recipe]) for record in results.records]
-    cost = make_report(replace(results, records=records)).tables[-1]
+    cost = make_report(read(replace(record(x), state_bytes_per_parameter=of) for x, of in bytes_of.items())).tables[-1]
     column = "optimizer state, bytes a parameter"
     assert (column in cost.columns) == bool(told)
     assert not told or {row[0]: row[cost.columns.index(column)] for row in cost.rows} == told
 
 
 def test_rates_are_columns(tmp_path: Path) -> None:
-    losses: Any = {recipe: {1e-3: [a, a], 2e-3: [b, b]} for recipe, a, b in (("adam", 1.0, 3.0), ("radam", 2.0, 0.5))}
-    pivot = make_report(Results.load(write_results(tmp_path / "results", losses))).tables[1]
+    losses = {recipe: {1e-3: [a, a], 2e-3: [b, b]} for recipe, a, b in (("adam", 1.0, 3.0), ("radam", 2.0, 0.5))}
+    pivot = make_report(folder_of(tmp_path, losses)).tables[1]
     assert pivot.columns == ("recipe", "lr 0.001", "lr 0.002")
     assert pivot.rows == (("radam", "2.000 ± 0.000", "0.500 ± 0.000"), ("adam", "1.000 ± 0.000", "3.000 ± 0.000"))
     assert pivot.best == {(1, 1), (0, 2)}
 
 
 def test_a_terminal_gets_no_control_characters(tmp_path: Path) -> None:
-    report = make_report(folder_of(tmp_path, {"adam": [1.0]}))
-    text = to_terminal(replace(report, name="\x1b[31mred"), tmp_path)
+    text = to_terminal(replace(make_report(read([record("adam")])), name="\x1b[31mred"), tmp_path)
     assert text.startswith("\\x1b[31mred\n")
     assert all(c.isprintable() or c == "\n" for c in text)

@@ -28,10 +28,8 @@ FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "radam_loses": (
         FOUR,
         ["**Keep the warmup.** RAdam ends at 0.550 ± 0.071, 0.350 (175 %) above Adam with a 5-update warmup (0.200 "
-         "± 0.000), "
-         "in both seeds. Without warmup Adam is no better than constant prediction (3.80) in both seeds. Untuned "
-         "warmup "
-         "ends at 0.300 ± 0.000. With 2 seeds no test can reach p < 0.05; 6 can."],
+         "± 0.000), in both seeds. Without warmup Adam is no better than constant prediction (3.80) in both seeds. "
+         "Untuned warmup ends at 0.300 ± 0.000. With 2 seeds no test can reach p < 0.05; 6 can."],
         ["below", "Not finished"],
     ),
     "radam_comes_near": (
@@ -41,33 +39,31 @@ FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
     "one_seed": (
         {"adam": [3.9], "adam_warmup": [0.2], "radam": [0.5]},
         ["**One seed, so no spread and no test.** Adam with a 5-update warmup 0.200; RAdam 0.500; Adam 3.900. "
-         "`--seeds 0 "
-         "1 2 3 4 5` is the fewest that allow a test."],
-        ["wins", "Keep", "±"],
+         "`--seeds 0 1 2 3 4 5` is the fewest that allow a test."], ["wins", "Keep", "±"],
     ),
-    "radam_wins": ({"adam_warmup": [0.9, 0.9], "radam": [0.5, 0.6]}, ["**RAdam wins.**", "0.350 (39 %) below"],
-        ["help"]),
+    "radam_wins": (
+        {"adam_warmup": [0.9, 0.9], "radam": [0.5, 0.6]}, ["**RAdam wins.**", "0.350 (39 %) below"], ["help"],
+    ),
     "radam_wins_on_average_only": (
         {"adam_warmup": [0.55, 0.45, 0.55], "radam": [0.5, 0.5, 0.5]},
-        ["**Tie.** RAdam (0.500 ± 0.000) and Adam", "differ by 0.017, and 2 of 3 seeds agree on the sign"], ["wins"],
+        ["**Tie.** RAdam (0.500 ± 0.000) and Adam",
+         "differ by 0.017, and 2 of 3 seeds agree on the sign"], ["wins"],
     ),
     "warmup_is_of_no_use": (
         {"adam": [0.3, 0.3], "adam_warmup": [0.4, 0.4], "radam": [0.5, 0.5]},
-        ["**RAdam loses, but warmup is no help here.**", "Without warmup Adam ends at 0.300", "Best: Adam, 0.300"],
-        ["Keep"],
+        ["**RAdam loses, but warmup is no help here.**",
+         "Without warmup Adam ends at 0.300",
+         "Best: Adam, 0.300"], ["Keep"],
     ),
     "both_end_in_two_places": (
         {"adam": [3.9, 3.9], "adam_warmup": [0.4, 3.8], "radam": [0.5, 3.9]},
         ["**Depends on the seed.** RAdam ends at 0.500 in 1 of 2 seeds and at 3.900 in 1; Adam with a 5-update "
-         "warmup ends "
-         "at 0.400 in 1 of 2 seeds"],
-        ["Keep"],
+         "warmup ends at 0.400 in 1 of 2 seeds"], ["Keep"],
     ),
     "another_ends_in_two_places": (
         {"adam_eps": [0.4, 3.8], "adam_warmup": [0.5, 0.5], "radam": [0.5, 0.5]},
-        ["**Tie.** RAdam", "**Depends on the seed.** `adam_eps` ends at 0.400 in 1 of 2 seeds and at 3.800 in 1, so "
-         "no mean"],
-        [],
+        ["**Tie.** RAdam",
+         "**Depends on the seed.** `adam_eps` ends at 0.400 in 1 of 2 seeds and at 3.800 in 1, so no mean"], [],
     ),
     "six_seeds_apart": (
         {"adam_warmup": [0.9, 0.91, 0.92, 0.9, 0.89, 0.9], "radam": [0.5, 0.52, 0.5, 0.49, 0.5, 0.5]},
@@ -78,33 +74,29 @@ FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["no difference between RAdam and `adam_warmup` is shown (sign-flip test, p = 1.000)."], ["differ ("],
     ),
     "six_seeds_one_diverged": (
-        {"adam_warmup": [0.5] * 6, "radam": [0.6, 0.6, 0.6, 0.6, 0.6, None]},
-        ["RAdam diverged in 1 of 6 seeds", "6 seeds, and no test of significance"], ["p ="],
+        {"adam_warmup": [0.5, 0.5, 0.5, 0.5, 0.5, 0.5], "radam": [0.6, 0.6, 0.6, 0.6, 0.6, None]},
+        ["RAdam diverged in 1 of 6 seeds",
+         "6 seeds, and no test of significance"], ["p ="],
     ),
     "radam_diverged": (
         {"adam_warmup": [0.5, 0.5], "radam": [None, None]},
         ["**Keep the warmup.** RAdam diverged in both seeds; Adam with a 5-update warmup ends at 0.500",
-         "2 of 4 runs diverged"],
-        ["RAdam ends"],
+         "2 of 4 runs diverged"], ["RAdam ends"],
     ),
     "warmup_diverged": (
         {"adam_warmup": [None, 0.5], "radam": [0.5, 0.5]},
         ["**Depends on the seed.** RAdam ends at 0.500 ± 0.000; Adam with a 5-update warmup diverged in 1 of 2 "
-         "seeds and "
-         "ends at 0.500 in the other."],
-        [],
+         "seeds and ends at 0.500 in the other."], [],
     ),
     "nothing_trained": (
         {"adam_warmup": [None, 3.9], "radam": [3.9, 3.79]},
         ["**Nothing trained.** All 2 recipes diverge or are no better than constant prediction (3.80). Lower the "
-         "learning "
-         "rate (tried: 0.001) before comparing optimizers."],
-        ["lowest", "wins"],
+         "learning rate (tried: 0.001) before comparing optimizers."], ["lowest", "wins"],
     ),
     "one_recipe": ({"radam": [0.5, 0.5]}, ["`radam` ends at 0.500 ± 0.000."], ["lowest", "**", "can."]),
     "no_radam": (
-        {"adam": [0.9, 0.9], "adam_warmup": [0.5, 0.5]}, ["Adam with a 5-update warmup has the lowest eval loss"],
-        ["RAdam"],
+        {"adam": [0.9, 0.9], "adam_warmup": [0.5, 0.5]},
+        ["Adam with a 5-update warmup has the lowest eval loss"], ["RAdam"],
     ),
     "no_warmup": ({"adam": [0.9, 0.9], "radam": [0.5, 0.5]}, ["RAdam has the lowest eval loss: it ends"], ["with a"]),
     "several_lengths_of_warmup": (
@@ -122,11 +114,11 @@ FINDINGS: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
         ["**Not finished: 5 of 6 runs.** So far, over seeds 0, 1, which all recipes have: **Keep the warmup.**"], [],
     ),
     "unfinished_by_a_recipe": (
-        {"adam_warmup": [0.2], "radam": [0.5], "adam_eps": []}, ["**Not finished: 2 of 3 runs.** **One seed"],
-        ["adam_eps"],
+        {"adam_warmup": [0.2], "radam": [0.5], "adam_eps": []},
+        ["**Not finished: 2 of 3 runs.** **One seed"], ["adam_eps"],
     ),
     "several_rates": (
-        {"adam_warmup": {1e-3: [0.9, 0.8], 1e-2: [3.9, 3.9]}, "radam": {1e-3: [0.5, 0.5], 1e-2: [0.9, 0.9]}},
+        {"adam_warmup": {0.001: [0.9, 0.8], 0.01: [3.9, 3.9]}, "radam": {0.001: [0.5, 0.5], 0.01: [0.9, 0.9]}},
         ["in both seeds, each at its best of 2 learning rates."], [],
     ),
 }  # fmt: skip

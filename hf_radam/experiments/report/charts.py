@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import chain, pairwise
 
 import numpy as np
@@ -32,7 +31,6 @@ from hf_radam.experiments.results import Results
 
 DASHES = ([1, 0], [8, 3], [2.5, 2], [10, 3, 2.5, 3])
 CROSS = {"type": "point", "shape": "M-0.7,-0.7L0.7,0.7M0.7,-0.7L-0.7,0.7", "size": 60, "strokeWidth": 1.8, "opacity": 1}
-SEEDS_AS_LINES = 5  # with more seeds, a recipe is its median and range
 HEAT_MAPS = 8
 # Share of all gradients that may lie outside of the drawn range, on either side.
 CROPPED = 5e-3
@@ -155,21 +153,15 @@ def evaluation(results: Results) -> Chart:
 
 
 def lines(points: pd.DataFrame, x: Spec, y: Spec, color: Spec, dashes: Spec) -> list[Spec]:
-    """A thin line a run, up to five runs; of more the median and the range. A line that breaks off ends with an x."""
-    many = points.groupby("recipe").id.transform("nunique") > SEEDS_AS_LINES
-    band = points[many].groupby(["recipe", "step"], sort=False, as_index=False).value.agg(["min", "max", "median"])
-    of = pd.concat([points[~many], band.rename(columns={"median": "value"}).assign(id="")])
-    of = of[["id", "recipe", "step", "value"]].sort_values(["id", "recipe", "step"], kind="stable")
-    longest = of.groupby("recipe").step.transform("max")
-    last = of.loc[of.value.notna()].groupby(["id", "recipe"]).tail(1)
-    stops = last[last.step < longest[last.index]] if len(last) else last
-    shade = {"type": "area", "opacity": 0.18, "clip": True}
+    """A thin line a run. A line that breaks off ends with an x."""
+    of = points[["id", "recipe", "step", "value"]].sort_values(["id", "recipe", "step"], kind="stable")
+    last = of[of.value.notna()].groupby("id").tail(1)
+    stops = last[last.step < of.groupby("recipe").step.transform("max")[last.index]]
+    line = {"type": "line", "strokeWidth": 1.6, "clip": True}
     return [
-        *([layer(band, shade, x=x, y={**y, "field": "min"}, y2={"field": "max"}, color=color)] if len(band) else []),
-        layer(of, {"type": "line", "strokeWidth": 1.6, "clip": True}, x=x, y=y, color=color, strokeDash=dashes,
-              detail=word("id")),
+        layer(of, line, x=x, y=y, color=color, strokeDash=dashes, detail=word("id")),
         *([layer(stops, CROSS, x=x, y=y, color=color)] if len(stops) else []),
-    ]  # fmt: skip
+    ]
 
 
 def over_learning_rates(results: Results) -> Chart:
@@ -203,25 +195,22 @@ def over_learning_rates(results: Results) -> Chart:
 
 
 def over_seeds(results: Results) -> Chart:
-    """A dot for each run at its recipe's best learning rate; of more than five the median too; and how many failed."""
-    key, higher, rows = results.selection, results.metric.higher_is_better, []
+    """A dot for each run at its recipe's best learning rate, and how many failed."""
+    key, rows = results.selection, []
     for row in results.best_rows:
         parts = [name(row)] + ([f"lr {rate(row):g}"] if results.several_rates else [])
         failed = "" if None in set(row.failed) else crosses(sum(row.failed), len(row))
         aside = np.linspace(-1, 1, len(row)) if len(row) > 1 else 0.0
-        median = middle(row.value, higher_is_better=higher) if len(row) > SEEDS_AS_LINES else math.nan
-        rows.append(
-            row[["recipe", "value"]].assign(label=f"{', '.join(parts)} {failed}".strip(), aside=aside, median=median)
-        )
+        label = f"{', '.join(parts)} {failed}".strip()
+        rows.append(row[["recipe", "value"]].assign(label=label, aside=aside))
     runs = pd.concat(rows)
-    x = scale(runs.value, not higher)
+    x = scale(runs.value, not results.metric.higher_is_better)
     color, y = colored(list(results.runs.recipe.unique())), word("label", axis={"grid": False, "labelLimit": 400})
     shift = {"field": "aside", "type": "quantitative", "scale": {"domain": [-1.5, 1.5]}}
     floors = {
         "constant prediction": results.facts.get("unigram_entropy") if key == "loss" else None,
         "majority class": results.facts.get("majority_class") if key == results.task_metric else None,
     }
-    medians = runs.drop_duplicates("label").dropna(subset="median")
     panel = {
         "title": f"Final {titled(results, key)}",
         "height": 30 * len(rows),
@@ -229,7 +218,6 @@ def over_seeds(results: Results) -> Chart:
             *levels(floors, x, "x"),
             layer(runs.dropna(subset="value"), {"type": "point", "style": "dot", "size": 60},
                   x=number("value", **x), y=y, yOffset=shift, color=color),
-            layer(medians, {"type": "tick", "thickness": 2}, x=number("median", **x), y=y, color=color),
             layer(runs[runs.value.isna()], CROSS, x={"value": "width"}, y=y, color=color),
         ],
     }  # fmt: skip

@@ -16,7 +16,6 @@ import vl_convert
 
 from hf_radam.experiments.report import charts, drawing
 from hf_radam.experiments.report.drawing import Spec, colored, number, scale, word
-from hf_radam.experiments.report.markdown import plain
 from hf_radam.experiments.report.tables import Table
 from hf_radam.experiments.results import Results
 
@@ -42,7 +41,7 @@ def to_page(results: Results, *, title: str, verdict: Sequence[str] = (), tables
     themes = {of.name: drawing.config(of, list(colors[of.name].values())) for of in (drawing.LIGHT, drawing.DARK)}
     parts = {
         "title": html.escape(title),
-        "verdict": "\n".join(f"<p>{html.escape(plain(sentence))}</p>" for sentence in verdict),
+        "verdict": "\n".join(map(_paragraph, verdict)),
         "curves": _options({str(i): name for i, (name, _) in enumerate(curves)}, "0"),
         "rates": _options(rates, f"{first.learning_rate.iat[0]:g}"),
         "tables": "\n".join(map(_table, tables)),
@@ -137,6 +136,10 @@ def windows(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
     thinned = updates[(runs.cumcount() % every == 0) | (updates.step == last)]
     rates = thinned.assign(value=thinned.effective_rate / thinned.peak)
     return means.reset_index().rename(columns={"loss": "value"}), rates[["id", "step", "value"]]
+
+
+def _paragraph(sentence: str) -> str:
+    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", f"<p>{html.escape(sentence.replace('`', ''))}</p>")
 
 
 def _options(names: dict[str, str], chosen: str) -> str:
