@@ -172,10 +172,7 @@ class Results:
 
     @property
     def selection(self) -> str:
-        """What recipes are judged by: the task's metric where evaluations hold it, else the evaluation loss.
-
-        These are on validation text, never on the test text.
-        """
+        """What recipes are judged by, on validation text: the task's metric if evaluations hold it, else the loss."""
         return self.task_metric if all(of.metric in of.evaluations for of in self.records) else "loss"
 
     @property

@@ -1,12 +1,13 @@
-"""Which charts are drawn from which records, and what they say; histograms of gradients."""
+"""Which charts are drawn from which records, and what they say; histograms of gradients; colours of recipes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from made_up import read, record
@@ -14,7 +15,7 @@ from PIL import Image
 
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import charts, drawing, page
-from hf_radam.experiments.report.drawing import DARK, LIGHT
+from hf_radam.experiments.report.drawing import CONTRAST, DARK, LIGHT, Theme
 from hf_radam.experiments.report.report import draw
 from hf_radam.experiments.runs.gradients import BINS, HIGH, LOW, SAMPLE, collect, histogram
 
@@ -23,6 +24,7 @@ SEVERAL = ["evaluation", "over_seeds", "gradient_histograms"]
 RATES = (1e-3, 2e-3)
 CASES: dict[str, tuple[list[Record], list[str]]] = {
     "one run": ([record("radam")], CURVES),
+    "no histograms": ([replace(record("radam"), gradients=None)], CURVES[:1]),
     "seeds": ([record("radam", seed=seed, loss=1.0 + seed) for seed in range(3)], SEVERAL),
     "rates": (
         [record(recipe, rate=rate) for recipe in ("adam", "radam") for rate in RATES],
@@ -135,31 +137,21 @@ def test_curves_of_every_tenth_update_are_those_of_all_of_them() -> None:
     assert rates[10][10] == 0 < rates[10][20]
 
 
-def test_records_may_lack_histograms() -> None:
-    names = [chart.name for chart in charts.charts(read([replace(record("radam"), gradients=None)]))]
-    assert "gradient_histograms" not in names
-
-
 def test_failed_runs_are_counted_beside_the_recipe() -> None:
     (panel,) = charts.over_seeds(read(CASES["another task"][0])).panels
     assert {row["label"] for row in rows(panel, "point")} == {"adam ✗ 3/3", "radam ✗ 3/3"}
 
 
 def test_histogram_counts_each_gradient_in_its_bin() -> None:
+    """Of many gradients a sample."""
     values = [10.0**exponent for exponent in (-11.9, -3.1, -3.1, 3.9)]
-    counts = histogram([torch.tensor(values[:2]), -torch.tensor([values[2:], [0.0, float("nan")]])])
-    assert counts.sum() == 4
-    width = (HIGH - LOW) / BINS
-    for exponent, count in ((-11.9, 1), (-3.1, 2), (3.9, 1)):
-        assert counts[int((exponent - LOW) / width)] == count
-
-
-def test_of_many_gradients_a_sample_is_counted() -> None:
+    counts, width = histogram([torch.tensor(values[:2]), -torch.tensor([values[2:], [0.0, float("nan")]])]), 16 / BINS
+    assert [counts[int((exponent - LOW) / width)] for exponent in (-11.9, -3.1, 3.9)] == [1, 2, 1]
+    assert (counts.sum(), HIGH - LOW) == (4, 16)
     large = torch.full((3, SAMPLE), 1e-3)
     large[:, 1::2] = 1e-6
     counts = histogram([large, torch.ones(2)])
     assert counts.sum() <= SAMPLE + 2
-    width = (HIGH - LOW) / BINS
     shares = [counts[int((exponent - LOW + width / 2) / width)] / counts.sum() for exponent in (-3, -6)]
     assert shares == pytest.approx([0.5, 0.5], abs=1e-3)
 
@@ -173,3 +165,76 @@ def test_of_a_resumed_run_the_later_histogram_counts() -> None:
 def test_medians_of_the_heat_map() -> None:
     (panel,) = charts.gradient_histograms(read([record("radam")])).panels
     assert [row["median"] for row in rows(panel, "line")] == [(LOW + HIGH) / 2] * 2  # equal counts in all bins
+
+
+# Linear RGB as dichromats see it, at full severity (Machado, Oliveira and Fernandes 2009).
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+# 100 times OKLab; 2 is just noticeable for large patches, and lines want several times that.
+APART = 10
+TO_LMS = [
+    [0.4122214708, 0.5363325363, 0.0514459929],
+    [0.2119034982, 0.6806995451, 0.1073969566],
+    [0.0883024619, 0.2817188376, 0.6299787005],
+]
+TO_LAB = [
+    [0.2104542553, 0.7936177850, -0.0040720468],
+    [1.9779984951, -2.4285922050, 0.4505937099],
+    [0.0259040371, 0.7827717662, -0.8086757660],
+]
+
+
+def seen(color: str, vision: str) -> np.ndarray:
+    """A colour in OKLab, as someone with that vision sees it."""
+    encoded = np.array(drawing.rgb(color))
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return 100 * np.array(TO_LAB) @ np.cbrt(np.array(TO_LMS) @ np.clip(np.array(VISION[vision]) @ linear, 0, 1))
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+@pytest.mark.parametrize("vision", VISION)
+def test_families_are_told_apart(theme: Theme, vision: str) -> None:
+    table = {
+        (a, b): float(np.linalg.norm(seen(theme.hues[a], vision) - seen(theme.hues[b], vision)))
+        for a, b in combinations(theme.hues, 2)
+    }
+    assert min(table.values()) >= APART, sorted((round(d, 1), pair) for pair, d in table.items())[:5]
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=lambda theme: theme.name)
+@pytest.mark.parametrize("n", [1, 2, 8])
+def test_all_shades_have_the_contrast_of_a_line(theme: Theme, n: int) -> None:
+    for family, hue in theme.hues.items():
+        shades = drawing.shades(hue, n, theme)
+        assert len(set(shades)) == n
+        assert min(drawing.contrast(shade, theme.page) for shade in shades) >= CONTRAST, family
+
+
+def test_a_family_is_what_the_optimizer_is_not_what_the_name_says() -> None:
+    records = [
+        record("adam"),
+        record("radam b2=0.995", optimizer="radam"),
+        record("adam_warmup_80", optimizer="adam", warmup="linear", warmup_steps=2),
+        record("radam they say", optimizer="adam", warmup="untuned_linear"),
+        record("a", optimizer="lion"),
+        record("b", optimizer="sgd"),
+    ]
+    runs = read(records).runs
+    assert list(runs.family) == ["adam", "radam", "warmup", "untuned", "lion", "sgd"]
+    colors = drawing.colors(runs, LIGHT)
+    assert colors["adam_warmup_80"] == LIGHT.hues["warmup"]
+    assert len(set(colors.values())) == 6
+
+
+def test_a_recipe_keeps_its_colour_at_another_beta2() -> None:
+    records = [
+        record(f"{name} b2={beta2}", optimizer=name, optim_args={"betas": [0.9, beta2]})
+        for name in ("adam", "radam")
+        for beta2 in (0.99, 0.995)
+    ]
+    colors = drawing.colors(read(records).runs, DARK)
+    assert colors["radam b2=0.99"] == colors["radam b2=0.995"] == DARK.hues["radam"]

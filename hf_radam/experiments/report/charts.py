@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain, pairwise
-
 import numpy as np
 import pandas as pd
 
@@ -19,7 +17,7 @@ from hf_radam.experiments.report.drawing import (
     colored,
     colors,
     layer,
-    level,
+    levels,
     named_ends,
     number,
     scale,
@@ -67,8 +65,8 @@ def ends(results: Results) -> str:
         broken = [f"{count - len(finite)} of {count} not finite"] * (len(finite) < count)
         of_rate = f" (lr {rate(row):g})" if results.several_rates else ""
         said.append(f"{name(row)}: {' and '.join(filter(None, [' to '.join(told), *broken]))}{of_rate}")
-    place = "at each recipe's best rate" if results.several_rates else f"at {_rates(results.runs)}"
-    return f"Final {results.metric.label} {place}. {'; '.join(said)}"
+    place = "each recipe's best rate" if results.several_rates else _rates(results.runs)
+    return f"Final {results.metric.label} at {place}. {'; '.join(said)}"
 
 
 def _rates(runs: pd.DataFrame) -> str:
@@ -98,13 +96,6 @@ def titled(results: Results, key: str) -> str:
     return METRICS[key].label + (f", {results.records[0].loss_unit}" if key == "loss" else "")
 
 
-def levels(places: dict[str, float | None], axis: Spec, along: str = "y") -> list[Spec]:
-    """Lines for what a result may be compared with, where they lie within the panel."""
-    low, high = axis["scale"]["domain"]
-    within = {mark: place for mark, place in places.items() if place is not None and low < place < high}
-    return list(chain(*(level(mark, place, along, early=mark == "target") for mark, place in within.items())))
-
-
 def fitted(points: pd.DataFrame, key: str) -> Spec:
     """An axis for all panels, to at most twice the first loss, so that no run that explodes flattens the others."""
     start = points.groupby("id").value.first().max()
@@ -115,38 +106,34 @@ def fitted(points: pd.DataFrame, key: str) -> Spec:
 def points_of(results: Results, key: str) -> pd.DataFrame:
     """One of the numbers that evaluations hold, with what tells runs apart."""
     points = results.evaluations[["id", "step", key]].rename(columns={key: "value"})
-    return points.merge(results.runs[["id", "recipe", "label", "learning_rate", "beta2"]], on="id")
+    return points.merge(results.runs[["id", "recipe", "label", "learning_rate"]], on="id")
 
 
 def evaluation(results: Results) -> Chart:
     """What recipes are judged by against updates, a panel for each learning rate; at one rate the loss and a metric."""
     runs, recipes, panels = results.runs, list(results.runs.recipe.unique()), []
-    several = bool((runs.groupby("family").beta2.nunique() > 1).any())  # then a panel has one beta2
-    settings = [group for _, group in runs.groupby(["learning_rate", "beta2"] if several else "learning_rate")]
+    settings = [group for _, group in runs.groupby("learning_rate")]
     alone = all(group.drop_duplicates("recipe").label.is_unique for group in settings)
     called = "label" if len(settings) > 1 and alone else "recipe"
     height = max(200, PITCH * max(group.recipe.nunique() for group in settings))
     for group in settings:
-        setting = _rates(group) + (f", beta2 {group.beta2.iat[0]:g}" if several else "")
         for key in evaluated(results)[: 1 if len(settings) > 1 else None]:
-            points, metric = points_of(results, key), METRICS[key]
+            points, higher = points_of(results, key), METRICS[key].higher_is_better
             y = fitted(points, key)
-            points = points.loc[points.id.isin(group.id)]
+            points = points.loc[points.id.isin(group.id)].assign(name=points[called])
             x = number("step", title="update", scale={"nice": False, "domainMax": float(points.step.max())},
                        axis={"tickCount": 5})  # fmt: skip
-            last = (
-                points.groupby("id").tail(1).groupby(["recipe", called] if called == "label" else "recipe", sort=False)
-            )
-            last = last.value.agg(middle, higher_is_better=metric.higher_is_better).reset_index()
+            last = points.groupby("id").tail(1).groupby(["recipe", "name"], sort=False)
+            last = last.value.agg(middle, higher_is_better=higher).reset_index()
             floors = {"constant prediction": results.facts.get("unigram_entropy"),
                       "target": results.comparison["target_loss"]}  # fmt: skip
             panels.append({
-                "title": f"{capital(titled(results, key))}, {setting}",
+                "title": f"{capital(titled(results, key))}, {_rates(group)}",
                 "height": height,
                 "layer": [
                     *lines(points, x, number("value", **y), colored(recipes), dashed(results)),
                     *levels(floors if key == "loss" else {}, y),
-                    *named_ends(last.assign(name=last[called]), y, height, colored(recipes)),
+                    *named_ends(last, y, height, colored(recipes)),
                 ],
             })  # fmt: skip
     return _chart(results, "evaluation", "over updates", panels, list(runs[called]))
@@ -294,12 +281,10 @@ def _shares(results: Results, row: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     of = of.groupby(["step", "low", "high"]).agg(total=("count", "sum")).reset_index()
     of = of.assign(share=of.total / of.groupby("step").total.transform("sum").clip(lower=1))
     steps = of.step.unique()
-    inner = np.sqrt(steps[1:] * steps[:-1])  # half way, on a logarithmic axis
-    borders = np.array([0.9, 1.1]) * steps[0]
-    if len(inner):
-        borders = np.concatenate([[steps[0] ** 2 / inner[0]], inner, [steps[-1] ** 2 / inner[-1]]])
-    sides = of.step.map(dict(zip(steps, pairwise(borders), strict=True)))
-    of = of.assign(**{"from": sides.str[0], "to": sides.str[1]})
+    padded = np.concatenate([steps[:1] / 2, steps, steps[-1:] * 1.2])
+    borders = np.sqrt(padded[1:] * padded[:-1])  # half way, on a logarithmic axis
+    place = np.searchsorted(steps, of.step)
+    of = of.assign(**{"from": borders[place], "to": borders[place + 1]})
     medians = [np.interp(0.5, np.append(0, bins.share.cumsum()), np.append(bins.low, bins.high.iat[-1]))
                for _, bins in of.groupby("step")]  # fmt: skip
     return pd.DataFrame({"step": steps, "median": medians}), of

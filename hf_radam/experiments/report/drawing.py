@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Theme:
 
 
 # Found by a random search for the greatest least distance (OKLab) of any two as seen with normal vision and with
-# each of three colour blindnesses, at a contrast of at least 3.3; tests/report/test_palette.py computes both.
+# each of three colour blindnesses, at a contrast of at least 3.3; tests/report/test_charts.py computes both.
 LIGHT = Theme(
     name="light", page="#ffffff", ink="#141414", muted="#666666", grid="#e6e6e6",
     hues={
@@ -88,8 +89,7 @@ def colors(runs: pd.DataFrame, theme: Theme, by: str = "recipe") -> dict[str, st
     """
     used = list(runs.family.unique())
     free = [theme.hues["further"], *(hue for key, hue in theme.hues.items() if key not in {*used, "further"})]
-    unnamed = [key for key in used if key not in theme.hues]
-    hues = {**theme.hues, **{key: free[i % len(free)] for i, key in enumerate(unnamed)}}
+    hues = {**dict(zip((key for key in used if key not in theme.hues), cycle(free), strict=False)), **theme.hues}
     found: dict[str, str] = {}
     one_each, kinds = runs.drop_duplicates(by), ["family", "beta2"] if by == "recipe" else ["family"]
     for (key, *_), members in one_each.groupby(kinds, sort=False)[by]:
@@ -139,20 +139,14 @@ def config(theme: Theme, colors: Sequence[str] = ()) -> Spec:
         "shade": {"color": theme.grid},
         "dot": {"stroke": theme.page, "strokeWidth": 0.8, "filled": True, "opacity": 1},
     }
+    limits = {"labelLimit": 400, "titleLimit": 400, "symbolLimit": 0}
     title = {"anchor": "start", "color": theme.ink, "fontSize": 13, "fontWeight": "normal", "offset": 8}
     text = {"titleColor": theme.ink, "titleFontWeight": "normal", "titleFontSize": 13, "labelFontSize": 13}
     return {
         "background": theme.page,
         "font": "DejaVu Sans, Verdana, sans-serif",
         "axis": {**axis, **text, "domainWidth": 1},
-        "legend": {
-            "labelColor": theme.ink,
-            **text,
-            "labelLimit": 400,
-            "titleLimit": 400,
-            "symbolStrokeWidth": 2.5,
-            "symbolLimit": 0,
-        },
+        "legend": {**text, **limits, "labelColor": theme.ink, "symbolStrokeWidth": 2.5},
         "view": {"stroke": None},
         "title": title,
         "concat": {"spacing": 14},
@@ -254,16 +248,21 @@ def spread(heights: Sequence[float], pitch: float) -> list[float]:
     return found
 
 
-def level(name: str, place: float, along: str = "y", *, early: bool = False) -> list[Spec]:
-    """A dotted line with its name above the right end; `early`, below the left one, where no run is yet."""
-    row = pd.DataFrame([{"place": place, "name": name}])
-    other = "x" if along == "y" else "y"
-    where = {other: {"value": 4 if early else "width" if other == "x" else "height"}}
-    down = 10 if early else -11 if along == "y" else -7
-    text = {"type": "text", "style": "note", "dx": 0 if early else -4, "dy": down,
-            "align": "left" if early else "right"}  # fmt: skip
-    return [layer(row, {"type": "rule", "style": "level"}, **{along: number("place")}),
-            layer(row, text, text=word("name"), **{along: number("place")}, **where)]  # fmt: skip
+def levels(places: Mapping[str, float | None], axis: Spec, along: str = "y") -> list[Spec]:
+    """Dotted lines for what a result may be compared with, within the panel; each has its name above its right end."""
+    low, high = axis["scale"]["domain"]
+    other, side, above = ("x", "width", -11) if along == "y" else ("y", "height", -7)
+    found = []
+    for name, place in places.items():
+        if place is not None and low < place < high:
+            early = name == "target"  # below the left end, where no run is yet
+            row = pd.DataFrame([{"place": place, "name": name}])
+            text = {"type": "text", "style": "note", "dx": 0 if early else -4, "dy": 10 if early else above,
+                    "align": "left" if early else "right"}  # fmt: skip
+            where = {along: number("place"), other: {"value": 4 if early else side}}
+            found.append(layer(row, {"type": "rule", "style": "level"}, **{along: number("place")}))
+            found.append(layer(row, text, text=word("name"), **where))
+    return found
 
 
 def save(chart: Chart, folder: Path) -> tuple[str, str, int]:

@@ -67,10 +67,8 @@ class _Finding:
     def __init__(self, results: Results) -> None:
         best = {name(row): row for row in results.best_rows}
         # Arms with another model are controls: what they show is not the optimizer's doing.
-        self.controls = {recipe: row for recipe, row in best.items() if results.recipes[recipe].model}
-        self.rows = {recipe: row for recipe, row in best.items() if recipe not in self.controls} or best
-        if self.rows is best:
-            self.controls = {}
+        self.rows = {x: row for x, row in best.items() if not results.recipes[x].model} or best
+        self.controls = {x: row for x, row in best.items() if x not in self.rows}
         self.results, self.metric = results, results.metric
         self.radam, self.adam = self.rows.get("radam"), self.rows.get("adam")
         linear = [row for row in self.rows.values() if row.family.iat[0] == "warmup"]
@@ -84,18 +82,17 @@ class _Finding:
         if len(results.best_rows) == 1:
             return [f"`{recipe}` {self.ends(row)}." for recipe, row in rows.items()]
         diverged = int(results.runs.diverged.sum())
-        controls = [f"`{recipe}` ({self.model(recipe)}) {self.ends(row)}" for recipe, row in self.controls.items()]
-        return [
-            *self.answer(),
-            *(
-                f"**Depends on the seed.** `{recipe}` {self.ends(row)}, so no mean is given."
-                for recipe, row in rows.items()
-                if len(results.places(row)) > 1 and not any(row is one for one in told)
-            ),
-            *([f"With another model, as a control, {'; '.join(controls)}."] if controls else []),
-            *([f"{diverged} of {len(results.runs)} runs diverged."] if diverged else []),
-            *self.certainty(),
-        ]
+        others = {x: row for x, row in rows.items() if not any(row is one for one in told)}
+        controls = [f"`{x}` ({self.model(x)}) {self.ends(row)}" for x, row in self.controls.items()]
+        said = {
+            **{
+                f"**Depends on the seed.** `{x}` {self.ends(row)}, so no mean is given.": len(results.places(row)) > 1
+                for x, row in others.items()
+            },
+            f"With another model, as a control, {'; '.join(controls)}.": controls,
+            f"{diverged} of {len(results.runs)} runs diverged.": diverged,
+        }
+        return [*self.answer(), *(text for text, holds in said.items() if holds), *self.certainty()]
 
     def answer(self) -> list[str]:
         """The answer, what became of Adam without warmup, and the best of the rest."""
@@ -155,7 +152,6 @@ class _Finding:
         )
 
     def certainty(self) -> list[str]:
-        """What a test says, or why there is none."""
         seeds, radam, baseline = len(self.results.seeds), self.radam, self.baseline
         if seeds == 1 or radam is None or baseline is None:
             return []
@@ -178,22 +174,18 @@ class _Finding:
         return failed | (row.value >= constant * (1 - LEVEL))
 
     def floor(self) -> str:
-        """What such an answer is."""
         facts = self.results.facts
         constant = f"constant prediction ({facts['unigram_entropy']:.2f})" if "unigram_entropy" in facts else ""
         return "always predicting the majority class" if "majority_class" in facts else constant
 
     def name(self, row: Row) -> str:
-        """A recipe as readers call it."""
         names = {"radam": "RAdam", "adam": "Adam", BASELINE: f"Adam with a {row.warmup.max()}-update warmup"}
         return names.get(name(row), f"`{name(row)}`")
 
     def model(self, recipe: str) -> str:
-        """What sets a recipe's model apart."""
         return ", ".join(code(f"{key}: {json.dumps(x)}") for key, x in self.results.recipes[recipe].model.items())
 
     def value(self, row: Row) -> str:
-        """Mean and standard deviation."""
         return spread(row.value, self.metric.digits)
 
     def ends(self, row: Row) -> str:
