@@ -206,11 +206,7 @@ def scale(values: pd.Series | Sequence[float], logarithmic: bool, most: int = 9)
 def named_ends(ends: pd.DataFrame, y: Spec, height: int, color: Spec) -> list[Spec]:
     """Names beside the ends of lines, moved apart where they would overlap, with a hair to the line's end.
 
-    Args:
-        ends: `name`, `value` (written at the top where it is not finite) and what the colour goes by.
-        y: the axis, of `scale`.
-        height: of the panel, in pixels.
-        color: of the encoding.
+    `ends` has `name`, `value` (at the top where it is not finite) and what the colour goes by; `height` is in pixels.
     """
     low, high = y["scale"]["domain"]
     to, back = (np.log, np.exp) if y["scale"].get("type") == "log" else (np.asarray, np.asarray)

@@ -24,17 +24,7 @@ POINTS = 60
 
 
 def to_page(results: Results, *, title: str, verdict: Sequence[str] = (), tables: Sequence[Table] = ()) -> str:
-    """The page.
-
-    Args:
-        results: of one comparison.
-        title: of the page.
-        verdict: sentences on top, each a paragraph, as Markdown.
-        tables: of final numbers.
-
-    Returns:
-        HTML that loads nothing; every text of a record stands in it as text.
-    """
+    """HTML that loads nothing, with a paragraph a sentence; every text of a record stands in it as text."""
     curves, rates = live(results), {f"{rate:g}": f"{rate:g}" for rate in results.learning_rates}
     first = next((row for row in results.best_rows if row.family.iat[0] == "radam"), results.best_rows[0])
     colors = charts.themed(results)

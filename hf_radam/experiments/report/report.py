@@ -115,13 +115,7 @@ def to_json(report: Report, images: Sequence[Image] = ()) -> str:
 
 
 def to_terminal(report: Report, folder: Path, output_dir: Path | None = None) -> str:
-    """Verdict, the first table, where the rest lies, and the command that publishes it.
-
-    Args:
-        report: of the results in the folder.
-        folder: the results folder.
-        output_dir: into which `write_report` has written; the folder itself by default.
-    """
+    """Verdict, the first table, where `write_report` has put the rest, and the command that publishes it."""
     verdict, table = plain(" ".join(report.verdict.headline)), report.tables[0]
     return "\n\n".join([
         "\n".join(printable(one_line(line)) for line in (report.name, verdict)),
