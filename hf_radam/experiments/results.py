@@ -18,7 +18,7 @@ from hf_radam.experiments.folder import read_comparison
 from hf_radam.experiments.metrics import METRICS, Metric
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, load_records
-from hf_radam.experiments.report.statistics import STRICT, cost, modes, name
+from hf_radam.experiments.report.statistics import STRICT, cost, modes, name, rate
 from hf_radam.experiments.schema import UserError
 
 # Fewer settings of one recipe are a table of recipes, no grid.
@@ -100,7 +100,7 @@ class Results:
         order = {recipe: place for place, recipe in enumerate(self.runs.recipe.unique())}
         by = self.runs.assign(place=self.runs.recipe.map(order)).sort_values(["learning_rate", "place", "seed"]).index
         groups = self.runs.loc[by].groupby(["recipe", "learning_rate"], sort=False)
-        return {(str(recipe), float(rate)): row for (recipe, rate), row in groups}
+        return {(name(row), rate(row)): row for _, row in groups}
 
     @cached_property
     def best_rows(self) -> list[pd.DataFrame]:

@@ -92,8 +92,8 @@ def colors(runs: pd.DataFrame, theme: Theme, by: str = "recipe") -> dict[str, st
     hues = {**dict(zip((key for key in used if key not in theme.hues), cycle(free), strict=False)), **theme.hues}
     found: dict[str, str] = {}
     one_each, kinds = runs.drop_duplicates(by), ["family", "beta2"] if by == "recipe" else ["family"]
-    for (key, *_), members in one_each.groupby(kinds, sort=False)[by]:
-        found.update(zip(members, shades(hues[key], len(members), theme), strict=True))
+    for _, of in one_each.groupby(kinds, sort=False):
+        found.update(zip(of[by], shades(hues[of.family.iat[0]], len(of), theme), strict=True))
     return {each: found[each] for each in one_each[by]}
 
 

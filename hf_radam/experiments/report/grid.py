@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hf_radam.experiments.report.statistics import STRICT
+from hf_radam.experiments.report.statistics import STRICT, each
 from hf_radam.experiments.results import Results
 
 
@@ -18,11 +18,11 @@ def sentences(results: Results) -> list[str]:
     opening = f"{capital(min(widest[0]))} works most widely" if widest == widest[:1] * 2 and len(widest[0]) == 1 else ""
     counts = [
         f"{of.Index} in {of.widely} ({of.strictly}) of {of.settings}"
-        for of in groups[["widely", "strictly", "settings"]].sum().itertuples()
+        for of in each(groups[["widely", "strictly", "settings"]].sum())
     ]
     best = [
         f"{of.label} {of.value:.{metric.digits}f} (lr {of.learning_rate:g}, beta2 {of.beta2:g})"
-        for of in found.loc[groups.cost.idxmin()].itertuples()
+        for of in each(found.loc[groups.cost.idxmin()])
     ]
     sizes = [f"{count} settings have {n} seed{'s' * (n > 1)}" for n, count in sorted(Counter(found.seeds).items())]
     return [

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hf_radam.experiments.metrics import METRICS, Metric
-from hf_radam.experiments.report.statistics import STRICT
+from hf_radam.experiments.report.statistics import STRICT, each
 from hf_radam.experiments.report.tables import Table
 from hf_radam.experiments.results import Results
 
@@ -97,7 +97,7 @@ def duels(results: Results) -> list[Duel]:
 
 def _duel(found: pd.DataFrame, other: str, metric: Metric) -> Duel:
     worse, widest, most, counts = halfway(found), "", 0.0, Counter(dict.fromkeys(OUTCOMES, 0))
-    for one in found[found.label == "RAdam"].itertuples():
+    for one in each(found[found.label == "RAdam"]):
         theirs = line(found, other, one.beta2)
         place = int(theirs.rate.searchsorted(one.rate, side="right"))
         if not 0 < place < len(theirs):

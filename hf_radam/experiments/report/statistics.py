@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,11 @@ def rate(row: Row) -> float:
 def cost(row: Row) -> float:
     """Of the mean over seeds: the less the better, infinite where one has no finite value."""
     return float(row.cost.mean())
+
+
+def each(table: pd.DataFrame) -> Iterable[Any]:
+    """Rows, whose columns are attributes."""
+    return table.itertuples()
 
 
 def spread(values: pd.Series, digits: int) -> str:

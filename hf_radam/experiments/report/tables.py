@@ -14,6 +14,7 @@ from hf_radam.experiments.report.statistics import (
     Row,
     cost,
     crosses,
+    each,
     name,
     pairs,
     rate,
@@ -100,7 +101,7 @@ def _grid(results: Results) -> Table:
     metric, heads = results.metric, ["label", "beta2"]
     cells = results.cells.assign(text=[
         f"{f'{of.value:.{metric.digits}f}' if math.isfinite(of.value) else 'not finite'} "
-        f"{crosses(of.failures, of.seeds)}".strip() for of in results.cells.itertuples()
+        f"{crosses(of.failures, of.seeds)}".strip() for of in each(results.cells)
     ]).set_index([*heads, "learning_rate"])  # fmt: skip
     text, failures = cells.text.unstack(fill_value=""), cells.failures.unstack()
     order = pd.MultiIndex.from_frame(results.cells[heads].drop_duplicates())
