@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers import GPT2Config, GPT2LMHeadModel, set_seed
 
-from hf_radam.examples.text import digest, own_tokenizer, read_lines
+from hf_radam.examples.text import own_tokenizer, read_lines
 
 
 def main(train: str, validation: str) -> None:
@@ -21,7 +21,7 @@ def main(train: str, validation: str) -> None:
     for split, sentences in lines.items():
         rows = (json.dumps({"text": sentence}, ensure_ascii=False) for sentence in sentences)
         Path("text", f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    tokenizer = own_tokenizer(lines["train"], digest(lines["train"]), 4000, Path("model"))
+    tokenizer = own_tokenizer(lines["train"], 4000, Path("model"))
     set_seed(0)
     config = GPT2Config(
         vocab_size=len(tokenizer), n_positions=64, n_embd=128, n_layer=4, n_head=4, bos_token_id=1, eos_token_id=1,

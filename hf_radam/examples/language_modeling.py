@@ -6,27 +6,74 @@ python scripts/language_modeling.py --optim radam --output_dir out --name_or_pat
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from itertools import islice
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset, Features, Sequence, Value
 from scipy.stats import entropy
-from transformers import AutoModelForCausalLM, HfArgumentParser, default_data_collator, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, HfArgumentParser, default_data_collator, set_seed
 
 from hf_radam.errors import UserError
+from hf_radam.examples.grammar import sentence_pairs
 from hf_radam.examples.pretrained import ModelChoice
-from hf_radam.examples.running_text import Blocks, LanguageModelingData, load_texts, load_tokens
-from hf_radam.examples.text import digest, own_tokenizer, token_means, token_sums, whole_batches
+from hf_radam.examples.text import (
+    IGNORED,
+    REMEDIES,
+    TextData,
+    argument,
+    cell,
+    hold_out,
+    kind_of,
+    own_tokenizer,
+    read_lines,
+    read_rows,
+    token_means,
+    token_sums,
+)
+from hf_radam.experiments.schema import check_least
 from hf_radam.training.trainer import RAdamTrainer, RAdamTrainingArguments
 
-ARGUMENTS = (LanguageModelingData, ModelChoice, RAdamTrainingArguments)
 TEXTS_FOR_VOCABULARY = 500_000
+GRAMMAR_BLOCKS = 4000
+"""Drawn from the grammar where nothing says how many are needed."""
 # What is trained where neither a checkpoint nor an architecture is named.
 SMALL = {"hidden_size": 64, "word_embed_proj_dim": 64, "ffn_dim": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelingData(TextData):
+    """Where the text comes from: a Hub dataset, else local files, else the English of the built-in grammar.
+
+    Of the training text, no more is read than the updates need.
+    """
+
+    train_split: str = argument("train", "part of the dataset for training")
+    validation_split: str = argument("validation", "its part for evaluation")
+    text_column: str = argument("text", "its column of text, or that of a table")
+    train_file: str | None = argument(
+        None, "local text, a paragraph a line, or a .csv, .tsv, .json or .jsonl; plain or .gz"
+    )
+    validation_file: str | None = argument(None, "likewise; else the last training texts are held out")
+    tokenizer_name: str | None = argument(None, "tokenizer on the Hub, or its folder; else the checkpoint's")
+    block_size: int = argument(128, "tokens of a training example")
+    max_eval_samples: int = argument(500, "use only the first so many validation texts")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset_name and self.train_file:
+            raise UserError("data: dataset_name and train_file exclude each other; set all but one to ''")
+        if self.validation_file and not self.train_file:
+            raise UserError("data: validation_file without train_file; give both")
+        check_least(self, 2, "block_size", where="data")
+
+
+ARGUMENTS = (LanguageModelingData, ModelChoice, RAdamTrainingArguments)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,98 +83,99 @@ def main(argv: list[str] | None = None) -> None:
         UserError: bad options; text that is missing, unreadable or too short; a checkpoint that does not fit.
     """
     parser = HfArgumentParser(ARGUMENTS, allow_abbrev=False)  # pyright: ignore[reportArgumentType]
-    argv = sys.argv[1:] if argv is None else argv
-    if not any(word.startswith(("--name_or_path", "--model_type")) for word in argv):
-        argv = ["--model_type=opt", f"--config={json.dumps(SMALL)}", *argv]
     parser.set_defaults(learning_rate=1e-3, logging_steps=50)
     data, choice, args = parser.parse_args_into_dataclasses(argv)
-    data.split_batch(args)
+    if not (choice.name_or_path or choice.model_type):
+        choice = replace(choice, model_type="opt", config={**SMALL, **choice.settings})
     with args.main_process_first():
-        train, validation, text = load_texts(data)
-        fingerprint = digest(text)
-        if data.tokenizer_name or choice.name_or_path:
-            tokenizer = choice.tokenizer(data.tokenizer_name)
+        train, validation = load_texts(data)
+        if name := data.tokenizer_name or choice.name_or_path:
+            revision = choice.revision if name == choice.name_or_path else None
+            tokenizer: Any = AutoTokenizer.from_pretrained(name, revision=revision)
         else:
-            texts = [*islice(train, TEXTS_FOR_VOCABULARY)]
-            tokenizer = own_tokenizer(texts, fingerprint, data.vocab_size, data.cache(args))
+            texts = [text for text in train[:TEXTS_FOR_VOCABULARY][data.text_column] if text and not text.isspace()]
+            tokenizer = own_tokenizer(texts, data.vocab_size, data.cache(args))
         if tokenizer.eos_token_id is None:
             raise UserError("the tokenizer has no end-of-text token; choose another with data: tokenizer_name")
-        train_tokens, validation_tokens = tokens_of(train, validation, tokenizer, fingerprint, data, args)
-    blocks = whole_batches(len(Blocks(train_tokens, data.block_size)), data.batch_size or 1)
-    eval_dataset = Blocks(validation_tokens, data.block_size)
+        kind = Sequence(Value("int32"))
+        kept = partial(Dataset.from_generator, blocks, Features(input_ids=kind, labels=kind), str(data.cache(args)))
+        given = {"tokenizer": tokenizer, "size": data.block_size}
+        train_dataset: Any = kept(gen_kwargs={"texts": train, "count": data.needed_examples, **given})
+        eval_dataset: Any = kept(gen_kwargs={"texts": validation, **given})
+    train_dataset = train_dataset.select(range(data.whole_batches(args, len(train_dataset))))
     if not len(eval_dataset):
         raise UserError(f"data: no block of {data.block_size} tokens for validation; give more text")
     set_seed(args.seed)
-    model = build_model(choice, tokenizer, data)
+    model = choice.build(AutoModelForCausalLM, tokenizer, is_decoder=True)
+    if model.get_input_embeddings().num_embeddings < len(tokenizer):
+        model.resize_token_embeddings(len(tokenizer))
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and longest < data.block_size:
+        raise UserError(f"data: block_size {data.block_size} is more than the model's {longest} positions; lower it")
     trainer = RAdamTrainer(
         model,
         args,
         data_collator=default_data_collator,
-        train_dataset=Blocks(train_tokens[: blocks * (data.block_size - 1) + 1], data.block_size),
+        train_dataset=train_dataset,
         eval_dataset=eval_dataset,
         processing_class=tokenizer,
         preprocess_logits_for_metrics=next_token_sums,
         compute_metrics=perplexity,
     )
-    unigram = float(entropy(np.bincount(train_tokens)))
-    facts = {"metric": "perplexity", "loss_unit": "nats a token", "unigram_entropy": unigram}
+    parts: Any = train_dataset.with_format("numpy").iter(10_000)
+    counts = sum(np.bincount(part["input_ids"][:, 1:].ravel(), minlength=len(tokenizer)) for part in parts)
+    facts = {"metric": "perplexity", "loss_unit": "nats a token", "unigram_entropy": float(entropy(counts))}
     trainer.save_metrics("data", facts, combined=False)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.log_metrics("eval", trainer.evaluate())
     trainer.save_model()
 
 
-def tokens_of(
-    train: Any, validation: Any, tokenizer: Any, fingerprint: str, data: LanguageModelingData, args: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens of both texts; of the training text as many as are needed."""
-    needed = data.needed_examples and data.needed_examples * (data.block_size - 1) + 1
-    backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers written in Python have none
-    rules = backend.to_str() if backend else sorted(tokenizer.get_vocab().items())
-    key = digest(fingerprint, rules, [data.max_train_samples, data.max_eval_samples], needed)[:8]
-    folder = data.cache(args)
-    return (
-        load_tokens(train, tokenizer, needed, folder / f"tokens-{key}-train.npy"),
-        load_tokens(validation, tokenizer, None, folder / f"tokens-{key}-validation.npy"),
-    )
-
-
-def build_model(choice: ModelChoice, tokenizer: Any, data: LanguageModelingData) -> Any:
-    """The decoder; from scratch initialised from the global random state.
+def load_texts(data: LanguageModelingData) -> tuple[Dataset, Dataset]:
+    """Training and validation texts, in one column.
 
     Raises:
-        UserError: it is no decoder, or does not fit the tokenizer or the blocks.
+        UserError: text that is unreadable or too short, or not in the column that is named.
     """
-    model = choice.build(AutoModelForCausalLM, "causal language model", tokenizer)
-    of_checkpoint = getattr(model.config, "architectures", None) or []
-    if choice.name_or_path and type(model).__name__ not in of_checkpoint:
-        raise UserError(
-            f"model: {choice.name_or_path} is a {', '.join(of_checkpoint) or 'checkpoint of unknown class'}, "
-            f"not a {type(model).__name__}; give a causal language model such as gpt2"
-        )
-    if _sees_ahead(model):
-        raise UserError(
-            f"model: a {model.config.model_type} model sees the tokens that it has to predict; set config: "
-            "{is_decoder: true}, or take a decoder such as gpt2"
-        )
-    vocabulary = model.get_input_embeddings().num_embeddings
-    if vocabulary < len(tokenizer):
-        raise UserError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model {vocabulary}; drop data: tokenizer_name"
-        )
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and longest < data.block_size:
-        raise UserError(f"data: block_size {data.block_size} is more than the model's {longest} positions; lower it")
-    return model
+    limit, most = data.max_eval_samples, data.max_train_samples
+    if data.dataset_name:
+        splits = data.load([data.train_split, data.validation_split])
+        train, validation = (split.select_columns(data.text_column) for split in splits)
+        return train.take(min(most or len(train), len(train))), validation.take(min(limit, len(validation)))
+    if data.train_file:
+        files = (data.train_file, data.validation_file)
+        lines, held_out = (_lines(Path(name), data.text_column) if name else [] for name in files)
+    else:
+        tokens = (data.needed_examples or GRAMMAR_BLOCKS) * data.block_size
+        lines = [english for _, english in sentence_pairs(max(1000, tokens // 5), seed=0)]
+        held_out = [english for _, english in sentence_pairs(limit, seed=1)]
+    lines, held_out = hold_out(lines, held_out, limit)
+    return Dataset.from_dict({data.text_column: lines[:most]}), Dataset.from_dict({data.text_column: held_out})
 
 
-@torch.no_grad()
-def _sees_ahead(model: Any) -> bool:
-    """Whether a token changes what is predicted before it, as in an encoder."""
-    model.eval()
-    first, second = (model(input_ids=torch.tensor([[0, token]])).logits[0, 0] for token in (0, 1))
-    model.train()
-    return not torch.allclose(first, second, rtol=0, atol=1e-5 * first.abs().max().item())  # rounding of float32
+def _lines(path: Path, column: str) -> list[str]:
+    """The texts of a file, those that are empty aside."""
+    if kind_of(path) not in REMEDIES:
+        return [line for line in read_lines(path) if line]
+    rows = read_rows(path, header=not column.isdecimal())
+    return [text for row in rows.items() if (text := str(cell(*row, column, blank=True)))]
+
+
+def blocks(texts: Dataset, tokenizer: Any, size: int, count: int | None = None) -> Iterator[dict[str, list[int]]]:
+    """Blocks of tokens, so many or all; each begins with the last of the one before, so that all are predicted once."""
+    column, tokens, made = texts.column_names[0], [], 0
+    parts: Any = texts.iter(1000)
+    for part in parts:
+        if some := [text for text in part[column] if text and not text.isspace()]:
+            for ids in tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]:
+                tokens += [*ids, tokenizer.eos_token_id]
+        for start in range(0, len(tokens) - size + 1, size - 1):
+            if made == count:
+                return
+            made += 1
+            block = tokens[start : start + size]
+            yield {"input_ids": block, "labels": [IGNORED, *block[1:]]}
+        del tokens[: max(0, len(tokens) - 1) // (size - 1) * (size - 1)]
 
 
 def next_token_sums(logits: Any, labels: torch.Tensor) -> torch.Tensor:

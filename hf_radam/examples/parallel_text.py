@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hf_radam.errors import UserError
 from hf_radam.examples.grammar import sentence_pairs
-from hf_radam.examples.text import Row, TextData, argument, hold_out, json_rows, read_lines
+from hf_radam.examples.text import Rows, TextData, argument, cell, hold_out, read_lines, read_rows
 
 Pair = tuple[str, str]
 GRAMMAR_PAIRS = 25_600
@@ -36,60 +37,53 @@ class TranslationData(TextData):
     tokens_per_batch: int | None = argument(
         None, "tokens of one update over all processes, with padding, in the place of a batch size"
     )
-    average_checkpoints: int = argument(
-        0, "translate with the mean of the weights at the last so many checkpoints; 0 for the last weights"
+    average_checkpoints: int | None = argument(
+        None, "translate with the mean of the weights at the last so many checkpoints; else with the last weights"
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         origins = [name for name in ("dataset_name", "train_prefix", "train_file") if getattr(self, name)]
         if len(origins) > 1:
             raise UserError(f"data: {' and '.join(origins)} exclude each other; set all but one to ''")
-        if not origins and any(
-            getattr(self, f"{part}_{kind}") for part in ("validation", "test") for kind in ("prefix", "file")
-        ):
+        if not origins and (self.validation_prefix or self.validation_file or self.test_prefix or self.test_file):
             raise UserError("data: validation or test text without training text; give train_prefix or train_file")
-        self.check("max_length", "max_eval_samples", "num_beams", "tokens_per_batch")
-
-    @property
-    def is_generated(self) -> bool:
-        """Whether the built-in grammar is used."""
-        return not (self.dataset_name or self.train_prefix or self.train_file)
 
 
 def load_pairs(data: TranslationData) -> tuple[list[Pair], list[Pair], list[Pair]]:
     """Training, validation and test pairs; no training pair is also in one of the others, or has an empty side.
 
-    Args:
-        data: where they come from.
-
     Raises:
-        UserError: files that are missing, empty, unreadable or of different length; a dataset of another form.
+        UserError: files that are empty, unreadable or of different length; a dataset of another form.
     """
-    limit, fresh = data.max_eval_samples, data.needed_examples or GRAMMAR_PAIRS
-    if data.is_generated:
+    limit, most = data.max_eval_samples, data.max_train_samples
+    if data.dataset_name:
+        splits = data.load()
+        train, validation, test = (_pairs(data.rows(splits[part]) if part in splits else {}, data) for part in PARTS)
+    elif data.train_prefix or data.train_file:
+        train, validation, test = (_from_files(data, part) for part in PARTS)
+    else:
+        fresh = data.needed_examples or GRAMMAR_PAIRS
         # A tenth more than needed, since pairs that are also held out are dropped below.
         train = sentence_pairs(math.ceil(1.1 * fresh), seed=0)
         validation, test = sentence_pairs(limit, seed=1), sentence_pairs(limit, seed=2)
-    elif data.dataset_name:
-        splits = data.load_splits(["train"])
-        train, validation, test = ([_pair(row, data) for row in data.rows(splits, part)] for part in PARTS)
-    else:
-        train, validation, test = (_from_files(data, part) for part in PARTS)
+        most = most or fresh
     option = "validation_prefix" if data.train_prefix else "validation_file"
     train, validation = hold_out(train, validation, limit, option)
     test = (test or validation)[:limit]
     held_out = {*validation, *test}
-    train = [pair for pair in train if pair not in held_out and all(pair)]
-    return train[: data.max_train_samples or (fresh if data.is_generated else None)], validation, test
+    return [pair for pair in train if pair not in held_out and all(pair)][:most], validation, test
 
 
 def _from_files(data: TranslationData, part: str) -> list[Pair]:
-    file, prefix = getattr(data, f"{part}_file"), getattr(data, f"{part}_prefix")
-    if file:
-        return [_pair(row, data) for row in json_rows(Path(file))]
-    if not prefix:
+    if file := getattr(data, f"{part}_file"):
+        return _pairs(read_rows(Path(file)), data)
+    if not (prefix := getattr(data, f"{part}_prefix")):
         return []
-    source, target = (_side(f"{prefix}.{language}") for language in (data.source_lang, data.target_lang))
+    names = [f"{prefix}.{language}" for language in (data.source_lang, data.target_lang)]
+    source, target = (
+        next((path for path in (Path(name), Path(f"{name}.gz")) if path.is_file()), Path(name)) for name in names
+    )
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         raise UserError(
@@ -99,18 +93,16 @@ def _from_files(data: TranslationData, part: str) -> list[Pair]:
     return list(zip(sources, targets, strict=True))
 
 
-def _side(name: str) -> Path:
-    """A text file, or the packed one where only that is there."""
-    packed = Path(f"{name}.gz")
-    return packed if packed.is_file() and not Path(name).is_file() else Path(name)
-
-
-def _pair(row: Row, data: TranslationData) -> Pair:
-    sides = row.values.get("translation")
+def _pairs(rows: Rows, data: TranslationData) -> list[Pair]:
+    found: list[Pair] = []
     languages = (data.source_lang, data.target_lang)
-    if not isinstance(sides, dict) or not all(isinstance(sides.get(language), str) for language in languages):
-        raise UserError(
-            f'{row.where} must read {{"translation": {{"{data.source_lang}": ..., "{data.target_lang}": ...}}}}; '
-            "set source_lang and target_lang to its languages"
-        )
-    return sides[data.source_lang].strip(), sides[data.target_lang].strip()
+    for where, row in rows.items():
+        sides: Any = row.get("translation") if isinstance(row, dict) else None
+        if not isinstance(sides, dict) or not all(isinstance(sides.get(language), str) for language in languages):
+            raise UserError(
+                f'{where} must read {{"translation": {{"{data.source_lang}": ..., "{data.target_lang}": ...}}}}; '
+                "set source_lang and target_lang to its languages"
+            )
+        source, target = (cell(where, sides, language, blank=True).strip() for language in languages)
+        found.append((source, target))
+    return found

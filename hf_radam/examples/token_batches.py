@@ -13,8 +13,6 @@ from transformers import Seq2SeqTrainer
 from hf_radam.errors import UserError
 from hf_radam.training.trainer import RAdamSeq2SeqTrainer
 
-PAIRS_AT_A_TIME = 100_000  # lists of numbers take much more memory than a dataset
-
 
 class TokenBatches(Sampler[list[int]]):
     """Batches of examples of similar length, for a whole training.
@@ -22,9 +20,8 @@ class TokenBatches(Sampler[list[int]]):
     Tokens are counted with padding, as fairseq's --max-tokens counts them: a batch of n examples, the longest of which
     has l tokens (of source or target, whichever is longer), has n * l. All batches are as large as `tokens` allows;
     the last examples of a pass, too few for a batch, are left out (they are among the shortest, other ones each pass).
-    Unlike there, n is not rounded to a multiple of 8, and each pass makes new batches. Their order, and which of the
-    examples of one length meet, follow from the seed alone. Every process takes its share of each batch, so the batches
-    are the same on any number of processes.
+    Unlike there, n is not rounded to a multiple of 8, and each pass makes new batches. The seed alone decides their
+    order, and which examples of one length meet. Every process takes its share of each batch.
 
     Args:
         lengths: tokens of each example.
@@ -102,8 +99,9 @@ class TranslationTrainer(RAdamSeq2SeqTrainer):
         if self.tokens_per_batch is None:
             return super().get_train_dataloader()
         data: Any = self.train_dataset
-        parts = (zip(part["input_ids"], part["labels"], strict=True) for part in data.iter(PAIRS_AT_A_TIME))
-        lengths = [max(len(source), len(target)) for part in parts for source, target in part]
+        lengths = [
+            max(len(source), len(target)) for source, target in zip(data["input_ids"], data["labels"], strict=True)
+        ]
         batches = TokenBatches(
             lengths,
             self.tokens_per_batch,

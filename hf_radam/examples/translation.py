@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sacrebleu
 import torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from safetensors.torch import load_file
 from scipy.stats import entropy
 from transformers import (
@@ -31,18 +32,8 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_radam.errors import UserError
 from hf_radam.examples.parallel_text import Pair, TranslationData, load_pairs
-from hf_radam.examples.pretrained import new
-from hf_radam.examples.text import (
-    SPECIAL_TOKENS,
-    argument,
-    digest,
-    own_tokenizer,
-    token_means,
-    token_sums,
-    whole_batches,
-)
-from hf_radam.examples.token_batches import PAIRS_AT_A_TIME, TranslationTrainer
-from hf_radam.experiments.schema import check_least
+from hf_radam.examples.text import argument, own_tokenizer, token_means, token_sums
+from hf_radam.examples.token_batches import TranslationTrainer
 from hf_radam.training.trainer import RAdamSeq2SeqTrainingArguments
 
 # Sizes for the built-in grammar, where the command line names none.
@@ -70,14 +61,6 @@ class TranslationModel:
     normalize_before: bool = argument(False, "pre-LN: layer norms before each part, and one at the end")
     init_std: float | None = argument(None, "of the initial weights; else d_model**-0.5, as in fairseq")
 
-    def __post_init__(self) -> None:
-        check_least(self, 1, "d_model", where="model")
-        for heads in (self.encoder_attention_heads, self.decoder_attention_heads):
-            if heads < 1 or self.d_model % heads:
-                raise UserError(
-                    f"model: d_model must be a multiple of the attention heads, got {self.d_model}, {heads}"
-                )
-
 
 ARGUMENTS = (TranslationData, TranslationModel, RAdamSeq2SeqTrainingArguments)
 
@@ -91,14 +74,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = HfArgumentParser(ARGUMENTS, allow_abbrev=False)  # pyright: ignore[reportArgumentType]
     parser.set_defaults(learning_rate=1e-3, per_device_train_batch_size=32, logging_steps=50, **GRAMMAR)
     data, shape, args = parser.parse_args_into_dataclasses(argv)
-    data.split_batch(args)
     if data.tokens_per_batch and args.max_steps < 1:
         raise UserError("tokens_per_batch needs to know how many batches there shall be; give --max_steps")
     with args.main_process_first():
         train, validation, test = load_pairs(data)
-        train = train[: whole_batches(len(train), data.batch_size or 1)]
-        texts = [side for pair in train for side in pair]
-        tokenizer = own_tokenizer(texts, digest(train), data.vocab_size, data.cache(args))
+        train = train[: data.whole_batches(args, len(train))]
+        tokenizer = own_tokenizer([side for pair in train for side in pair], data.vocab_size, data.cache(args))
     train_dataset, eval_dataset, test_dataset = (tokenize(part, tokenizer, data) for part in (train, validation, test))
     set_seed(args.seed)
     model = build_model(shape, tokenizer, data.max_length)
@@ -120,8 +101,7 @@ def main(argv: list[str] | None = None) -> None:
         compute_metrics=token_means,
     )
     trainer.tokens_per_batch = data.tokens_per_batch
-    parts: Any = train_dataset.iter(PAIRS_AT_A_TIME)
-    counts = Counter(token for part in parts for target in part["labels"] for token in target)
+    counts = Counter(chain.from_iterable(train_dataset["labels"]))
     facts = {"metric": "bleu", "loss_unit": "nats a token", "unigram_entropy": float(entropy([*counts.values()]))}
     trainer.save_metrics("data", facts, combined=False)
     training = trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
@@ -169,34 +149,31 @@ def average(trainer: TranslationTrainer, count: int) -> None:
 
 def build_model(shape: TranslationModel, tokenizer: Any, max_length: int) -> Any:
     """A new model, initialised from the global random state."""
-    fields = asdict(shape)
+    fields: dict[str, Any] = asdict(shape)
     pre_ln = fields.pop("normalize_before")
-    pad, eos = (SPECIAL_TOKENS.index(token) for token in ("<pad>", "</s>"))  # they come first in the vocabulary
-    settings = {
+    fields["init_std"] = shape.init_std or shape.d_model**-0.5
+    pad = tokenizer.pad_token_id
+    config: Any = (PegasusConfig if pre_ln else MarianConfig)(
         **fields,
-        "init_std": fields["init_std"] or fields["d_model"] ** -0.5,
-        "vocab_size": len(tokenizer),
-        "pad_token_id": pad,
-        "eos_token_id": eos,
-        "forced_eos_token_id": None,
-        "decoder_start_token_id": pad,
-        "max_position_embeddings": max(512, max_length + 1),
-    }
-    if pre_ln:
-        return new(PegasusForConditionalGeneration, new(PegasusConfig, **settings))
-    return new(MarianMTModel, new(MarianConfig, **settings))
+        vocab_size=len(tokenizer),
+        pad_token_id=pad,
+        eos_token_id=tokenizer.eos_token_id,
+        forced_eos_token_id=None,
+        decoder_start_token_id=pad,
+        max_position_embeddings=max(512, max_length + 1),
+    )
+    return PegasusForConditionalGeneration(config) if pre_ln else MarianMTModel(config)
 
 
 def tokenize(pairs: list[Pair], tokenizer: Any, data: TranslationData) -> Dataset:
     """The pairs as `input_ids` and `labels`."""
-    parts: list[Dataset] = []
-    for start in range(0, len(pairs), PAIRS_AT_A_TIME):
-        source, target = (
-            tokenizer([*texts], truncation=True, max_length=data.max_length)["input_ids"]
-            for texts in zip(*pairs[start : start + PAIRS_AT_A_TIME], strict=True)
-        )
-        parts.append(Dataset.from_dict({"input_ids": source, "labels": target}))
-    return concatenate_datasets(parts)
+
+    def encode(part: Any) -> Any:
+        return tokenizer(part["source"], text_target=part["target"], truncation=True, max_length=data.max_length)
+
+    sources, targets = zip(*pairs, strict=True)
+    texts = Dataset.from_dict({"source": sources, "target": targets})
+    return texts.map(encode, batched=True).select_columns(["input_ids", "labels"])
 
 
 if __name__ == "__main__":

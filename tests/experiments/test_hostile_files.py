@@ -12,7 +12,6 @@ import pytest
 import yaml
 from comparisons import TINY
 
-from hf_radam.examples.text import own_tokenizer
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.schema import UserError
 
@@ -81,12 +80,3 @@ def test_fields_of_another_type(field: tuple[Any, ...], tmp_path: Path) -> None:
             said = str(error)
         assert "\n" not in said
         assert len(said) < 4500
-
-
-@pytest.mark.parametrize("content", ["", "{", "[1]", "{}", '{"model": 1}', "[" * 5000 + "]" * 5000, "\0"])
-def test_a_damaged_tokenizer_is_made_anew(content: str, tmp_path: Path) -> None:
-    texts = ["the cat sees the dog", "a dog"]
-    good = own_tokenizer(texts, "0" * 64, 100, tmp_path)
-    (cached,) = tmp_path.iterdir()
-    cached.write_text(content)
-    assert own_tokenizer(texts, "0" * 64, 100, tmp_path).get_vocab() == good.get_vocab()

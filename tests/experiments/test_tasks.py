@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from comparisons import COMMITTED, COMPARE, CONFIGS, ROOT, TINY, compare, environment, run
+from datasets import Dataset
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 from task_files import (
@@ -37,7 +38,7 @@ from transformers import HfArgumentParser
 
 from hf_radam.examples.classification import score, scores
 from hf_radam.examples.labelled_text import ClassificationData, load_examples
-from hf_radam.examples.running_text import Blocks, LanguageModelingData, load_texts
+from hf_radam.examples.language_modeling import LanguageModelingData, blocks, load_texts
 from hf_radam.examples.token_batches import TokenBatches
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.metrics import METRICS
@@ -130,7 +131,7 @@ def test_one_text_in_all_forms(files: Path) -> None:
     """The same examples, whatever file or dataset they come from."""
 
     def examples(**data: Any) -> Any:
-        return load_examples(ClassificationData(max_eval_samples=9, **data))[:2]
+        return [part[:] for part in load_examples(ClassificationData(max_eval_samples=9, **data))[:2]]
 
     def of(ending: str) -> dict[str, Any]:
         return {"train_file": f"train.{ending}", "validation_file": f"validation.{ending}"}
@@ -139,16 +140,16 @@ def test_one_text_in_all_forms(files: Path) -> None:
     for ending in ("json", "jsonl"):
         assert examples(**of(ending), label_column="past") == expected
     assert examples(dataset_name="hub", dataset_config_name="cola") == expected
-    assert len(expected[1]) == 9
+    assert len(expected[1]["labels"]) == 9
     train, validation = examples(train_file="train.csv", label_column="past")  # a tenth is held out
-    assert (len(train), len(validation)) == (81, 9)
+    assert (len(train["text"]), len(validation["text"])) == (81, 9)
 
 
 def read(name: str, content: str | bytes, **data: Any) -> tuple[list[str], list[str]]:
     """Texts and labels of a file, in its order: nothing is held out."""
     Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
     _, found, names = load_examples(ClassificationData(train_file=name, validation_file=name, **data))
-    return found.texts[0], [names[int(label)] for label in found.labels]
+    return [*found["text"]], [names[label] for label in found["labels"]]
 
 
 @pytest.mark.parametrize(
@@ -193,27 +194,35 @@ def test_text_in_a_column_of_a_table_is_no_markup() -> None:
     Path("a.csv").write_text("id,text\n" + "".join(f"{row['id']},{row['text']}\n" for row in rows))
     for name in ("a.jsonl", "a.csv"):
         train, *_ = load_texts(LanguageModelingData(train_file=name, validation_file=name, block_size=2))
-        assert [*train] == [row["text"] for row in rows]
+        assert [*train["text"]] == [row["text"] for row in rows]
 
 
 def test_constant_predictions_score_as_the_majority_class(files: Path) -> None:
     data = ClassificationData(train_file="train.csv", validation_file="validation.csv", label_column="past")
     train, validation, names = load_examples(data)
-    labels = np.array([*validation.labels, -100, -100])  # two that only fill up a batch
-    majority = round(np.mean(train.labels))
+    labels = np.array(validation["labels"])
+    majority = round(np.mean(train["labels"]))
     predictions = np.stack([np.ones(len(labels)), np.full(len(labels), majority)], axis=-1)
-    found = scores(type("Prediction", (), {"predictions": predictions, "label_ids": labels}), names)
-    assert found == {"loss": 1, **score(predictions[:-2, 1], labels[:-2], names)}
-    assert found["accuracy"] == pytest.approx(np.mean(labels[:-2] == majority))
+    found = scores(type("Prediction", (), {"predictions": predictions, "label_ids": labels}), names, None)
+    assert found == {"loss": 1, **score(predictions[:, 1], labels, names, None)}
+    assert found["accuracy"] == pytest.approx(np.mean(labels == majority))
     assert found["matthews_correlation"] == 0
 
 
 def test_blocks_predict_every_token_once() -> None:
-    blocks = Blocks(np.arange(100, dtype=np.int32), size=8)
-    labels = [label for i in range(len(blocks)) for label in blocks[i]["labels"][1:].tolist()]
-    assert labels == [*range(1, 99)]
-    assert all(blocks[i]["labels"][0] == -100 for i in range(len(blocks)))
-    assert all((blocks[i]["input_ids"][1:] == blocks[i]["labels"][1:]).all() for i in range(len(blocks)))
+    """Whatever the lengths of texts; one that is blank has no tokens."""
+    texts = Dataset.from_dict({"any": ["0 1 2", " ", *map(str, range(4, 3000)), "x" * 9]})
+
+    def tokenizer(texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[len(text)] * len(text.split()) for text in texts]}
+
+    tokenizer.eos_token_id = 0  # pyright: ignore[reportFunctionMemberAccess]
+    stream = [token for text in texts["any"] for token in ([len(text)] * len(text.split()) + [0]) * bool(text.split())]
+    found = [*blocks(texts, tokenizer, 8)]
+    assert [label for block in found for label in block["labels"][1:]] == stream[1 : len(found) * 7 + 1]
+    assert len(stream) - len(found) * 7 - 1 < 7
+    assert all(block["labels"] == [-100, *block["input_ids"][1:]] and len(block["labels"]) == 8 for block in found)
+    assert [*blocks(texts, tokenizer, 8, count=5)] == found[:5]
 
 
 def test_token_batches() -> None:

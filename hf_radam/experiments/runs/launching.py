@@ -105,6 +105,7 @@ def train(jobs: Mapping[str, Job], run: Run, tell: Tell) -> None:
 def _call(job: Job, module: str, tell: Tell) -> None:
     """Call our script in this process."""
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers.trainer import Trainer
 
     os.environ.update(job.environment)
@@ -112,7 +113,7 @@ def _call(job: Job, module: str, tell: Tell) -> None:
     import_module(RECORDER).record(Trainer, job.request, tell)
     try:
         import_module(module).main(job.command[job.words :])
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, ArithmeticError, StrictDataclassError) as error:
         traceback.print_exc()
         raise UserError(f"{one_line(error)}; mend the recipe's options, or those of model, data or training") from error
 
