@@ -199,30 +199,22 @@ def _publish_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], st
     add("--private", action="store_true", help="make the repo private")
     add("--dry_run", action="store_true", help="write and list what would be uploaded, without the Hub")
     add("--yes", action="store_true", help="upload without asking; needed where there is no terminal")
-    add("--output_dir", type=Path, metavar="DIR", help="where to write it: new, empty, or an earlier bundle")
     add = parser.add_argument_group("rarer options").add_argument
     add("--license", default="apache-2.0", metavar="L", help=rare("in the card's metadata; apache-2.0 if not given"))
     add("--base_model", metavar="M", help=rare("checkpoint that was fine-tuned, by its name on the Hub"))
-    add("--also", nargs="+", default=[], metavar="REPO", help=rare("repos to link: me/model, datasets/me/records"))
-    add("--revision", metavar="R", help=rare("branch to commit to, made if missing; main if not given"))
     add("--create_pr", action="store_true", help=rare("open a pull request instead of committing"))
     add("--allow", nargs="+", default=[], metavar="TEXT", help=rare("text that looks private and may be published"))
-    add("--commit_message", default="Publish the comparison", metavar="TEXT", help=rare("of the commit"))
-    add("--template", type=Path, metavar="FILE", help=rare("of the card, in Jinja"))
 
 
 def _publish(options: argparse.Namespace) -> int:
     from hf_radam.publishing import bundle, privacy, upload
+    from hf_radam.publishing.card import Choice
 
-    same = ("repo_id", "repo_type", "recipe", "license", "base_model", "also", "private", "revision", "create_pr")
-    choice = bundle.Choice(
-        **{name: getattr(options, name) for name in same},
-        with_weights=not options.no_weights,
-        template=options.template or bundle.TEMPLATE,
-    )
-    folder = options.output_dir or options.runs_dir / "hub" / options.repo_type
-    card = bundle.build(options.runs_dir, folder, choice)
-    privacy.refuse_leaks(folder, public=[options.repo_id, *options.also, *options.allow])
+    same = ("repo_id", "repo_type", "recipe", "license", "base_model", "private", "create_pr")
+    choice = Choice(**{name: getattr(options, name) for name in same}, with_weights=not options.no_weights)
+    card = bundle.build(options.runs_dir, options.runs_dir / "hub" / options.repo_type, choice)
+    folder = card.parent
+    privacy.refuse_leaks(folder, public=[options.repo_id, *options.allow])
     print(f"{bundle.describe(folder)}\n\ncard: {card}\nto:   {options.repo_type} {options.repo_id}")
     if options.dry_run or not (options.yes or sys.stdin.isatty()):
         print("nothing was uploaded" + ("" if options.dry_run else "; give --yes to upload"))
@@ -233,7 +225,7 @@ def _publish(options: argparse.Namespace) -> int:
     if not (options.yes or _agreed()):
         print("nothing was uploaded")
         return 0
-    address, changed = upload.publish(folder, choice, options.commit_message, deleted)
+    address, changed = upload.publish(folder, choice, deleted)
     print(f"{address} {'is up to date' if changed else 'already has all of this'}")
     return 0
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hf_radam.derived import installed
 from hf_radam.experiments.environment import cpu_name
 from hf_radam.experiments.report.drawing import DARK, LIGHT, Chart, colored, layer, named_ends, number, save, scale
 from hf_radam.files import write_whole
@@ -37,26 +35,21 @@ class Contender(NamedTuple):
     options: Mapping[str, Any]
     package: str
     rounding: str
+    hue: str | None
+    """In the figure, which leaves out what is the same line as another."""
 
     @property
     def name(self) -> str:
-        """Name in table and figure."""
+        """Name in the table."""
         return f"{self.optimizer} ({self.rounding})"
 
 
 CONTENDERS = (
-    Contender("radam", {}, "torch", "to the nearest"),
-    Contender("radam_torch_8bit", {}, "torchao", "to the nearest"),
-    Contender("radam_kahan", {}, "optimi", "Kahan sums"),
-    Contender("radam_torch_8bit", {"bf16_stochastic_round": True}, "torchao", "stochastic"),
+    Contender("radam", {}, "torch", "to the nearest", "adam"),
+    Contender("radam_torch_8bit", {}, "torchao", "to the nearest", None),
+    Contender("radam_kahan", {}, "torch-optimi", "Kahan sums", "radam"),
+    Contender("radam_torch_8bit", {"bf16_stochastic_round": True}, "torchao", "stochastic", "untuned"),
 )
-PACKAGES = {"optimi": "torch-optimi"}  # that are installed by another name
-# What the figure shows of them: in 8 bits rounding to the nearest is the same line.
-_SHOWN = {
-    CONTENDERS[0].name: ("to the nearest", "adam"),
-    CONTENDERS[2].name: ("Kahan sums", "radam"),
-    CONTENDERS[3].name: ("stochastic", "untuned"),
-}
 
 
 def follow(contender: Contender, steps: list[int]) -> dict[str, list[float]]:
@@ -93,19 +86,16 @@ def follow(contender: Contender, steps: list[int]) -> dict[str, list[float]]:
 
 
 def measure() -> dict[str, Any]:
-    """What `bf16_weights.json` holds: of each contender that is installed."""
+    """What `bf16_weights.json` holds."""
     steps = sorted({round(step) for step in np.geomspace(10, STEPS, 40)})
-    present = [contender for contender in CONTENDERS if installed(contender.package)]
-    if missing := dict.fromkeys(c.package for c in CONTENDERS if c not in present):
-        print(f"not installed: {', '.join(missing)}", file=sys.stderr)
-    packages = dict.fromkeys(PACKAGES.get(c.package, c.package) for c in present)
+    versions = {contender.package: metadata.version(contender.package) for contender in CONTENDERS}
     return {
-        "environment": {"hardware": cpu_name(), "versions": {name: metadata.version(name) for name in packages}},
+        "environment": {"hardware": cpu_name(), "versions": versions},
         "learning_rate": RATE,
         "signal": SIGNAL,
         "weights": SHAPE[0] * SHAPE[1],
         "step": steps,
-        "rows": [{"optimizer": contender.name, **follow(contender, steps)} for contender in present],
+        "rows": [{"optimizer": contender.name, **follow(contender, steps)} for contender in CONTENDERS],
     }
 
 
@@ -125,8 +115,9 @@ def table(found: Mapping[str, Any]) -> str:
 
 def draw(found: Mapping[str, Any]) -> Chart:
     """Both numbers over the steps."""
-    shown = {_SHOWN[row["optimizer"]][0]: row for row in found["rows"] if row["optimizer"] in _SHOWN}
-    stays = 1 - next(iter(shown.values()))["moved"][-1]
+    drawn = {contender.name: contender for contender in CONTENDERS if contender.hue}
+    shown = {drawn[row["optimizer"]].rounding: row for row in found["rows"] if row["optimizer"] in drawn}
+    stays = 1 - shown["to the nearest"]["moved"][-1]
     message = f"At lr {found['learning_rate']:g}, rounding to the nearest leaves {stays:.0%} of bf16 weights unmoved"
     color, panels, height = colored(list(shown), "name"), [], 230
     for title, key in (("Share of weights that have moved", "moved"), ("Distance from float32's way", "distance")):
@@ -136,21 +127,19 @@ def draw(found: Mapping[str, Any]) -> Chart:
         line = layer(points, {"type": "line", "strokeWidth": 2}, x=x, y=number("value", **y), color=color)
         ends = named_ends(points.groupby("name", sort=False).tail(1), y, height, color)
         panels.append({"title": title, "height": height, "layer": [line, *ends]})
-    hues = {theme.name: {name: theme.hues[hue] for name, hue in _SHOWN.values()} for theme in (LIGHT, DARK)}
+    hues = {t.name: {one.rounding: t.hues[str(one.hue)] for one in drawn.values()} for t in (LIGHT, DARK)}
     return Chart(name="bf16_weights", title=message, message=message, panels=panels, colors=hues, names=list(shown))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
+def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/bf16_weights"))
-    options = parser.parse_args(argv)
-    found = measure()
+    options, found = parser.parse_args(), measure()
     write_whole(options.output_dir / "bf16_weights.json", json.dumps(found) + "\n")
     save(draw(found), options.output_dir / "figures")
     print(table(found))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

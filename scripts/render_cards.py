@@ -31,28 +31,19 @@ from bf16_weights import table as bf16_table
 
 from hf_radam.experiments.report import rates
 from hf_radam.experiments.report.markdown import table_markdown
-from hf_radam.experiments.report.report import (
-    Image,
-    Report,
-    draw,
-    make_report,
-    to_json,
-    write_report,
-)
+from hf_radam.experiments.report.report import Image, Report, draw, make_report, to_json, write_report
 from hf_radam.experiments.report.statistics import cost, pairs
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
-from hf_radam.publishing.card import Page, picture, write_card
+from hf_radam.publishing.card import picture
+from hf_radam.publishing.card import render as render_card
+from hf_radam.publishing.reproduce import comparison_file
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")))
 # Of a committed comparison; `hf-radam report` draws the others.
 FIGURES = 2
-SHAPES = {
-    "decoder-1b": "1.1 B parameters, bf16",
-    "bert-base": "BERT-base",
-    "lora": "LoRA, 500 small tensors",
-}
+SHAPES = {"decoder-1b": "1.1 B parameters, bf16", "bert-base": "BERT-base", "lora": "LoRA, 500 small tensors"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,12 +176,10 @@ def costs(*paths: str) -> str:
     return f"Relative to fused AdamW: {', '.join(ours)}. `torch.optim.RAdam`: {', '.join(theirs)}.\n"
 
 
-def render_card(card: Rendered, name: str, output_dir: Path) -> Path:
-    """Write the card of a committed comparison, whose report is up to date."""
-    path = f"model_cards/{name}/comparison.yaml"
-    return write_card(
-        card.results, output_dir, Page(title=name, report=card.report, images=card.images, comparison_path=path)
-    )
+def write_card(card: Rendered, name: str, folder: Path) -> None:
+    """Write the card of a committed comparison, whose report is up to date, and the file that makes it again."""
+    write_whole(folder / "README.md", render_card(card.results, card.report, card.images, title=name))
+    write_whole(folder / "comparison.yaml", comparison_file(card.results))
 
 
 def main() -> None:
@@ -205,7 +194,7 @@ def main() -> None:
             write_report(folder, most=FIGURES)
         card = load(folder)
         if is_whole:
-            render_card(card, folder.name, folder)
+            write_card(card, folder.name, folder)
         elif rates.duels(card.results):
             card = replace(card, images=draw(card.results, folder, only="effective_rates"))
             write_whole(folder / "summary.json", to_json(card.report, card.images))

@@ -187,7 +187,6 @@ class _Handler(BaseHTTPRequestHandler):
             rf"POST /api{REPO}/preupload/(?P<revision>.+)": self._preupload,
             rf"GET /api{REPO}/xet-(?P<right>read|write)-token/(?P<revision>.+)": self._xet_token,
             rf"POST /api{REPO}/commit/(?P<revision>.+)": self._commit,
-            rf"POST /api{REPO}/branch/(?P<revision>.+)": self._branch,
             rf"POST /api{REPO}/discussions": self._pull_request,
             rf"GET /api{REPO}/discussions/(?P<number>\d+)": self._discussion,
             rf"GET /api{REPO}/tree/(?P<revision>.+)": self._tree,
@@ -267,14 +266,6 @@ class _Handler(BaseHTTPRequestHandler):
                 entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 130}
             entries.append(entry)
         self._send(200, entries)
-
-    def _branch(self, about: dict[str, str], *_: Any) -> None:
-        self._may_write(about["id"])
-        repo = self._repo(about)
-        if about["revision"] in repo.branches:
-            raise Refused(409, "Reference already exists")
-        repo.branches[about["revision"]] = list(repo.branches["main"])
-        self._send(200, {})
 
     def _pull_request(self, about: dict[str, str], _: Any, body: bytes) -> None:
         repo = self._repo(about)

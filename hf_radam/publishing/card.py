@@ -6,22 +6,25 @@ import html
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData, RepoCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
+from hf_radam.errors import UserError
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.markdown import code, fenced, literal, one_line, table_markdown
 from hf_radam.experiments.report.report import Image, Report
 from hf_radam.experiments.report.statistics import BASELINE, name
 from hf_radam.experiments.results import Results
-from hf_radam.files import write_whole
 from hf_radam.publishing import reproduce
+from hf_radam.publishing.reproduce import Origin
 
-TEMPLATE = Path(__file__).with_name("template.md")
+TABLES = ("runs", "evaluations", "updates")  # of a dataset
 TAGS = ["radam", "warmup", "optimizer", "learning-rate-schedule", "hf_radam"]
 GENERATE = "print(tokenizer.decode(model.generate(**batch, max_new_tokens=64)[0], skip_special_tokens=True))"
 # Our tasks by the names that the Hub and Transformers have for them, and what a model of each is asked.
@@ -36,84 +39,96 @@ TASKS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
-    """What a card shows beside the numbers: where it stands, and what lies around it."""
+class Choice:
+    """What is to be published, how and where."""
 
-    title: str
-    """Name of the model or dataset in the metadata; the last part of the repo's id."""
-    report: Report
-    """Verdict, tables and notes."""
-    images: Sequence[Image] = ()
-    """The report's figures, with paths relative to the card, in the order in which they are shown."""
-    repo_id: str | None = None
-    """The repo, where the card is that of one."""
-    repo_type: str = "model"
-    """model or dataset."""
+    repo_id: str = ""
+    """namespace/name; empty for a card in `model_cards` of a checkout."""
+    repo_type: Literal["model", "dataset", "space"] = "model"
+    """A model with weights, a dataset of records, or the page to explore them in, as a static Space."""
+    recipe: str | None = None
+    """Whose best run gives the weights; by default the best recipe's."""
+    with_weights: bool = True
+    """False leaves the weights out of a model repo."""
     license: str = "apache-2.0"
-    """Identifier of the license."""
+    """Of the card's metadata."""
     base_model: str | None = None
     """Name on the Hub of the checkpoint that was fine-tuned; by default what the records tell of it."""
-    weights: Record | None = None
-    """The run whose weights lie beside the card."""
-    usage: str = ""
-    """Python that loads what lies beside the card."""
-    rows: Mapping[str, int] = field(default_factory=dict)
-    """Of a dataset: the lengths of its tables by name."""
-    also: Sequence[str] = ()
-    """Repos that belong to this one: namespace/name of models, datasets/namespace/name, spaces/namespace/name."""
-    comparison_path: str = "comparison.yaml"
-    """Of the file to reproduce the comparison with, as a reader would type it."""
+    private: bool = False
+    """Whether nobody else may see the repo."""
+    create_pr: bool = False
+    """Open a pull request instead of committing to main."""
+
+    def __post_init__(self) -> None:
+        try:
+            validate_repo_id(self.repo_id or "none")
+        except HFValidationError as error:
+            raise UserError(f"--repo_id: {one_line(str(error))}") from error
+        if self.repo_id and "/" not in self.repo_id:
+            raise UserError(f"--repo_id must be namespace/name, got {self.repo_id!r}; `hf auth whoami` tells yours")
+        if self.base_model is not None and not reproduce.is_hub_id(self.base_model):
+            raise UserError(f"--base_model must be a name on the Hub, such as me/model, got {self.base_model!r}")
 
 
-def write_card(results: Results, output_dir: Path, page: Page, template: Path = TEMPLATE) -> Path:
-    """Write the card and, beside it, the file that reproduces the comparison; returns the card's path."""
-    write_whole(output_dir / "comparison.yaml", reproduce.comparison_file(results))
-    write_whole(output_dir / "README.md", render(results, page, template))
-    return output_dir / "README.md"
+def render(
+    results: Results,
+    report: Report,
+    images: Sequence[Image] = (),
+    *,
+    title: str,
+    choice: Choice = Choice(),
+    weights: Record | None = None,
+    usage: str = "",
+) -> str:
+    """The card, as Markdown with metadata on top; names and settings are escaped before they reach the template.
 
-
-def render(results: Results, page: Page, template: Path = TEMPLATE) -> str:
-    """The card, as Markdown with metadata on top; names and settings are escaped before they reach the template."""
-    base_model = page.base_model or reproduce.hub_checkpoint(results)
-    first, *tables = page.report.tables
+    Args:
+        results: what was compared.
+        report: verdict, tables and notes.
+        images: figures, with paths relative to the card, in the order in which they are shown.
+        title: name of the model in the metadata; the last part of the repo's id, or the folder in `model_cards`.
+        choice: where it is published.
+        weights: the run whose weights lie beside the card.
+        usage: Python that loads what lies beside the card.
+    """
+    found, (first, *tables) = reproduce.origin(results, choice.base_model), report.tables
     ended = [f"{name}: {json.dumps(record.optimizer)}" for name, record in _one_per_recipe(results).items()]
     machines = dict.fromkeys(json.dumps(record.environment, sort_keys=True) for record in results.records)
-    repo = (page.repo_id, page.repo_type) if page.repo_id else None
+    path = "comparison.yaml" if choice.repo_id else f"model_cards/{title}/comparison.yaml"
     card = RepoCard.from_template(
-        _metadata(results, page, base_model),
-        template_path=str(template),
+        _metadata(results, title, choice, weights, found),
+        template_path=str(Path(__file__).with_name("template.md")),
         name=literal(results.comparison["name"]),
-        verdict=page.report.verdict.text,
+        verdict=report.verdict.text,
         table=table_markdown(first),
-        about=_about(results, page, base_model),
-        usage=fenced(page.usage, "python") if page.usage else "",
-        pictures=[picture(image, hub=page.repo_id is not None) for image in page.images],
+        about=_about(results, choice, weights, found),
+        usage=fenced(usage, "python") if usage else "",
+        data=TABLES if choice.repo_type == "dataset" else (),
+        pictures=[picture(image, hub=bool(choice.repo_id)) for image in images],
         tables=[(literal(table.title), table_markdown(table)) for table in tables],
-        notes=[*map(literal, page.report.notes), _time(results, page.weights), *_limitations(results)],
+        notes=[*map(literal, report.notes), _time(results, weights), *_limitations(results)],
         alike=_alike(results),
         recipes=_recipes(results),
         settings=fenced(reproduce.comparison_file(results), "yaml"),
         ended=fenced("\n".join([*ended, *machines])),
-        command=fenced(reproduce.command(results, page.comparison_path, base_model, repo), "bash"),
-        hints=reproduce.hints(results, base_model),
-        rows=[f"- {code(name)}: {count:,} rows, one for each {name[:-1]}." for name, count in page.rows.items()],
+        command=fenced(reproduce.command(results, found, path, choice.repo_id, choice.repo_type), "bash"),
+        hints=reproduce.hints(results, found),
         untuned=any(recipe.warmup.startswith("untuned") for recipe in results.recipes.values()),
     )
     return f"{str(card).rstrip()}\n"
 
 
-def snippet(results: Results, folder: Path, repo_id: str) -> str:
+def snippet(task: str, folder: Path, repo_id: str) -> str:
     """Python that loads what a folder holds: tables, an adapter, or a model with or without a tokenizer."""
     files = {path.name for path in folder.glob("*")}
-    if tables := sorted(path.stem for path in folder.glob("data/*.parquet")):
-        loads = [f'{name} = load_dataset("{repo_id}", "{name}", split="train")' for name in tables]
+    if "data" in files:
+        loads = [f'{name} = load_dataset("{repo_id}", "{name}", split="train")' for name in TABLES]
         return "\n".join(["from datasets import load_dataset", "", *loads])
     if "adapter_config.json" in files:
         load = f'model = PeftModel.from_pretrained(base_model, "{repo_id}")  # a model as the adapter was trained on'
         return f"from peft import PeftModel\n\n{load}"
     if "config.json" not in files:
         return ""
-    task = results.comparison["shared"]["task"]
     named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
     _, model_class, ask = TASKS.get(task, ("", named[0] if str(named[0]).isidentifier() else "AutoModel", ""))
     load = f'model = {model_class}.from_pretrained("{repo_id}")'
@@ -145,25 +160,22 @@ def _img(image: Image, path: str, kind: str = "") -> str:
     return f'<img{kind} width="{image.width}" src="{html.escape(path)}" alt="{title}">'
 
 
-def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
-    script, data = reproduce.script(results), results.comparison["shared"]["data"]
-    task, *_ = TASKS.get(results.comparison["shared"]["task"], ("other",))
+def _metadata(results: Results, title: str, choice: Choice, weights: Record | None, found: Origin) -> CardData:
+    data, (task, *_) = results.comparison["shared"]["data"], TASKS.get(found.task, ("other",))
     codes = [str(data.get(key)) for key in ("source_lang", "target_lang")]
-    named = reproduce.dataset(results) or reproduce.local_files(results)
-    known = named and all(re.fullmatch(r"[a-z]{2,3}", c) for c in codes)
+    known = (found.dataset or found.files) and all(re.fullmatch(r"[a-z]{2,3}", c) for c in codes)
     shared: dict[str, Any] = {
         "language": codes if known else None,
-        "license": page.license,
-        "tags": TAGS if script else [*TAGS, task],
+        "license": choice.license,
+        "tags": TAGS if found.script else [*TAGS, task],
     }
-    if page.repo_type == "dataset":
+    if choice.repo_type == "dataset":
         configs = [
-            {"config_name": name, "data_files": f"data/{name}.parquet", "default": not i}
-            for i, name in enumerate(page.rows)
+            {"config_name": name, "data_files": f"data/{name}.parquet", "default": name == TABLES[0]} for name in TABLES
         ]
         return DatasetCardData(**shared, pretty_name=one_line(results.comparison["name"]), configs=configs)
-    of_weights, metric = page.weights and page.weights.recipe, results.metric
-    local = one_line(", ".join(reproduce.local_files(results).values()) or script)
+    of_weights, metric = weights and weights.recipe, results.metric
+    local = one_line(", ".join(found.files.values()) or found.script)
     about = {
         "task_type": task,
         "dataset_type": data.get("dataset_name") or ("local-files" if local else "hf_radam-grammar"),
@@ -172,48 +184,48 @@ def _metadata(results: Results, page: Page, base_model: str | None) -> CardData:
         "dataset_revision": data.get("dataset_revision"),
         "metric_type": results.selection,
     }
-    found: list[EvalResult] = []
+    judged: list[EvalResult] = []
     for row in sorted(results.best_rows, key=lambda row: name(row) != of_weights):
         seeds, mean = len(row), float(row.value.mean(skipna=False))
         spread = f", mean of {seeds} seeds ± {row.value.std():.{metric.digits}f}" if seeds > 1 else ""
         called = f"{metric.label} ({name(row)}, lr {row.peak.iat[0]:g}{spread})"
         if math.isfinite(mean):
-            found.append(EvalResult(**about, metric_value=round(mean, 6), metric_name=called))
+            judged.append(EvalResult(**about, metric_value=round(mean, 6), metric_name=called))
     return ModelCardData(
         **shared,
-        library_name="transformers" if page.weights else "hf_radam",
-        pipeline_tag=task if page.weights and task != "other" else None,
-        datasets=[data["dataset_name"]] if reproduce.dataset(results) else None,
+        library_name="transformers" if weights else "hf_radam",
+        pipeline_tag=task if weights and task != "other" else None,
+        datasets=[found.dataset] if found.dataset else None,
         metrics=None if results.selection == "loss" else [results.selection],
-        base_model=base_model,
-        model_name=page.title,
-        eval_results=found,
+        base_model=found.base_model,
+        model_name=title,
+        eval_results=judged,
     )
 
 
-def _about(results: Results, page: Page, base_model: str | None) -> str:
+def _about(results: Results, choice: Choice, weights: Record | None, found: Origin) -> str:
     """What the reader has before them, in a sentence or two with links."""
-    dataset, script = reproduce.dataset(results), reproduce.script(results)
-    text = _linked(f"datasets/{dataset}") if dataset else "the built-in grammar of `hf_radam`"
-    text = ", ".join(map(code, reproduce.local_files(results).values())) or text
-    task = TASKS.get(results.comparison["shared"]["task"], ("other",))[0].replace("-", " ")
-    what = f"models for {task}{f' from {_linked(base_model)}' if base_model else ''} on {text}"
-    if script:
-        versions = sorted({str(record.environment["versions"].get(script)) for record in results.records})
-        what = f"by the training script {code(script)} ({' and '.join(map(literal, versions))}), which is not ours"
-    count, whose = len(results.recipes), "The records of a" if page.repo_type == "dataset" else "A"
+    text = _linked(f"datasets/{found.dataset}") if found.dataset else "the built-in grammar of `hf_radam`"
+    text = ", ".join(map(code, found.files.values())) or text
+    task = TASKS.get(found.task, ("other",))[0].replace("-", " ")
+    what = f"models for {task}{f' from {_linked(found.base_model)}' if found.base_model else ''} on {text}"
+    if found.script:
+        versions = sorted({str(record.environment["versions"].get(found.script)) for record in results.records})
+        what = (
+            f"by the training script {code(found.script)} ({' and '.join(map(literal, versions))}), which is not ours"
+        )
+    count, whose = len(results.recipes), "The records of a" if choice.repo_type == "dataset" else "A"
     said = (
         f"{whose} comparison of {count} recipe{'s' * (count > 1)}, made with `hf_radam`: does "
         f"[RAdam](https://arxiv.org/abs/1908.03265) need no learning-rate warmup? It trains {what}."
     )
-    if page.weights is not None:
-        said += f" The weights here are those of {code(page.weights.id)}, the best run of {code(page.weights.recipe)}."
-    return f"{said} See also {', '.join(map(_linked, page.also))}." if page.also else said
+    if weights is not None:
+        said += f" The weights here are those of {code(weights.id)}, the best run of {code(weights.recipe)}."
+    return said
 
 
 def _linked(repo: str) -> str:
-    name = literal(re.sub("^datasets/", "dataset ", re.sub("^spaces/", "page ", repo)))
-    return f"[{name}](https://huggingface.co/{repo})"
+    return f"[{literal(repo.replace('datasets/', 'dataset '))}](https://huggingface.co/{repo})"
 
 
 def _time(results: Results, weights: Record | None) -> str:

@@ -7,12 +7,13 @@ import json
 import os
 import re
 import socket
+import zipfile
 from collections.abc import Iterator, Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from hf_radam.experiments.schema import UserError
-from hf_radam.publishing.bundle import files_below, is_pickle
+from hf_radam.errors import UserError
+from hf_radam.publishing.bundle import files_below
 
 # Tokens and keys by their beginnings. Glued to a letter, they are told from words by a digit and a capital.
 _TOKEN = re.compile(
@@ -35,6 +36,7 @@ _PATH = re.compile(
 )
 # A vocabulary is made of words: any name or path may be among them by right.
 _VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json"})
+_PICKLE_ENDINGS = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 # Names that say nothing about anybody.
 _COMMON_NAMES = frozenset({"root", "user", "users", "admin", "ubuntu", "debian", "runner", "nobody", "localhost"})
 
@@ -53,14 +55,12 @@ def refuse_leaks(folder: Path, *, public: Sequence[str] = ()) -> None:
     for relative, path in files_below(folder).items():
         if _has_secret(os.fsencode(relative), secrets):
             raise UserError(f"nothing was uploaded: the name of a file in {folder} holds an access token; rename it")
-        for leak in _leaks(path, secrets, public):
+        for leak in (*_leaks(path, secrets, public), *_names_in(relative, public)):
             raise UserError(f"nothing was uploaded: {path} holds {leak}")
-        for leak in _names_in(relative, public):
-            raise UserError(f"nothing was uploaded: the file name {path} holds {leak}")
 
 
 def _leaks(path: Path, secrets: Sequence[bytes], public: Sequence[str]) -> Iterator[str]:
-    if is_pickle(path):
+    if _is_pickle(path):
         yield "a pickle, which runs code when it is loaded; remove it from the run's model folder"
     if not path.stat().st_size:
         return
@@ -85,6 +85,16 @@ def _leaks(path: Path, secrets: Sequence[bytes], public: Sequence[str]) -> Itera
         line = text.count("\n", 0, found.start()) + 1
         yield f"an absolute path in line {line}; replace it by a relative one, or --allow the text if it is none"
     yield from _names_in(text, public)
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether loading the file could run code."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    # Weights in safetensors begin with a length, which may be any number.
+    begins = start in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") and path.suffix != ".safetensors"
+    holds = zipfile.is_zipfile(path) and any(name.endswith(".pkl") for name in zipfile.ZipFile(path).namelist())
+    return path.suffix in _PICKLE_ENDINGS or begins or holds
 
 
 def _has_secret(content: bytes | mmap, secrets: Sequence[bytes]) -> bool:

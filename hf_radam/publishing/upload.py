@@ -16,7 +16,8 @@ from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from hf_radam.errors import NetworkError, UserError
 from hf_radam.files import one_line
-from hf_radam.publishing.bundle import MARK, Choice, files_below
+from hf_radam.publishing.bundle import MARK, files_below
+from hf_radam.publishing.card import Choice
 
 _AGAIN = "the same command completes the job"
 # What the Hub itself puts into a new repo.
@@ -37,34 +38,44 @@ def look(folder: Path, target: Choice) -> list[str]:
         UserError: no token; metadata that the Hub refuses; a repo with other content.
         NetworkError: as of `publish`.
     """
-    api, here = HfApi(), files_below(folder)
-    with explained(target.repo_id):
+    api, here, repo = HfApi(), files_below(folder), target.repo_id
+    with explained(repo):
         api.whoami()
         RepoCard.load(folder / "README.md").validate(target.repo_type)
-        there, revision = _files(api, target)
+        try:
+            tree = api.list_repo_tree(repo, repo_type=target.repo_type, recursive=True)
+            there = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+        except errors.RepositoryNotFoundError:
+            there = {}
         if MARK in there:
             with TemporaryDirectory() as to:
-                about = {"repo_type": target.repo_type, "revision": revision, "local_dir": to}
-                written = Path(api.hf_hub_download(target.repo_id, MARK, **about)).read_text(encoding="utf-8")
-            return sorted(there.keys() & set(written.splitlines()) - here.keys())
+                mark = api.hf_hub_download(repo, MARK, repo_type=target.repo_type, local_dir=to)
+                written = Path(mark).read_text(encoding="utf-8").splitlines()
+            return sorted(there.keys() & set(written) - here.keys())
     default = _DEFAULT | ({"index.html", "style.css"} if target.repo_type == "space" else set())
     kept = default if there.keys() <= default else {".gitattributes"}
     # An upload that broke off has left some of these files.
     if lost := sorted(path for path in there.keys() & here.keys() - kept if not _is_same(there[path], here[path])):
         raise UserError(
-            f"{target.repo_id} holds something else than a comparison, and its {', '.join(lost[:3])} would be "
-            "overwritten; choose another --repo_id, or remove that there first"
+            f"only what `publish` has written is overwritten, and {repo} holds another {', '.join(lost[:3])}; choose "
+            "another --repo_id, or remove that there first"
         )
     return []
 
 
-def publish(folder: Path, target: Choice, message: str, deleted: list[str]) -> tuple[str, bool]:
+def _is_same(there: RepoFile, here: Path) -> bool:
+    if there.lfs is None:
+        return there.size == here.stat().st_size and there.blob_id == git_hash(here.read_bytes())
+    with here.open("rb") as file:
+        return there.lfs.sha256 == sha_fileobj(file).hex()
+
+
+def publish(folder: Path, target: Choice, deleted: list[str]) -> tuple[str, bool]:
     """Upload a folder; what the repo holds already is not sent again.
 
     Args:
         folder: file by file what the repo shall hold.
         target: where.
-        message: of the commit, or the title of the pull request.
         deleted: what `look` has found.
 
     Returns:
@@ -78,38 +89,18 @@ def publish(folder: Path, target: Choice, message: str, deleted: list[str]) -> t
     with explained(repo):
         sdk = "static" if kind == "space" else None
         url = api.create_repo(repo, repo_type=kind, private=target.private, exist_ok=True, space_sdk=sdk)
-        private = api.repo_info(repo, repo_type=kind).private
-    if target.private and not private:
-        raise UserError(f"{repo} exists and is public; make it private on its settings page, or drop --private")
+        before = api.repo_info(repo, repo_type=kind)
+    if target.private and not before.private:
+        raise UserError(
+            f"--private needs a private repo, and {repo} is public; make it private on its settings page, or drop "
+            "--private"
+        )
     with explained(repo):
-        if target.revision is not None and not target.revision.startswith("refs/"):
-            api.create_branch(repo, repo_type=kind, branch=target.revision, exist_ok=True)
-        before = api.repo_info(repo, repo_type=kind, revision=target.revision).sha
         commit = api.upload_folder(
-            repo_id=repo, repo_type=kind, folder_path=folder, revision=target.revision, create_pr=target.create_pr,
-            delete_patterns=[glob.escape(path) for path in deleted] or None, commit_message=message,
+            repo_id=repo, repo_type=kind, folder_path=folder, create_pr=target.create_pr,
+            delete_patterns=[glob.escape(path) for path in deleted] or None, commit_message="Publish the comparison",
         )  # fmt: skip
-    return commit.pr_url or str(url), commit.oid != before
-
-
-def _files(api: HfApi, target: Choice) -> tuple[dict[str, RepoFile], str | None]:
-    """The files of the branch, or of main, where a branch that is missing will begin; none of a repo to be made."""
-    for revision in dict.fromkeys((target.revision, None)):
-        try:
-            tree = api.list_repo_tree(target.repo_id, repo_type=target.repo_type, revision=revision, recursive=True)
-            return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}, revision
-        except errors.RevisionNotFoundError:
-            continue
-        except errors.RepositoryNotFoundError:
-            break
-    return {}, None
-
-
-def _is_same(there: RepoFile, here: Path) -> bool:
-    if there.lfs is None:
-        return there.size == here.stat().st_size and there.blob_id == git_hash(here.read_bytes())
-    with here.open("rb") as file:
-        return there.lfs.sha256 == sha_fileobj(file).hex()
+    return commit.pr_url or str(url), commit.oid != before.sha
 
 
 @contextmanager
@@ -141,15 +132,16 @@ def explained(repo_id: str) -> Iterator[None]:
 
 
 def _of_status(error: errors.HfHubHTTPError, repo_id: str) -> Exception:
-    status = error.response.status_code
-    said = one_line(error.server_message or error.response.reason_phrase)
-    wait = error.response.headers.get("Retry-After") if status == 429 else None
-    later = f"{_AGAIN} in {wait} s" if wait else f"{_AGAIN} later"
-    refused = UserError(f"this access token may not write to {repo_id} ({said}): use one with write access to it")
-    overtaken = NetworkError(f"somebody else changed {repo_id} at the same time ({said}); {_AGAIN}")
-    unknown = UserError("the Hub does not know this access token: run `hf auth login --force`, or set HF_TOKEN anew")
-    busy = NetworkError(f"the Hub limits how much one may send; {later}")
-    cases: dict[int, Exception] = {401: unknown, 402: refused, 403: refused, 409: overtaken, 412: overtaken, 429: busy}
+    status, said = error.response.status_code, one_line(error.server_message or error.response.reason_phrase)
+    if status == 401:
+        return UserError("the Hub does not know this access token: run `hf auth login --force`, or set HF_TOKEN anew")
+    if status in (402, 403):
+        return UserError(f"this access token may not write to {repo_id} ({said}): use one with write access to it")
+    if status in (409, 412):
+        return NetworkError(f"somebody else changed {repo_id} at the same time ({said}); {_AGAIN}")
+    if status == 429:
+        wait = error.response.headers.get("Retry-After")
+        return NetworkError(f"the Hub limits how much one may send; {_AGAIN} {f'in {wait} s' if wait else 'later'}")
     if status == 408 or status >= 500:
-        return NetworkError(f"the Hub has trouble ({status} {said}); {later}")
-    return cases.get(status, UserError(f"the Hub refuses this ({status} {said}): check --repo_id and --revision"))
+        return NetworkError(f"the Hub has trouble ({status} {said}); {_AGAIN} later")
+    return UserError(f"the Hub refuses this ({status} {said}): check --repo_id")

@@ -25,7 +25,10 @@ def committed() -> Any:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "contender",
-    [pytest.param(c, id=c.name, marks=[] if c.package == "torch" else needs(c.package)) for c in CONTENDERS],
+    [
+        pytest.param(c, id=c.name, marks=[] if c.package == "torch" else needs(c.package.removeprefix("torch-")))
+        for c in CONTENDERS
+    ],
 )
 def test_the_committed_numbers_are_what_happens(contender: Any, committed: Any) -> None:
     row = next(row for row in committed["rows"] if row["optimizer"] == contender.name)

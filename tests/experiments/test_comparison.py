@@ -29,7 +29,8 @@ from hf_radam.experiments.report.report import write_report
 from hf_radam.experiments.runs.gradients import BINS
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
-from hf_radam.publishing.bundle import Choice, build
+from hf_radam.publishing.bundle import build
+from hf_radam.publishing.card import Choice
 from hf_radam.rectification import rectification, untuned_exponential, untuned_linear
 
 ALL_RECIPES = [

@@ -24,7 +24,7 @@ from hf_radam.experiments.runs.sweep import Progress, sweep
 from hf_radam.experiments.runs.words import arguments, script_of
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.script_data import ScriptData, portable
-from hf_radam.publishing.card import Page, render
+from hf_radam.publishing.card import render
 from hf_radam.publishing.reproduce import comparison_file
 from hf_radam.rectification import untuned_linear
 from hf_radam.training.mixin import RAdamTrainerMixin
@@ -93,7 +93,7 @@ def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.Monk
     results = Results.load(folder)
     report = make_report(results)
     assert "largest error" in report.tables[0].columns
-    card = render(results, Page(title="x", report=report))
+    card = render(results, report, title="x")
     assert f"`compared_script.py` ({radam.environment['versions']['compared_script.py']}), which is not ours" in card
     assert "Run it where `compared_script.py` and the files lie that its arguments name" in card
     Path("again.yaml").write_text(comparison_file(results))

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from made_up import write_results
 
-from hf_radam.experiments.schema import UserError
-from hf_radam.publishing.bundle import MARK, Choice, build, files_below, replacing
+from hf_radam.errors import UserError
+from hf_radam.publishing.bundle import build, files_below, replacing
+from hf_radam.publishing.card import Choice
 
 pytestmark = pytest.mark.usefixtures("sketched")
 
@@ -28,88 +29,67 @@ def _below(folder: Path) -> dict[str, bytes | str]:
     }
 
 
-def _thesis(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "thesis.tex").write_text("years of work")
-    return folder
+def _thesis(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("years of work")
 
 
-def _linked(link: Path, target: Path) -> Path:
-    link.parent.mkdir(parents=True, exist_ok=True)
+def _linked(link: Path, target: Path) -> None:
+    _thesis(target / "thesis.tex")
+    link.parent.mkdir(exist_ok=True)
     link.symlink_to(target)
-    return link
 
 
-def _bundle(results: Path, folder: Path, extra: str) -> Path:
-    """An earlier bundle, to which somebody has added a file."""
-    with replacing(folder, results) as unfinished:
-        (unfinished / "README.md").touch()
-    (folder / extra).parent.mkdir(exist_ok=True)
-    (folder / extra).write_text("years of work")
-    return folder
+def _bundle(folder: Path, file: str) -> None:
+    """A copy that was made earlier."""
+    with replacing(folder) as unfinished:
+        _thesis(unfinished / file)
 
 
-def _hub_in_results(results: Path, target: Path) -> Path:
-    _linked(results / "hub", target)
-    return results / "hub" / "model"
-
-
-def _marked(folder: Path) -> Path:
-    (folder / MARK).write_text("\n".join(files_below(folder)))
-    return folder
-
-
-# name: from a results folder and an empty one to an --output_dir; what the refusal says
-KEPT: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
-    "a_folder_of_the_users": (lambda _, base: _thesis(base / "mine"), "holds thesis.tex"),
-    "a_file": (lambda _, base: _thesis(base / "mine") / "thesis.tex", "is no folder"),
-    "the_results": (lambda results, _: results, "holds the results"),
-    "results_that_were_a_bundle": (lambda results, _: _marked(results), "holds the results"),
-    "an_ancestor": (lambda results, _: results.parent, "holds the results"),
-    "an_ancestor_by_another_name": (lambda results, _: results / "..", "holds the results"),
-    "records": (lambda results, _: results / "records", "holds radam-"),
-    "a_link": (lambda _, base: _linked(base / "link", _thesis(base / "mine")), "is a link"),
-    "a_link_to_nothing": (lambda _, base: _linked(base / "link", base / "nothing"), "is a link"),
-    "a_link_to_a_bundle": (lambda results, base: _linked(base / "link", _marked(_thesis(base / "mine"))), "is a link"),
-    "a_link_in_the_results": (lambda results, base: _hub_in_results(results, _thesis(base / "mine")), "is a link"),
-    "an_unfinished_one": (lambda _, base: _thesis(base / ".hub.tmp").with_name("hub"), "holds thesis.tex"),
-    "a_bundle_and_more": (lambda results, base: _bundle(results, base / "hub", "thesis.tex"), "holds thesis.tex"),
-    "a_bundle_and_more_below": (lambda results, base: _bundle(results, base / "hub", "a/b.tex"), "holds a/b.tex"),
-}
+# name: what is done to the folder RESULTS/hub/model, and what the refusal says
+KEPT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a_folder_of_the_users": (lambda hub: _thesis(hub / "thesis.tex"), "holds thesis.tex"),
+    "a_file": (_thesis, "is a link or a file"),
+    "a_link": (lambda hub: _linked(hub, hub.parents[2] / "mine"), "is a link"),
+    "a_link_around_it": (lambda hub: _linked(hub.parent, hub.parents[2] / "mine"), "is a link"),
+    "a_link_to_nothing": (lambda hub: (hub.parent.mkdir(), hub.symlink_to("nothing")), "is a link"),
+    "a_link_to_a_bundle": (
+        lambda hub: (_bundle(hub.parents[2] / "mine", "a"), _linked(hub, hub.parents[2] / "mine")), "is a link",
+    ),
+    "a_bundle_and_more": (lambda hub: (_bundle(hub, "a"), _thesis(hub / "b.tex")), "holds b.tex"),
+    "a_bundle_and_more_below": (lambda hub: (_bundle(hub, "a/a"), _thesis(hub / "a/b.tex")), "holds a/b.tex"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", KEPT)
 def test_nothing_of_the_users_is_deleted(name: str, results: Path, tmp_path: Path) -> None:
-    choose, said = KEPT[name]
-    output_dir = choose(results, tmp_path / "base")
+    spoil, said = KEPT[name]
+    spoil(results / "hub" / "model")
     before = _below(tmp_path)
     with pytest.raises(UserError, match=said):
-        build(results, output_dir, Choice(repo_id="me/invented", with_weights=False))
+        build(results, results / "hub" / "model", Choice(repo_id="me/invented", with_weights=False))
     assert _below(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["new", "empty", "earlier", "killed"])
-def test_a_folder_of_ours_is_replaced(name: str, results: Path, tmp_path: Path) -> None:
+def test_a_folder_of_ours_is_replaced(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "base" / "hub"
     if name == "empty":
         folder.mkdir(parents=True)
     elif name == "earlier":
-        with replacing(folder, results) as unfinished:
-            (unfinished / "old.md").touch()
+        _bundle(folder, "old.md")
     elif name == "killed":  # which leaves the folder as far as it was written
-        context = replacing(folder, results)
+        context = replacing(folder)
         (context.__enter__() / "old.md").touch()
-    with replacing(folder, results) as unfinished:
-        (unfinished / "new.md").touch()
+    _bundle(folder, "new.md")
     assert list(files_below(folder)) == ["new.md"]
     assert [path.name for path in folder.parent.iterdir()] == ["hub"]
 
 
-def test_what_fails_leaves_the_earlier_one(results: Path, tmp_path: Path) -> None:
-    with replacing(tmp_path / "hub", results) as unfinished:
-        (unfinished / "old.md").touch()
+def test_what_fails_leaves_the_earlier_one(tmp_path: Path) -> None:
+    _bundle(tmp_path / "hub", "old.md")
     before = _below(tmp_path)
-    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "hub", results) as unfinished:
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "hub") as unfinished:
         (unfinished / "new.md").write_text(str(1 / 0))
     assert _below(tmp_path) == before
 
@@ -135,7 +115,7 @@ def test_links_that_lead_outside_are_refused(name: str, results: Path, tmp_path:
     else:
         outside.write_text("{}")
     link.symlink_to(outside)
-    with pytest.raises(UserError, match="is a link that leads out of"):
+    with pytest.raises(UserError, match="a link that leads out of"):
         build(results, tmp_path / "hub", Choice(repo_id="me/invented"))
     assert not (tmp_path / "hub").exists()
 

@@ -16,10 +16,11 @@ from made_up import write_results
 from markdown_it import MarkdownIt
 from sketches import sketches
 
+from hf_radam.errors import UserError
 from hf_radam.experiments.report.report import write_report
 from hf_radam.experiments.results import Results
-from hf_radam.experiments.schema import UserError
-from hf_radam.publishing.bundle import Choice, build
+from hf_radam.publishing.bundle import build
+from hf_radam.publishing.card import Choice
 
 DATA = {"vocab_size": 300, "dataset_name": "me/set", "dataset_config_name": "en", "train_file": "train.jsonl"}
 
@@ -88,6 +89,8 @@ def test_names_of_our_own_are_no_free_text(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refusal:
         Results.load(folder)
     assert "\n" not in str(refusal.value)
+    if name.startswith("record.config.recipe.") or name == "record.id":
+        assert "out of the folder" in str(refusal.value)
 
 
 # name: kind of repo, and the file in it

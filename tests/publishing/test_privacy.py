@@ -12,8 +12,13 @@ from pathlib import Path
 import pytest
 from comparisons import COMMITTED, ROOT
 
-from hf_radam.experiments.schema import UserError
+from hf_radam.errors import UserError
 from hf_radam.publishing.privacy import refuse_leaks
+
+
+def _header(content: bytes) -> bytes:
+    return len(content).to_bytes(8, "little") + content
+
 
 LEAKS: dict[str, tuple[str, bytes, str]] = {
     "token": ("README.md", b"my hf_" + b"aB3" * 12, "access token"),
@@ -33,24 +38,8 @@ LEAKS: dict[str, tuple[str, bytes, str]] = {
     **{
         f"root_{root.strip('/').replace('/', '_')}": ("config.json", f'{{"a": "{root}/x"}}'.encode(), "absolute path")
         for root in (
-            "/fsx",
-            "/nfs",
-            "/storage",
-            "/export",
-            "/projects",
-            "/content",
-            "/kaggle",
-            "/dev/shm",
-            "/usr/local",
-            "/scratch1",
-            "/home/.ann",
-            "/etc",
-            "/run",
-            "/proc",
-            "/u",
-            "/Volumes",
-            "/usr/lib",
-            "/usr/lib64",
+            "/fsx", "/nfs", "/storage", "/export", "/projects", "/content", "/kaggle", "/dev/shm", "/usr/local",
+            "/scratch1", "/home/.ann", "/etc", "/run", "/proc", "/u", "/Volumes", "/usr/lib", "/usr/lib64",
         )
     },
     "token_after_newline": ("config.json", rb'{"a": "x\nhf_' + b"aB3" * 12 + b'"}', "access token"),
@@ -63,14 +52,10 @@ LEAKS: dict[str, tuple[str, bytes, str]] = {
     "toml": ("pyproject.toml", b'a = "/home/ann/x"', "absolute path"),
     "without_suffix": ("LICENSE", b"by anneliese", "name of this user"),
     "metadata_of_weights": (
-        "model.safetensors",
-        (42).to_bytes(8, "little") + b'{"__metadata__": {"from": "/data1/ann/x"}}',
-        "absolute path",
+        "model.safetensors", _header(b'{"__metadata__": {"from": "/data1/ann/x"}}'), "absolute path",
     ),
     "header_of_weights": (
-        "model.safetensors",
-        (63).to_bytes(8, "little") + b'{"/data1/ann": {"dtype": "F32", "shape": [], "data_offsets": []}}',
-        "absolute path",
+        "model.safetensors", _header(b'{"/data1/ann": {"dtype": "F32", "data_offsets": []}}'), "absolute path",
     ),
     "private_key": ("README.md", b"-----BEGIN OPENSSH PRIVATE KEY-----\naB3", "access token or a key"),
     "token_slack": ("README.md", b"xoxb-12345-aB3aB3aB3aB3", "access token"),
@@ -88,7 +73,7 @@ LEAKS: dict[str, tuple[str, bytes, str]] = {
     "host": ("records/a.json", b'{"host": "bluewhale"}', "name of this host"),
     "pickle_by_name": ("optimizer.pt", b"abc", "pickle"),
     "pickle_by_content": ("weights", b"\x80\x04N.", "pickle"),
-}
+}  # fmt: skip
 HARMLESS: dict[str, tuple[str, bytes]] = {
     "urls": ("README.md", b"https://example.org/home/ann and http://x/tmp/y"),
     "vocabulary": ("tokenizer.json", b'{"/tmp/": 1, "anneliese": 2}'),

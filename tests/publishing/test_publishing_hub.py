@@ -20,11 +20,11 @@ from made_up import write_results
 from sketches import sketches
 
 from hf_radam.cli import main
-from hf_radam.errors import NetworkError
-from hf_radam.experiments.schema import UserError
+from hf_radam.errors import NetworkError, UserError
 from hf_radam.publishing import bundle as bundle_module
 from hf_radam.publishing import upload
-from hf_radam.publishing.bundle import MARK, Choice, build, files_below
+from hf_radam.publishing.bundle import MARK, build, files_below
+from hf_radam.publishing.card import Choice
 from hf_radam.publishing.upload import explained, look
 
 # The client's own upload without Xet calls httpx in an old way.
@@ -68,8 +68,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     set_client_factory(default_client_factory)
 
 
-def publish(folder: Path, target: Choice, message: str) -> tuple[str, bool]:
-    return upload.publish(folder, target, message, look(folder, target))
+def publish(folder: Path, target: Choice) -> tuple[str, bool]:
+    return upload.publish(folder, target, look(folder, target))
 
 
 def bytes_below(folder: Path) -> dict[str, bytes]:
@@ -83,8 +83,8 @@ def client(hub: HubServer, tmp_path: Path, **changes: str) -> dict[str, str]:
 
 def test_publish_kill_publish_and_download(results: Path, tmp_path: Path) -> None:
     """As a user types it: killed before the commit, started again, complete; what arrived is what was written."""
-    command = [*PUBLISH, results, "--repo_id", REPO, "--yes", "--output_dir", tmp_path / "bundle"]
-    before = bytes_below(results)
+    folder = Path(shutil.copytree(results, tmp_path / "results"))
+    command, built = [*PUBLISH, folder, "--repo_id", REPO, "--yes"], folder / "hub" / "model"
     with HubServer(tmp_path) as hub:
         hub.fail("POST /api/models/me/invented/commit", hang=60)
         killed = subprocess.Popen([str(part) for part in command], env=client(hub, tmp_path), stdout=subprocess.DEVNULL)
@@ -93,7 +93,7 @@ def test_publish_kill_publish_and_download(results: Path, tmp_path: Path) -> Non
         killed.wait()
         assert hub.history(REPO) == ["initial commit"]
         sent = [request for request in hub.log if request.startswith("PUT")]
-        assert len(sent) == len(list((tmp_path / "bundle").rglob("*.png"))) + 1, "all figures and the weights"
+        assert len(sent) == len(list(built.rglob("*.png"))) + 1, "all figures and the weights"
         hub.heal()
         done = run(command, env=client(hub, tmp_path))
         assert "is up to date" in done.stdout
@@ -103,22 +103,23 @@ def test_publish_kill_publish_and_download(results: Path, tmp_path: Path) -> Non
         run([sys.executable, "-c", download], env=client(hub, tmp_path), cwd=tmp_path)
     arrived = bytes_below(tmp_path / "down")
     del arrived[".gitattributes"]
-    assert arrived == bytes_below(tmp_path / "bundle")
-    assert bytes_below(results) == before
+    assert arrived == bytes_below(built)
+    shutil.rmtree(folder / "hub")
+    assert bytes_below(folder) == bytes_below(results)
 
 
 @pytest.mark.parametrize("xet", [False, True])
 def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", not xet)
     target = Choice(repo_id=REPO)
-    first = publish(bundle, target, "first")
+    first = publish(bundle, target)
     assert first[1]
     assert {path: file.size for path, file in hub.files(REPO).items() if path not in (".gitattributes", MARK)} == {
         path: len(content) for path, content in bytes_below(bundle).items()
     }
 
     hub.heal()
-    assert publish(bundle, target, "again") == (first[0], False)
+    assert publish(bundle, target) == (first[0], False)
     assert not any("commit" in request or request.startswith("PUT") for request in hub.log)
 
     hub.heal()
@@ -127,7 +128,7 @@ def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monk
     figure.write_bytes(figure.read_bytes() + b"\0")
     (bundle / "records" / "extra.json").write_text("{}")
     (bundle / "figures" / "evaluation_dark.png").unlink()
-    assert publish(bundle, target, "one figure")[1]
+    assert publish(bundle, target)[1]
     after = {path: file.sha256 for path, file in hub.files(REPO).items()}
     assert {path for path in after if after[path] != before.get(path)} == {
         "figures/evaluation.png",
@@ -135,7 +136,7 @@ def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monk
     }
     assert set(before) - set(after) == {"figures/evaluation_dark.png"}, "what the bundle owns no longer"
     assert sum(request.startswith("PUT") for request in hub.log) == (0 if xet else 1)
-    assert hub.history(REPO) == ["initial commit", "first", "one figure"]
+    assert len(hub.history(REPO)) == 3
 
 
 def test_what_an_earlier_publication_left_is_deleted(bundle: Path, hub: HubServer) -> None:
@@ -145,7 +146,7 @@ def test_what_an_earlier_publication_left_is_deleted(bundle: Path, hub: HubServe
         (bundle / path).write_text("{}")
     (bundle / MARK).write_text("\n".join(files_below(bundle)))
     target = Choice(repo_id=REPO)
-    publish(bundle, target, "with weights")
+    publish(bundle, target)
     mine = ["notes.md", "mine/model.safetensors", "records/other.json"]
     for path in mine:
         HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo=path, repo_id=REPO)
@@ -154,7 +155,7 @@ def test_what_an_earlier_publication_left_is_deleted(bundle: Path, hub: HubServe
     (bundle / MARK).write_text("\n".join(files_below(bundle)))
     assert look(bundle, target) == stale
     before = hub.files(REPO)
-    publish(bundle, target, "without")
+    publish(bundle, target)
     assert set(before) - set(hub.files(REPO)) == set(stale)
     assert set(mine) < set(hub.files(REPO))
 
@@ -179,11 +180,11 @@ def test_files_of_others_are_never_lost(name: str, bundle: Path, hub: HubServer)
         api.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=REPO)
     before = hub.files(REPO)
     if allowed:
-        publish(bundle, Choice(repo_id=REPO), "first")
+        publish(bundle, Choice(repo_id=REPO))
         assert set(before) < set(hub.files(REPO))
         return
-    with pytest.raises(UserError, match=r"holds something else.*(README\.md|model\.safetensors|comparison\.json)"):
-        publish(bundle, Choice(repo_id=REPO), "first")
+    with pytest.raises(UserError, match=r"holds another (README\.md|model\.safetensors|comparison\.json)"):
+        publish(bundle, Choice(repo_id=REPO))
     assert hub.files(REPO) == before
 
 
@@ -195,48 +196,35 @@ def test_an_upload_that_broke_off_between_commits_is_no_stranger(bundle: Path, h
         upload: Any = api.upload_folder if (bundle / path).is_dir() else api.upload_file
         source = {"folder_path" if (bundle / path).is_dir() else "path_or_fileobj": bundle / path}
         upload(repo_id=REPO, path_in_repo=path, **source)
-    publish(bundle, Choice(repo_id=REPO), "the rest")
+    publish(bundle, Choice(repo_id=REPO))
     assert set(bytes_below(bundle)) < set(hub.files(REPO))
 
 
 def test_where_it_goes(bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A private repo, a branch, a dataset, and a pull request."""
+    """A private repo, a dataset, and a pull request."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    publish(bundle, Choice(repo_id="team/x", private=True), "private")
+    publish(bundle, Choice(repo_id="team/x", private=True))
     assert hub.repos["models", "team/x"].private
     (bundle / "notes.md").write_text("mine")
-    publish(bundle, Choice(repo_id="team/x", revision="trial"), "branch")
-    assert "notes.md" in hub.files("team/x", revision="trial")
-    assert "notes.md" not in hub.files("team/x")
-    publish(bundle, Choice(repo_id="me/y", repo_type="dataset"), "dataset")
+    publish(bundle, Choice(repo_id="me/y", repo_type="dataset"))
     assert "notes.md" in hub.files("me/y", kind="datasets")
-    address, _ = publish(bundle, Choice(repo_id="me/z", create_pr=True), "please")
+    address, _ = publish(bundle, Choice(repo_id="me/z", create_pr=True))
     assert address.endswith("/discussions/1")
     assert hub.history("me/z") == ["initial commit"]
-    assert hub.history("me/z", revision="refs/pr/1") == ["initial commit", "please"]
-    assert not publish(bundle, Choice(repo_id="me/z", revision="refs/pr/1"), "again")[1]
+    assert hub.history("me/z", revision="refs/pr/1") == ["initial commit", "Publish the comparison"]
 
 
 def test_a_page_is_a_static_space(results: Path, hub: HubServer, tmp_path: Path) -> None:
-    """Which holds one file to look at; the repos that belong to it are in its metadata."""
-    choice = Choice(repo_id="me/page", repo_type="space", also=["me/model", "datasets/me/records"])
+    """Which holds one file to look at."""
+    choice = Choice(repo_id="me/page", repo_type="space")
     card = build(results, tmp_path / "hub", choice)
-    metadata = RepoCard.load(card).data.to_dict()
-    assert (metadata["sdk"], metadata["models"], metadata["datasets"]) == ("static", ["me/model"], ["me/records"])
-    publish(card.parent, Choice(repo_id="me/page", repo_type="space"), "page")
+    assert RepoCard.load(card).data.to_dict()["sdk"] == "static"
+    publish(card.parent, choice)
     assert set(hub.files("me/page", kind="spaces")) - {".gitattributes"} == {
-        MARK,
-        "README.md",
-        "comparison.json",
-        "index.html",
-    }
-    assert not publish(card.parent, Choice(repo_id="me/page", repo_type="space"), "again")[1]
+        MARK, "README.md", "comparison.json", "index.html",
+    }  # fmt: skip
+    assert not publish(card.parent, choice)[1]
     assert "<title>Invented</title>" in (card.parent / "index.html").read_text(encoding="utf-8")
-
-
-def test_a_busy_hub_is_waited_for(bundle: Path, hub: HubServer) -> None:
-    hub.fail("POST /api/models/me/invented/preupload", status=429, headers={"Retry-After": "0"}, times=1)
-    assert publish(bundle, Choice(repo_id=REPO), "first")[1]
 
 
 # name: fault, flags, environment, exit code, what the one line says
@@ -246,7 +234,6 @@ FAILURES: dict[str, tuple[dict[str, Any], list[str], dict[str, str], int, str]] 
     "foreign_namespace": ({}, ["--repo_id", "them/x"], {}, 2, "may not write to them/x"),
     "bad_name": ({}, ["--repo_id", "me/a--b"], {}, 2, "--repo_id"),
     "no_namespace": ({}, ["--repo_id", "x"], {}, 2, "namespace/name"),
-    "pr_and_revision": ({}, ["--create_pr", "--revision", "x"], {}, 2, "a branch of its own"),
     "bad_license": ({}, ["--license", "My Own"], {}, 2, "license"),
     "conflict": ({"pattern": "commit/main", "status": 409}, [], {}, 1, "the same command completes the job"),
     "overtaken": ({"pattern": "commit/main", "status": 412}, [], {}, 1, "the same command completes the job"),
@@ -259,34 +246,32 @@ FAILURES: dict[str, tuple[dict[str, Any], list[str], dict[str, str], int, str]] 
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, results: Path) -> Any:
-    """`hf-radam publish` in this process."""
+def command(monkeypatch: pytest.MonkeyPatch, results: Path, built: Path) -> Any:
+    """`hf-radam publish` in this process, of what was built before."""
+    monkeypatch.setattr(bundle_module, "build", lambda *_: built / "README.md")
     return lambda *flags: main(["publish", str(results), "--repo_id", REPO, *flags])
 
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_failures_end_in_one_line(
-    name: str, hub: HubServer, command: Any, results: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], built: Path,
+    name: str, hub: HubServer, command: Any, results: Path, bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     fault, flags, variables, code, said = FAILURES[name]
-    if "--license" not in flags:  # the bundle is that of the other tests; it takes seconds to write
-        monkeypatch.setattr(bundle_module, "build", lambda *_: built / "README.md")
-        flags = ["--output_dir", str(built), *flags]
-    else:
-        flags = ["--output_dir", str(tmp_path / "hub"), *flags]
+    if "--license" in flags:
+        card = bundle / "README.md"
+        card.write_text(card.read_text().replace("license: apache-2.0", f"license: {flags[-1]}"))
+        monkeypatch.setattr(bundle_module, "build", lambda *_: card)
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
     if fault:
         hub.fail(**fault)
-    before = bytes_below(results)
     assert command("--yes", *flags) == code
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert said in error
     assert len(error) < 300
-    assert bytes_below(results) == before
     if name == "bad_license":
         assert not hub.repos, "something was made before it was refused"
     if code == 1:  # the same command completes the job later
@@ -295,18 +280,15 @@ def test_failures_end_in_one_line(
         assert hub.history(REPO)[-1] == "Publish the comparison"
 
 
-def test_the_host_is_down(
-    command: Any, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_the_host_is_down(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     with HubServer(tmp_path) as gone:
         pass
-    monkeypatch.setattr(bundle_module, "build", lambda *_: built / "README.md")
     monkeypatch.setattr(constants, "ENDPOINT", gone.endpoint)
     monkeypatch.setenv("HF_TOKEN", gone.token)
-    assert command("--yes", "--output_dir", str(built)) == 1
+    assert command("--yes") == 1
     assert "cannot be reached" in capsys.readouterr().err
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert command("--yes", "--output_dir", str(built)) == 2
+    assert command("--yes") == 2
     assert "unset HF_HUB_OFFLINE" in capsys.readouterr().err
     set_client_factory(default_client_factory)
 
@@ -324,7 +306,7 @@ def test_bugs_of_our_own_are_not_called_faults_of_others(
     (bundle / "config.json").write_bytes(b"y" * 7)
     monkeypatch.setattr(upload, "git_hash", broken)
     with pytest.raises(type(bug), match="x"):
-        publish(bundle, Choice(repo_id=REPO), "first")
+        publish(bundle, Choice(repo_id=REPO))
 
 
 @pytest.mark.parametrize(("said", "kind"), [("403 Forbidden", UserError), ("broken pipe", NetworkError)])
@@ -334,21 +316,20 @@ def test_what_xet_says_is_understood(said: str, kind: type[Exception]) -> None:
 
 
 def test_a_public_repo_does_not_turn_private(bundle: Path, hub: HubServer) -> None:
-    publish(bundle, Choice(repo_id=REPO), "public")
-    with pytest.raises(UserError, match="exists and is public"):
-        publish(bundle, Choice(repo_id=REPO, private=True), "private")
-    assert hub.history(REPO) == ["initial commit", "public"]
+    publish(bundle, Choice(repo_id=REPO))
+    with pytest.raises(UserError, match="--private needs a private repo"):
+        publish(bundle, Choice(repo_id=REPO, private=True))
+    assert len(hub.history(REPO)) == 2
 
 
-def test_without_yes_nothing_is_uploaded(command: Any, hub: HubServer, tmp_path: Path, capsys: Any) -> None:
+def test_without_yes_nothing_is_uploaded(command: Any, hub: HubServer, built: Path, capsys: Any) -> None:
     """Not with --dry_run, and not where nobody can be asked."""
-    flags = ["--output_dir", str(tmp_path / "hub")]
-    assert command(*flags) == 0
+    assert command() == 0
     shown = capsys.readouterr().out
     assert "give --yes" in shown
-    assert f"card: {tmp_path / 'hub' / 'README.md'}" in shown
+    assert f"card: {built / 'README.md'}" in shown
     assert "records/radam-lr0.001-seed0-" in shown
-    assert command("--dry_run", "--yes", *flags) == 0
+    assert command("--dry_run", "--yes") == 0
     assert hub.log == []
 
 
@@ -356,24 +337,24 @@ def test_on_a_terminal_it_asks(
     command: Any, hub: HubServer, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """After it has listed what will be deleted. The end of the input is a no."""
-    publish(bundle, Choice(repo_id=REPO), "first")
+    publish(bundle, Choice(repo_id=REPO))
     (bundle / "figures" / "evaluation_dark.png").unlink()
     (bundle / MARK).write_text("\n".join(files_below(bundle)))
     monkeypatch.setattr(bundle_module, "build", lambda *_: bundle / "README.md")
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    for typed, history in (("", ["first"]), ("n\n", ["first"]), ("y\n", ["first", "Publish the comparison"])):
+    for typed, commits in (("", 1), ("n\n", 1), ("y\n", 2)):
         answers = StringIO(typed)
         monkeypatch.setattr("builtins.input", lambda _, answers=answers: next(answers, None) or _end())
-        assert command("--output_dir", str(bundle)) == 0
+        assert command() == 0
         assert "to be deleted on the Hub:\n  figures/evaluation_dark.png\n" in capsys.readouterr().out
-        assert hub.history(REPO)[1:] == history
+        assert len(hub.history(REPO)[1:]) == commits
 
 
 def _end() -> str:
     raise EOFError
 
 
-def test_a_leak_stops_everything(command: Any, hub: HubServer, results: Path, tmp_path: Path, capsys: Any) -> None:
+def test_a_leak_stops_everything(hub: HubServer, results: Path, tmp_path: Path, capsys: Any) -> None:
     leaking = Path(shutil.copytree(results, tmp_path / "leaking"))
     record = next(leaking.glob("records/radam-*"))
     record.write_text(record.read_text().replace("a processor", "/home/ann/cpu"))
