@@ -105,7 +105,7 @@ def fitted(points: pd.DataFrame, key: str) -> Spec:
 
 def points_of(results: Results, key: str) -> pd.DataFrame:
     """One of the numbers that evaluations hold, with what tells runs apart."""
-    points = results.evaluations[["id", "step", key]].rename(columns={key: "value"})
+    points = results.evaluations.loc[:, ["id", "step", key]].rename(columns={key: "value"})
     return points.merge(results.runs[["id", "recipe", "label", "learning_rate"]], on="id")
 
 
@@ -141,7 +141,7 @@ def evaluation(results: Results) -> Chart:
 
 def lines(points: pd.DataFrame, x: Spec, y: Spec, color: Spec, dashes: Spec) -> list[Spec]:
     """A thin line a run. A line that breaks off ends with an x."""
-    of = points[["id", "recipe", "step", "value"]].sort_values(["id", "recipe", "step"], kind="stable")
+    of = points.loc[:, ["id", "recipe", "step", "value"]].sort_values(["id", "recipe", "step"], kind="stable")
     last = of[of.value.notna()].groupby("id").tail(1)
     stops = last[last.step < of.groupby("recipe").step.transform("max")[last.index]]
     line = {"type": "line", "strokeWidth": 1.6, "clip": True}
@@ -205,7 +205,7 @@ def over_seeds(results: Results) -> Chart:
             *levels(floors, x, "x"),
             layer(runs.dropna(subset="value"), {"type": "point", "style": "dot", "size": 60},
                   x=number("value", **x), y=y, yOffset=shift, color=color),
-            layer(runs[runs.value.isna()], CROSS, x={"value": "width"}, y=y, color=color),
+            layer(runs.loc[runs.value.isna()], CROSS, x={"value": "width"}, y=y, color=color),
         ],
     }  # fmt: skip
     return _chart(results, "over_seeds", "each run", [panel], list(runs.label), columns=1)
@@ -225,14 +225,15 @@ def effective_rates(results: Results) -> Chart:
     mark = {"x": {**number("rate", **x), "title": "effective learning rate"}, "y": number("value", **y), "color": color}
     legend = {"orient": "bottom", "titleFontSize": 13, "columns": len(labels)}
     for place, beta2 in enumerate(betas):
-        of = pd.concat([rates.line(found, label, beta2) for label in labels])[["label", "rate", "value", "fails"]]
+        of = pd.concat([rates.line(found, label, beta2) for label in labels])
+        of = of.loc[:, ["label", "rate", "value", "fails"]]
         panels.append({
             "title": f"{'' if place else f'Final {titled(results, results.selection)}, '}beta2 {beta2:g}",
             "height": 220,
             "layer": [
                 layer(of, {"type": "line", "strokeWidth": 1.8}, **{**mark, "color": {**color, "legend": legend}}),
-                layer(of[~of.fails], {"type": "point", "style": "dot", "size": 50}, **mark),
-                layer(of[of.fails], CROSS, **mark),
+                layer(of.loc[~of.fails], {"type": "point", "style": "dot", "size": 50}, **mark),
+                layer(of.loc[of.fails], CROSS, **mark),
             ],
         })  # fmt: skip
     message = rates.sentence(duels[:1]) if duels else f"Final {results.selection} over effective rates"

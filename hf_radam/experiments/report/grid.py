@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pandas as pd
+
 from hf_radam.experiments.report.statistics import STRICT, each
 from hf_radam.experiments.results import Results
 
@@ -13,12 +15,12 @@ def sentences(results: Results) -> list[str]:
     metric, found = results.metric, results.cells
     found = found.assign(settings=1, widely=found.failures == 0, strictly=found.strict_failures == 0)
     groups = found.groupby("label", sort=False)
-    shares = groups[["widely", "strictly"]].mean()
+    shares = pd.DataFrame(groups[["widely", "strictly"]].mean())
     widest = [set(shares.index[shares[kind] == shares[kind].max()]) for kind in shares]
     opening = f"{capital(min(widest[0]))} works most widely" if widest == widest[:1] * 2 and len(widest[0]) == 1 else ""
     counts = [
         f"{of.Index} in {of.widely} ({of.strictly}) of {of.settings}"
-        for of in each(groups[["widely", "strictly", "settings"]].sum())
+        for of in each(pd.DataFrame(groups[["widely", "strictly", "settings"]].sum()))
     ]
     best = [
         f"{of.label} {of.value:.{metric.digits}f} (lr {of.learning_rate:g}, beta2 {of.beta2:g})"

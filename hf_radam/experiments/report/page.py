@@ -65,12 +65,12 @@ def live(results: Results) -> list[tuple[str, Spec]]:
     evaluations = [
         (charts.titled(results, key), key, charts.points_of(results, key)) for key in charts.evaluated(results)
     ]
-    found = [
+    found: list[tuple[str, pd.DataFrame, Spec, str]] = [
         *((title, points, charts.fitted(points, key), "linear") for title, key, points in evaluations),
         ("training loss, as trained", losses, charts.fitted(losses, "loss"), "log"),
         ("learning rate × rectification, by its peak", shares, scale(shares.value, False), "linear"),
     ]
-    return [(title, _live(results, title, *rest)) for title, *rest in found]
+    return [(title, _live(results, title, points, axis, steps)) for title, points, axis, steps in found]
 
 
 def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, steps: str) -> Spec:
@@ -103,8 +103,8 @@ def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, steps:
         "params": [{"name": "lr", "value": runs.lr.iat[0]}],
         "data": drawing.values(points),
         "transform": [
-            {"lookup": "run", "from": {"data": drawing.values(runs[["run", "recipe", "lr", "seed"]]), "key": "run",
-                                       "fields": ["recipe", "lr", "seed"]}},
+            {"lookup": "run", "from": {"data": drawing.values(runs.loc[:, ["run", "recipe", "lr", "seed"]]),
+                                       "key": "run", "fields": ["recipe", "lr", "seed"]}},
             {"filter": "datum.lr == lr"},
         ],
         "layer": [

@@ -71,8 +71,8 @@ def settings(results: Results) -> pd.DataFrame:
 
 def line(found: pd.DataFrame, label: str, beta2: float) -> pd.DataFrame:
     """A recipe's settings at a beta2, or all of them if it has one beta2 only."""
-    own = found[found.label == label]
-    return own if own.beta2.nunique() == 1 else own[own.beta2 == beta2]
+    own = found.loc[found.label == label]
+    return own if own.beta2.nunique() == 1 else own.loc[own.beta2 == beta2]
 
 
 def halfway(found: pd.DataFrame) -> float:
@@ -96,8 +96,9 @@ def duels(results: Results) -> list[Duel]:
 
 
 def _duel(found: pd.DataFrame, other: str, metric: Metric) -> Duel:
-    worse, widest, most, counts = halfway(found), "", 0.0, Counter(dict.fromkeys(OUTCOMES, 0))
-    for one in each(found[found.label == "RAdam"]):
+    worse, widest, most = halfway(found), "", 0.0
+    counts: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
+    for one in each(found.loc[found.label == "RAdam"]):
         theirs = line(found, other, one.beta2)
         place = int(theirs.rate.searchsorted(one.rate, side="right"))
         if not 0 < place < len(theirs):

@@ -104,7 +104,7 @@ def _grid(results: Results) -> Table:
         f"{crosses(of.failures, of.seeds)}".strip() for of in each(results.cells)
     ]).set_index([*heads, "learning_rate"])  # fmt: skip
     text, failures = cells.text.unstack(fill_value=""), cells.failures.unstack()
-    order = pd.MultiIndex.from_frame(results.cells[heads].drop_duplicates())
+    order = pd.MultiIndex.from_frame(results.cells.loc[:, heads].drop_duplicates())
     text, failures = text.loc[order], failures.loc[order]
     return Table(
         title=f"Median final {metric.label}; ✗ runs over {metric.apart:g} from the best median at that learning rate",
