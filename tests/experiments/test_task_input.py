@@ -116,7 +116,7 @@ TABLES: dict[str, tuple[str, dict[str, Any], str]] = {
     "no_key.jsonl": (
         '{"text": "a", "past": "yes"}\n{"past": "no"}\n', {}, r"row 2 must have the column 'text', got \['past'\]",
     ),
-    "cola.tsv": ("x\t1\t*\ta\nx\t0\t*\ta\n", {}, "must have the column .* a number from 1 if the file has no header"),
+    "cola.tsv": ("x\t1\t*\ta\nx\t0\t*\ta\n", {}, "must have the column .*a number from 1 if the file has no header"),
     "columns.tsv": (
         "x\t1\t*\ta\nx\t0\t*\ta\n", {"text_column": "9", "label_column": "2"}, "row 1 must have the column '9', got",
     ),
@@ -147,7 +147,7 @@ def bad_files() -> None:
 LABELS = ["--label_column", "past"]
 BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "no data": (CLASSIFICATION, [], "give either dataset_name (a Hub dataset) or train_file"),
-    "no model": ({**CLASSIFICATION, "model": {}}, local("csv"), "give either name_or_path (a checkpoint)"),
+    "no model": ({**CLASSIFICATION, "model": {}}, [*local("csv"), *COLUMNS], "give either name_or_path (a checkpoint)"),
     "unknown model": (
         {**CLASSIFICATION, "model": {"model_type": "brt"}}, local("csv"), "unknown model_type 'brt'; did you mean",
     ),
@@ -169,7 +169,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         "learning_rate_scale must be positive",
     ),
     "accumulation": (
-        CLASSIFICATION, [*local("csv"), "--set", "gradient_accumulation_steps=3"],
+        CLASSIFICATION, [*local("csv"), *COLUMNS, "--set", "gradient_accumulation_steps=3"],
         "must be a multiple of the 1 processes",
     ),
     "metric": (CLASSIFICATION, [*local("csv"), "--set", "data.metric=bleu"], "metric: unknown value 'bleu'; valid are"),
@@ -247,7 +247,7 @@ def test_checkpoints_of_another_architecture(checkpoints: Path, capfd: pytest.Ca
     for content, flags, path, message in (
         (classification, [*local("csv"), *COLUMNS], "translation", "knows no marian model such as"),
         (classification, [*local("csv"), *COLUMNS], "mixed", "are not those of a BertForSequenceClassification: 2"),
-        (modeling, local("txt"), "classification", "are not those of a BertLMHeadModel: 5 are missing"),
+        (modeling, local("txt"), "classification", "are not those of a BertLMHeadModel: 6 are missing"),
         (modeling, local("txt"), "translation", "are not those of a MarianForCausalLM"),
         ({**modeling, "data": {"block_size": 33}}, local("txt"), "language_modeling", "the model's 32 positions"),
     ):  # fmt: skip
