@@ -139,7 +139,8 @@ def translate(
 def average(trainer: TranslationTrainer, count: int) -> None:
     """Give the model the mean of its weights and those of the checkpoints before, `count` in all."""
     state, model = trainer.state, trainer.accelerator.unwrap_model(trainer.model)
-    steps = range(state.max_steps - state.save_steps, 0, -state.save_steps)[: count - 1]
+    every = int(state.save_steps)  # a float from the command line
+    steps = range(state.max_steps - every, 0, -every)[: count - 1]
     folders = [Path(str(trainer.args.output_dir), f"checkpoint-{step}") for step in steps]
     earlier = [load_file(folder / "model.safetensors") for folder in folders]
     for name, p in model.named_parameters():
