@@ -8,9 +8,9 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,18 @@ from hf_radam.experiments.schema import UserError, build, check_least, shown, ty
 from hf_radam.experiments.script_data import TASKS, ScriptData, portable
 from hf_radam.experiments.yaml_text import read_yaml
 
+# What the recorder sets, or what would make the record another's: of no script an argument of its own.
+RECORDED = (
+    "logging_strategy", "logging_steps", "logging_nan_inf_filter", "save_strategy", "save_steps", "save_total_limit",
+    "save_only_model", "load_best_model_at_end", "resume_from_checkpoint", "ignore_data_skip", "run_name",
+    "warmup_ratio", "overwrite_output_dir", "push_to_hub", "hub_model_id", "hub_token",
+)  # fmt: skip
 # Set by the comparison itself, the same for every recipe.
 _RESERVED = frozenset({
-    "output_dir", "run_name", "seed", "data_seed", "optim", "optim_args", "learning_rate", "warmup_steps",
-    "max_steps", "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "auto_find_batch_size", "logging_strategy", "logging_steps", "logging_nan_inf_filter", "eval_strategy",
-    "eval_steps", "eval_on_start", "eval_delay", "save_strategy", "save_steps", "save_total_limit", "save_only_model",
-    "load_best_model_at_end", "resume_from_checkpoint", "ignore_data_skip", "dataloader_drop_last",
-    "prediction_loss_only",
-    "push_to_hub", "hub_model_id", "hub_token", "hub_revision", "deepspeed",
+    *RECORDED, "output_dir", "seed", "data_seed", "optim", "optim_args", "learning_rate", "warmup_steps", "max_steps",
+    "num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "auto_find_batch_size",
+    "eval_strategy", "eval_steps", "eval_on_start", "eval_delay", "dataloader_drop_last", "prediction_loss_only",
+    "hub_revision", "deepspeed",
 })  # fmt: skip
 
 # Of the training arguments, what only says where to report to; results are the same with and without.
@@ -82,11 +85,18 @@ class Comparison:
 
         if self.task not in TASKS:
             raise unknown("value", self.task, TASKS, "task")
-        if self.task == "script":
-            self._check_script()
-        elif (self.batch_size is None) == (self.tokens_per_batch is None):
+        if self.is_ours and (self.batch_size is None) == (self.tokens_per_batch is None):
             raise UserError("give either batch_size or tokens_per_batch, the size of the batch of one update")
-        check_least(self, 0 if self.task == "script" else 1, "max_steps", "eval_steps")
+        of_script = {
+            "per_device_train_batch_size": self.batch_size or self.tokens_per_batch,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps > 1,
+            "the model": self.model or any(recipe.model for recipe in self.recipes),
+            "average_checkpoints": self.average_checkpoints,
+        }
+        for name, given in {} if self.is_ours else of_script.items():
+            if given:
+                raise UserError(f"task script: {name} belongs to the script; give it in data.arguments")
+        check_least(self, 1 if self.is_ours else 0, "max_steps", "eval_steps")
         check_least(self, 1, "batch_size", "tokens_per_batch", "gradient_accumulation_steps", "record_every", "threads")
         check_least(self, 0, "save_steps", "average_checkpoints")
         if self.target_loss is not None and not math.isfinite(self.target_loss):
@@ -98,19 +108,13 @@ class Comparison:
         for seed in self.seeds:
             if not 0 <= seed < 2**32:
                 raise UserError(f"seeds must lie in [0, 2**32), got {seed}")
+        for learning_rate in self.learning_rates:
+            if not 0 < learning_rate < math.inf:
+                raise UserError(f"learning_rates must be positive, got {learning_rate:g}")
         if not self.runs():
             raise UserError(f"none of the seeds {shown(list(self.seeds))} is one of a recipe; see the recipes' seeds")
         for recipe in self.recipes:
-            self._check_length(recipe)
-            for key in ("name_or_path", "revision"):
-                if key in recipe.model:
-                    raise UserError(
-                        f"recipe {recipe.name!r}: model may not set {key!r}, since all recipes begin with the same "
-                        "checkpoint; make a comparison of its own"
-                    )
-        for learning_rate in self.learning_rates:
-            if not 0 < learning_rate < float("inf"):
-                raise UserError(f"learning_rates must be positive, got {learning_rate:g}")
+            self._check_recipe(recipe)
         valid = {f.name: f.type for f in dataclasses.fields(RAdamTrainingArguments) if f.name not in _RESERVED}
         for key, value in self.training.items():
             if key in _RESERVED:
@@ -120,35 +124,39 @@ class Comparison:
             if valid[key] in (bool, int, float):  # Transformers checks these no earlier than it uses them
                 typed(value, valid[key], f"training: {key}")
 
-    def _check_script(self) -> None:
-        build(ScriptData, self.data, where="data")
-        batch = {"per_device_train_batch_size": self.batch_size or self.tokens_per_batch}
-        own = {**batch, "gradient_accumulation_steps": self.gradient_accumulation_steps > 1}
-        for name, given in {**own, "the model": self.model or any(recipe.model for recipe in self.recipes)}.items():
-            if given:
-                raise UserError(f"task script: {name} belongs to the script; give it in data.arguments")
-        if self.average_checkpoints:
-            raise UserError("task script: average_checkpoints is not offered; leave it out")
-
-    def _check_length(self, recipe: Recipe) -> None:
+    def _check_recipe(self, recipe: Recipe) -> None:
+        here = f"recipe {recipe.name!r}"
         steps = self.max_steps if recipe.max_steps is None else recipe.max_steps
-        if self.task == "script" and not self.max_steps and recipe.max_steps is None:
-            steps = sys.maxsize  # as long as the script trains
-        if steps < 1:
-            raise UserError(f"recipe {recipe.name!r}: max_steps must be >= 1, got {steps}")
+        if steps < 1 and (self.is_ours or recipe.max_steps is not None):
+            raise UserError(f"{here}: max_steps must be >= 1, got {steps}")
         if not 0 < recipe.learning_rate_scale < math.inf or not 0 <= recipe.warmup_steps < math.inf:
-            raise UserError(f"recipe {recipe.name!r}: learning_rate_scale must be positive, warmup_steps not negative")
-        if recipe.warmup_updates(steps) >= steps:
+            raise UserError(f"{here}: learning_rate_scale must be positive, warmup_steps not negative")
+        if steps and recipe.warmup_updates(steps) >= steps:
             raise UserError(
-                f"recipe {recipe.name!r}: warmup_steps {recipe.warmup_steps:g} must be less than max_steps {steps}; "
+                f"{here}: warmup_steps {recipe.warmup_steps:g} must be less than max_steps {steps}; "
                 "the learning rate would never reach its peak"
             )
         window = self.average_checkpoints * self.save_steps
         if self.average_checkpoints and (not self.save_steps or steps % self.save_steps or steps < window):
             raise UserError(
-                f"recipe {recipe.name!r}: average_checkpoints {self.average_checkpoints} needs save_steps of which "
-                f"max_steps {steps} is a multiple, at least {self.average_checkpoints} times; got {self.save_steps}"
+                f"{here}: average_checkpoints {self.average_checkpoints} needs save_steps of which max_steps {steps} "
+                f"is a multiple, at least {self.average_checkpoints} times; got {self.save_steps}"
             )
+        for key in {"name_or_path", "revision"} & recipe.model.keys():
+            raise UserError(
+                f"{here}: model may not set {key!r}, since all recipes begin with the same checkpoint; make a "
+                "comparison of its own"
+            )
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its script comes with the package."""
+        return self.task != "script"
+
+    @cached_property
+    def script(self) -> ScriptData:
+        """What is run."""
+        return ScriptData(module=TASKS[self.task]) if self.is_ours else build(ScriptData, self.data, where="data")
 
     def model_of(self, recipe: Recipe) -> dict[str, Any]:
         """Options of the model of a recipe."""
@@ -170,13 +178,14 @@ class Comparison:
             "name", "recipes", "learning_rates", "seeds", "save_steps", "target_loss", "threads", "record_every",
             "gradient_accumulation_steps",
         }  # fmt: skip
-        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in differs}
         optional = ("batch_size", "tokens_per_batch", "average_checkpoints")  # older results lack them
-        shared = {key: value for key, value in shared.items() if value or key not in optional}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in differs}
+        shared = {key: value for key, value in fields.items() if value or key not in optional}
         if self.average_checkpoints:
             shared["save_steps"] = self.save_steps
         shared["training"] = {key: value for key, value in self.training.items() if key not in _TRACKING}
-        return _plain({**shared, "data": _portable(self.data), "model": _portable(self.model)})
+        shared |= {"data": _portable(self.data), "model": _portable(self.model)}
+        return json.loads(json.dumps(shared, default=str))
 
 
 def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,8 +300,3 @@ def _merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
         if isinstance(value, Mapping) and isinstance(options.get(key), Mapping)
     }
     return {**options, **changes, **inner}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON would give it back."""
-    return json.loads(json.dumps(value, default=str))

@@ -17,6 +17,15 @@ from hf_radam.experiments.schema import UserError
 from hf_radam.files import one_line, write_whole
 
 _LOCKS = ".locks"
+# In the folder of a run: what is asked, that it has begun, what is told, what was found, and what was printed.
+ASKED, BEGUN, MESSAGES, RECORDING, LOG = "request.json", "begun", "messages.jsonl", "recording.json", "log.txt"
+# What our scripts write by `save_metrics("data", ...)`: facts about the data, the metric, the unit of the loss.
+FACTS = "data_results.json"
+
+
+def run_folder(folder: Path, run: Run) -> Path:
+    """Where a run trains."""
+    return folder / "runs" / run.id
 
 
 def record_path(folder: Path, run: Run) -> Path:
@@ -43,20 +52,18 @@ def claim(folder: Path, comparison: Comparison, fingerprint: str) -> Iterator[No
     Raises:
         UserError: it holds results of something else, or another job works there on something else.
     """
-    locks = folder / _LOCKS
-    locks.mkdir(parents=True, exist_ok=True)
-    ours = locks / f"job-{uuid4().hex}"
-    lock = FileLock(ours)
+    (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
     with in_turn(folder):
-        others = any(map(_is_held, locks.glob("job-*")))
+        others = any(_is_held(path) for path in (folder / _LOCKS).glob("job-*"))
         check_folder(folder, comparison, fingerprint, others)
         _write_comparison(folder, comparison, fingerprint, others)
-        lock.acquire()
+        ours = FileLock(folder / _LOCKS / f"job-{uuid4().hex}")
+        ours.acquire()
     try:
         yield
     finally:
-        lock.release()
-        ours.unlink()
+        ours.release()
+        Path(ours.lock_file).unlink()
 
 
 def _is_held(path: Path) -> bool:
@@ -67,27 +74,26 @@ def _is_held(path: Path) -> bool:
         return True
 
 
-@contextmanager
-def hold(folder: Path, run: Run) -> Iterator[bool]:
-    """Have a run for oneself as long as the block lasts; False where another job has it, or it has its record."""
+def hold(folder: Path, run: Run) -> FileLock | None:
+    """Have a run for oneself until the lock is released; None where another job has it, or it has its record."""
     lock = FileLock(folder / _LOCKS / run.id, blocking=False)
     with suppress(Timeout):
         lock.acquire()
-    try:
-        yield lock.is_locked and not record_path(folder, run).is_file()
-    finally:
+        if not record_path(folder, run).is_file():
+            return lock
         lock.release()
+    return None
 
 
-def remove_checkpoints(folder: Path) -> None:
+def remove_checkpoints(folder: Path, run: Run) -> None:
     """Drop what a run that has its record needs no more; another job may be at it too."""
-    for pattern in ("checkpoint-*", "training-*/checkpoint-*"):
-        for path in folder.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
+    model = run_folder(folder, run) / "model"
+    for path in (*model.glob("checkpoint-*"), *model.glob("training-*/checkpoint-*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
     # A pickle that names folders of this machine, and numbers that the record holds.
-    for name in ("training_args.bin", "data_results.json", "test_results.json"):
-        (folder / name).unlink(missing_ok=True)
+    for name in ("training_args.bin", FACTS, "test_results.json"):
+        (model / name).unlink(missing_ok=True)
 
 
 def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None = None, others: bool = False) -> None:

@@ -64,7 +64,23 @@ class ScriptData:
         for name, flag in self.flags.items():
             if flag is not None and not (isinstance(flag, str) and flag.strip()):
                 raise UserError(f"data: flags must give each argument the script's own flag, or null; {name} is not so")
-        _ = self.metric_key, self.own_arguments
+        _words(self.arguments, "arguments")
+        self._check_metric(self.metric or "loss")
+
+    def _check_metric(self, metric: str) -> None:
+        key, known, better = key_of(metric), metric in METRICS, self.greater_is_better
+        if not is_metric(key):
+            raise UserError(f"data: metric must be a name of at most 64 letters, got {metric[:80]!r}")
+        if not known and not key.endswith("loss") and better is None:
+            raise UserError(f"data: is more {metric} better? Set greater_is_better to true or false")
+        if better not in (None, METRICS[key].higher_is_better) and (known or better):
+            raise UserError(f"data: greater_is_better: {better} is wrong for {metric}; drop it")
+
+    @property
+    def metric_key(self) -> str:
+        """The metric by the name that records have for it, which says its direction."""
+        key = key_of(self.metric or "loss")
+        return key if self.greater_is_better in (None, METRICS[key].higher_is_better) else key + LOWER
 
     @property
     def command(self) -> list[str]:
@@ -88,31 +104,13 @@ class ScriptData:
     def version(self) -> str:
         """A digest of the script's or the module's text; of an installed command, the version of its package."""
         first = self.command[0]
-        if self.module is not None:
-            origin = _origin(first)
-            return _short(Path(origin)) if origin else "unknown"
-        if Path(first).is_file():
-            return _short(Path(first))
+        file = first if self.module is None else _origin(first)
+        if file and Path(file).is_file():
+            return f"sha256 {_digest(Path(file))[:16]}"
         for entry in metadata.entry_points(group="console_scripts", name=first):
-            if entry.dist is not None:
+            if entry.dist is not None and self.module is None:
                 return f"{entry.dist.name} {entry.dist.version}"
         return "unknown"
-
-    @property
-    def metric_key(self) -> str:
-        """The metric by the name that records have for it, which says its direction."""
-        if self.metric is None:
-            return "loss"
-        key, known = key_of(self.metric), self.metric in METRICS
-        if not is_metric(key):
-            raise UserError(f"data: metric must be a name of at most 64 letters, got {self.metric[:80]!r}")
-        if not known and not key.endswith("loss") and self.greater_is_better is None:
-            raise UserError(f"data: is more {self.metric} better? Set greater_is_better to true or false")
-        if self.greater_is_better in (None, METRICS[key].higher_is_better):
-            return key
-        if known or self.greater_is_better:
-            raise UserError(f"data: greater_is_better: {self.greater_is_better} is wrong for {self.metric}; drop it")
-        return key + LOWER
 
 
 def key_of(name: str) -> str:
@@ -181,10 +179,6 @@ def _digest(path: Path) -> str:
         while part := file.read(2**24):
             found.update(part)
     return found.hexdigest()
-
-
-def _short(path: Path) -> str:
-    return f"sha256 {_digest(path)[:16]}"
 
 
 def _origin(module: str) -> str | None:

@@ -518,7 +518,7 @@ def test_killed_before_the_record_is_written(tmp_path: Path, recipe: str) -> Non
 def test_killed_before_the_folder_is_claimed(tmp_path: Path) -> None:
     comparison = load_comparison(write_config(tmp_path, recipes=["radam"], max_steps=1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_radam.experiments.runs.words.jobs", interrupt)
+        patch.setattr("hf_radam.experiments.runs.sweep.in_parallel", interrupt)
         with pytest.raises(KeyboardInterrupt):
             sweep(comparison, tmp_path / "r")
     (tmp_path / "r" / "comparison.json").rename(tmp_path / "r" / ".comparison.json.tmp")

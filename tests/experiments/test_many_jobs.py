@@ -11,7 +11,7 @@ import pytest
 from comparisons import COMPARE, compare, environment, run, write_config
 
 from hf_radam.experiments.comparison import load_comparison
-from hf_radam.experiments.folder import claim, hold, remove_checkpoints
+from hf_radam.experiments.folder import claim, hold, remove_checkpoints, run_folder
 from hf_radam.experiments.records import load_records
 from hf_radam.experiments.runs.history import resume_point
 from hf_radam.experiments.schema import UserError
@@ -24,8 +24,9 @@ from hf_radam.experiments.folder import claim, hold
 run, asked = SimpleNamespace(id=sys.argv[2]), SimpleNamespace(
     name="Other", target_loss=None, recipes=(), shared=lambda: {"max_steps": 7}, runs=lambda: []
 )
-with claim(Path(sys.argv[1]), asked, "0"), hold(Path(sys.argv[1]), run) as ours:
-    print(ours, flush=True)
+with claim(Path(sys.argv[1]), asked, "0"):
+    ours = hold(Path(sys.argv[1]), run)
+    print(ours is not None, flush=True)
     time.sleep(600)
 """
 
@@ -57,13 +58,16 @@ def test_a_job_that_dies_frees_its_run_and_the_folder(tmp_path: Path, capsys: py
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "True\n"
-        with hold(folder, adam) as first, hold(folder, radam) as second:
-            assert (first, second) == (False, True)
+        assert hold(folder, adam) is None
+        assert hold(folder, radam)
         with pytest.raises(UserError, match="r holds results of another comparison"), claim(folder, comparison, "1"):
             pass
         other.kill()
-    with claim(folder, comparison, "1"), hold(folder, adam) as ours, hold(folder, adam) as twice:
-        assert (ours, twice) == (True, False)
+    with claim(folder, comparison, "1"):
+        ours = hold(folder, adam)
+        assert ours
+        assert hold(folder, adam) is None
+        ours.release()
     assert compare(config, "--output_dir", folder) == 0
     assert "open:" in capsys.readouterr().out
 
@@ -98,11 +102,13 @@ def test_a_folder_that_may_not_be_written_to_is_one_line(tmp_path: Path) -> None
 
 
 def test_what_scripts_leave_beside_their_checkpoints_is_no_checkpoint(tmp_path: Path) -> None:
+    run, *_ = load_comparison(write_config(tmp_path)).runs()
+    model = run_folder(tmp_path, run) / "model"
     for name in ("checkpoint-best", "checkpoint-4"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "trainer_state.json").write_text("{}")
-    (tmp_path / "checkpoint-info.json").write_text("{}")
-    (tmp_path / "checkpoint-last").symlink_to(".")
-    assert resume_point(tmp_path) == str(tmp_path / "checkpoint-4")
-    remove_checkpoints(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-info.json", "checkpoint-last"}
+        (model / name).mkdir(parents=True)
+        (model / name / "trainer_state.json").write_text("{}")
+    (model / "checkpoint-info.json").write_text("{}")
+    (model / "checkpoint-last").symlink_to(".")
+    assert resume_point(model) == str(model / "checkpoint-4")
+    remove_checkpoints(tmp_path, run)
+    assert {path.name for path in model.iterdir()} == {"checkpoint-info.json", "checkpoint-last"}

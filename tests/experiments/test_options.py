@@ -15,7 +15,7 @@ from transformers import HfArgumentParser
 from hf_radam import register_optimizer, registry
 from hf_radam.examples.translation import ARGUMENTS
 from hf_radam.experiments.comparison import load_comparison
-from hf_radam.experiments.runs.words import arguments
+from hf_radam.experiments.runs.words import job_of
 from hf_radam.experiments.schema import UserError
 from hf_radam.training.optimizers import class_and_options
 
@@ -42,7 +42,7 @@ def words(options: dict[str, Any], folder: Path) -> list[str]:
     config = folder / "comparison.yaml"
     config.write_text(json.dumps({**TINY, "recipes": [recipe]}))  # with quotes, which yaml.dump leaves out
     (run,) = load_comparison(config).runs()
-    return arguments(run, folder / "runs" / run.id)
+    return [*job_of(run, folder, "").arguments]
 
 
 def test_values_stay_what_they_are(tmp_path: Path) -> None:
@@ -64,4 +64,4 @@ def test_one_option_sets_no_second_one(optimizer: str, tmp_path: Path) -> None:
     recipe = {"name": "x", "optimizer": optimizer, "optim_args": {"eps": "1e-8,weight_decay=9"}}
     (run,) = load_comparison(write_config(tmp_path, recipes=[recipe])).runs()
     with pytest.raises(UserError, match=r"recipe 'x': .*eps"):
-        arguments(run, tmp_path)
+        job_of(run, tmp_path, "")

@@ -15,7 +15,7 @@ from task_files import CLASSIFICATION, LANGUAGE_MODELING, LM_DATA, SMOOTHED, TRA
 
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.records import load_records
-from hf_radam.experiments.runs.words import arguments
+from hf_radam.experiments.runs.words import job_of
 from hf_radam.experiments.script_data import TASKS
 
 # Two processes sum gradients in another order than one: float32 rounding, 6e-8 relative, grows over 12 steps.
@@ -38,7 +38,7 @@ def trainings(folder: Path, name: str) -> list[tuple[str, list[str]]]:
     found = []
     for case, content in CASES.items():
         (one,) = load_comparison(write(folder, content, recipes=["radam"])).runs()
-        words = arguments(one, folder / name / "runs" / case)
+        words = [*job_of(one, folder / name, "").arguments, f"--output_dir={folder / name / 'runs' / case / 'model'}"]
         found.append((TASKS[content["task"]], [*words, "--logging_steps=1", f"--save_steps={one.max_steps}"]))
     return found
 

@@ -15,13 +15,14 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from workers import compared_script
 
 from hf_radam.experiments.comparison import Comparison, load_comparison
+from hf_radam.experiments.folder import RECORDING
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.runs import recorder
-from hf_radam.experiments.runs.launching import RECORDING, REQUEST, Job, Request, keep, train
+from hf_radam.experiments.runs.launching import FOLDER, Job, keep, train
 from hf_radam.experiments.runs.sweep import Progress, sweep
-from hf_radam.experiments.runs.words import arguments, script_of
+from hf_radam.experiments.runs.words import fingerprint_of, job_of
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.script_data import ScriptData, portable
 from hf_radam.publishing.card import render
@@ -116,18 +117,12 @@ def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.Monk
         sweep(comparison(data=data(script="own.py")), folder)
 
 
-def of_script(own: str) -> Job:
-    """What starts a script that is written here, without a comparison around it."""
-    Path("own.py").write_text(own)
-    return Job(command=[sys.executable, "own.py"], words=2, environment={}, request=request())
-
-
-def request(**changes: Any) -> Request:
+def job(**changes: Any) -> Job:
     asked = {
         "folder": str(Path.cwd() / "run"), "recipe": "radam", "warmup": "none", "demanded": {}, "metric": "loss",
         "trainer": None, "eval_steps": 0, "save_steps": 0, "record_every": 1, "fingerprint": "",
     }  # fmt: skip
-    return Request(**{**asked, **changes})
+    return Job(**{**asked, **changes})
 
 
 FAILING = {
@@ -149,25 +144,21 @@ FAILING = {
 def test_scripts_that_end_without_a_record(case: str) -> None:
     own, message = FAILING[case]
     Path("beside.py").write_text("")
-    job, (run,) = of_script(own), comparison(recipes=["radam"]).runs()
-    logged = Job(
-        command=["sh", "-c", f"exec {sys.executable} own.py 2>run/log.txt"],
-        words=3,
-        environment={},
-        request=job.request,
-    )
+    Path("own.py").write_text(own)
+    (run,) = comparison(recipes=["radam"]).runs()
+    logged = ["sh", "-c", f"exec {sys.executable} own.py 2>run/log.txt"]
     with pytest.raises(UserError, match=message):
-        train({run.id: logged}, run, lambda message: None)
+        train({run.id: job()}, logged, run, lambda message: None)
 
 
 @pytest.fixture
 def trainer_class(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A Trainer whose trainings are recorded as asked."""
 
-    def follow(asked: Request) -> Any:
+    def follow(**asked: Any) -> Any:
         Path("run").mkdir()
-        Path("run/request.json").write_text(json.dumps(vars(asked)))
-        monkeypatch.setenv(REQUEST, "run/request.json")
+        Path("run/request.json").write_text(json.dumps(vars(job(**asked))))
+        monkeypatch.setenv(FOLDER, "run")
 
         class Followed(RAdamTrainerMixin, Trainer):
             pass
@@ -189,41 +180,43 @@ def told() -> list[dict[str, Any]]:
 
 
 STOPPED = {
-    "ignores --optim": (request, {"demanded": {"optim": "radam"}}, {}, "ignores --optim: it was given radam and its"),
-    "ignores --seed": (request, {"demanded": {"seed": 1}}, {}, "ignores --seed: it was given 1 and its Trainer has 42"),
+    "ignores --optim": ({"demanded": {"optim": "radam"}}, {}, "ignores --optim: it was given radam and its"),
+    "ignores --seed": ({"demanded": {"seed": 1}}, {}, "ignores --seed: it was given 1 and its Trainer has 42"),
     "ignores --learning_rate": (
-        request, {"demanded": {"learning_rate": 1e-3}}, {}, "--learning_rate: it was given 0.001 and its Trainer has"
+        {"demanded": {"learning_rate": 1e-3}}, {}, "--learning_rate: it was given 0.001 and its Trainer has"
     ),
     "ignores --adam_beta2": (
-        request, {"demanded": {"adam_beta2": 0.98, "weight_decay": 0.0}}, {},
+        {"demanded": {"adam_beta2": 0.98, "weight_decay": 0.0}}, {},
         "--adam_beta2: it was given 0.98 and its Trainer has 0.999;",
     ),
     "Transformers ignores an option": (
-        request, {"optim_args": {"amsgrad": True}}, {},
+        {"optim_args": {"amsgrad": True}}, {},
         "Transformers ignores the option 'amsgrad' of 'adamw_torch",
     ),
-    "ignores an option": (request, {"demanded": {"eps": 1e-4}}, {}, "--eps: it was given 0.0001 and its"),
+    "ignores an option": ({"demanded": {"eps": 1e-4}}, {}, "--eps: it was given 0.0001 and its"),
     "ignores --warmup_steps": (
-        request, {"demanded": {"warmup_steps": 0.5, "max_steps": 4}}, {"warmup_steps": 1},
+        {"demanded": {"warmup_steps": 0.5, "max_steps": 4}}, {"warmup_steps": 1},
         "--warmup_steps: it was given 2 and its Trainer has 1;",
     ),
     "ignores --max_steps": (
-        request, {"demanded": {"max_steps": 3}}, {}, "--max_steps: it was given 3 and its Trainer has 4;"
+        {"demanded": {"max_steps": 3}}, {}, "--max_steps: it was given 3 and its Trainer has 4;"
     ),
-    "another metric": (request, {"metric": "accuracy"}, {}, "metric 'accuracy' is nothing that the script evaluates;"),
+    "another metric": (
+        {"metric": "accuracy"}, {}, "the script evaluates no 'accuracy'; set metric to one of largest-error, loss"
+    ),
     "no function of the step": (
-        request, {"warmup": "untuned_linear"}, {"lr_scheduler_type": "reduce_lr_on_plateau"},
+        {"warmup": "untuned_linear"}, {"lr_scheduler_type": "reduce_lr_on_plateau"},
         "recipe 'radam': untuned warmup needs an optimizer with betas and a schedule",
     ),
-    "warmup as long as the run": (request, {}, {"warmup_steps": 4}, "warmup_steps 4 must be less than the script's 4"),
+    "warmup as long as the run": ({}, {"warmup_steps": 4}, "warmup_steps 4 must be less than the script's 4"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", STOPPED)
 def test_trainings_that_are_stopped(case: str, trainer_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    make, asked, changes, message = STOPPED[case]
+    asked, changes, message = STOPPED[case]
     changes = {"eval_strategy": "steps", "eval_steps": 2, **changes}
-    trainer = compared_script.build(training_arguments(**changes), trainer_class(make(**asked)))
+    trainer = compared_script.build(training_arguments(**changes), trainer_class(**asked))
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         trainer.train()
     assert told()[-1]["error"]
@@ -231,7 +224,7 @@ def test_trainings_that_are_stopped(case: str, trainer_class: Any, monkeypatch: 
 
 def test_an_optimizer_other_than_the_name_says(trainer_class: Any) -> None:
     trainer = compared_script.build(
-        training_arguments(RAdamTrainingArguments), trainer_class(request(demanded={"optim": "radam"}))
+        training_arguments(RAdamTrainingArguments), trainer_class(demanded={"optim": "radam"})
     )
     trainer.optimizer = torch.optim.AdamW(trainer.model.parameters())
     message = "ignores --optim: it was given radam and trains with torch.optim.adamw.AdamW; have it build what"
@@ -242,7 +235,7 @@ def test_an_optimizer_other_than_the_name_says(trainer_class: Any) -> None:
 def test_several_data_sets(trainer_class: Any) -> None:
     """The loss is that of the data set by whose metric runs are judged."""
     trainer = compared_script.build(
-        training_arguments(eval_strategy="steps", eval_steps=2), trainer_class(request(metric="far_largest-error"))
+        training_arguments(eval_strategy="steps", eval_steps=2), trainer_class(metric="far_largest-error")
     )
     trainer.eval_dataset = {"near": compared_script.examples(8), "far": compared_script.examples(4)}
     trainer.train()
@@ -254,7 +247,7 @@ def test_several_data_sets(trainer_class: Any) -> None:
 
 def test_one_training_of_several(trainer_class: Any) -> None:
     """A reward model, then a policy: the record is that of the one that was asked for."""
-    cls = trainer_class(request(trainer=2, record_every=2))
+    cls = trainer_class(trainer=2, record_every=2)
     for optimizer in ("adamw_torch", "sgd"):
         trainer = compared_script.build(training_arguments(optim=optimizer), cls)
         trainer.train()
@@ -267,7 +260,7 @@ def test_one_training_of_several(trainer_class: Any) -> None:
 
 
 def test_a_second_training_asks_which_is_meant(trainer_class: Any) -> None:
-    cls = trainer_class(request())
+    cls = trainer_class()
     compared_script.build(training_arguments(), cls).train()
     with pytest.raises(SystemExit, match="trains more than once; say which training is compared: --trainer 1 or 2"):
         compared_script.build(training_arguments(), cls).train()
@@ -285,7 +278,7 @@ class Early(TrainerCallback):
 def test_a_script_that_stops_early_and_keeps_its_best_model(trainer_class: Any) -> None:
     keeps = {"load_best_model_at_end": True, "save_strategy": "steps", "save_steps": 1, "metric_for_best_model": "loss"}
     args = training_arguments(eval_strategy="steps", eval_steps=1, learning_rate=3.0, **keeps)
-    trainer = compared_script.build(args, trainer_class(request()))
+    trainer = compared_script.build(args, trainer_class())
     trainer.add_callback(Early())
     trainer.train()
     recorded = json.loads(Path("run", RECORDING).read_text())
@@ -300,7 +293,7 @@ def test_a_script_that_stops_early_and_keeps_its_best_model(trainer_class: Any) 
 
 
 def test_a_second_process_of_a_script_is_refused(trainer_class: Any) -> None:
-    cls = trainer_class(request())
+    cls = trainer_class()
     Path("run/begun").touch()  # by another process
     with pytest.raises(SystemExit, match="trains in several processes of its own"):
         compared_script.build(training_arguments(), cls).train()
@@ -319,13 +312,13 @@ def recording(**changes: Any) -> dict[str, Any]:
 
 def test_two_runs_that_are_equal_to_the_last_digit_are_no_tie() -> None:
     asked = comparison(seeds=[0, 1], recipes=["radam"])
-    own, (first, second) = ScriptData(**asked.data), asked.runs()
+    first, second = asked.runs()
     for run in (first, second):
         Path("r/runs", run.id).mkdir(parents=True)
         Path("r/runs", run.id, RECORDING).write_text(json.dumps(recording()))
-    keep(first, own, Path("r"))
+    keep(first, Path("r"))
     with pytest.raises(UserError, match=r"its losses are those of radam, .* so the script ignores --seed;"):
-        keep(second, own, Path("r"))
+        keep(second, Path("r"))
     assert len(load_records(Path("r"))) == 1
 
 
@@ -336,9 +329,9 @@ def test_a_script_that_evaluates_nothing(capsys: pytest.CaptureFixture[str]) -> 
     place = Path("r/runs", run.id, RECORDING)
     place.write_text(json.dumps(recording(evaluations={"step": [], "loss": []}, final={})))
     with pytest.raises(UserError, match="the script evaluated no loss; set eval_steps"):
-        keep(run, ScriptData(**asked.data), Path("r"))
+        keep(run, Path("r"))
     place.write_text(json.dumps(recording(evaluations={"step": [], "loss": []}, final={"loss": None}, diverged=True)))
-    keep(run, ScriptData(**asked.data), Path("r"))
+    keep(run, Path("r"))
     (record,) = load_records(Path("r"))
     assert record.final == {"loss": None, "largest_error_lower_is_better": None}
     Progress([]).finish(run, record)
@@ -349,17 +342,18 @@ def test_arguments_of_a_run() -> None:
     flags = {"learning_rate": "--lr", "data_seed": None, "seed": "seed="}
     recipe = {"recipe": "adam_warmup", "warmup_steps": 0.25, "optim_args": {"betas": [0.9, 0.98]}}
     (run,) = comparison(data=data(flags=flags), recipes=[recipe], max_steps=0, eval_steps=0).runs()
-    words = arguments(run, Path("/place"))
+    words = list(job_of(run, Path("/r"), "").arguments)
     assert words[words.index("--train_file") + 2 :] == [
-        "--report_to", "none", "--adam_beta2", "0.9", "--lr_scheduler_type", "linear", "--output_dir", "/place/model",
-        "seed=0", "--optim", "adam", "--lr", "0.01", "--warmup_steps", "0.25", "--optim_args", "betas=(0.9, 0.98)",
+        "--report_to", "none", "--adam_beta2", "0.9", "--lr_scheduler_type", "linear",
+        "--output_dir", f"/r/runs/{run.id}/model", "seed=0",
+        "--optim", "adam", "--lr", "0.01", "--warmup_steps", "0.25", "--optim_args", "betas=(0.9, 0.98)",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("own", ["--report_to tensorboard", "--report-to=tensorboard"])
 def test_a_script_may_report_where_it_likes(own: str) -> None:
     (run,) = comparison(data=data(arguments=own), recipes=["radam"]).runs()
-    words = arguments(run, Path("/place"))
+    words = list(job_of(run, Path("/r"), "").arguments)
     assert words[: len(own.split())] == own.split()
     assert "--report_to" not in words[len(own.split()) :]
 
@@ -374,7 +368,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a flag": ({"data": data(flags={"seed": 1})}, "the script's own flag, or null; seed is not so"),
     "a batch": ({"batch_size": 8}, "per_device_train_batch_size belongs to the script"),
     "a model": ({"recipes": [{"recipe": "radam", "model": {"a": 1}}]}, "the model belongs to the script"),
-    "averaging": ({"average_checkpoints": 2, "save_steps": 3}, "average_checkpoints is not offered"),
+    "averaging": ({"average_checkpoints": 2, "save_steps": 3}, "average_checkpoints belongs to the script"),
     "its seed": ({"data": data(arguments="--seed 3")}, "--seed is set by the comparison itself; remove it"),
     "its seed, equals": ({"data": data(arguments="--data-seed=3")}, "--data-seed=3 is set by the comparison itself"),
     "its logging": ({"data": data(arguments="--logging_steps 9")}, "--logging_steps is set by the comparison itself"),
@@ -408,9 +402,9 @@ def test_what_results_keep_of_a_script() -> None:
     assert ScriptData(**command.data).name == "trl sft --config y.yaml --hub_token SECRET"
     asked = comparison(data=data(arguments=typed))
     assert asked.shared()["data"]["arguments"] == kept
-    before = script_of(asked)[1]
+    before = fingerprint_of(asked)
     Path("mine/rows.csv").write_text("2")
-    assert script_of(asked)[1] != before
+    assert fingerprint_of(asked) != before
 
 
 def test_versions_of_what_is_run() -> None:

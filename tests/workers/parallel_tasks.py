@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +48,11 @@ def main() -> None:
     list(in_parallel(do, sys.argv[1:], 2, log))
 
 
-def train_unless_killed(jobs: Mapping[str, Job], run: Run, tell: Tell) -> None:
+def train_unless_killed(jobs: Mapping[str, Job], command: Sequence[str] | None, run: Run, tell: Tell) -> None:
     """Once both runs are at update 6, radam kills the whole job; in the next job it kills itself after update 11."""
     from hf_radam.experiments.runs.launching import train
 
-    pids = Path(jobs[run.id].request.folder).parents[2]
+    pids = Path(jobs[run.id].folder).parents[2]
     before = (pids / "radam").is_file()
     (pids / run.recipe.name).write_text(str(os.getpid()))
 
@@ -72,7 +72,7 @@ def train_unless_killed(jobs: Mapping[str, Job], run: Run, tell: Tell) -> None:
         if message["step"] == 11 and run.recipe.name == "radam":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train(jobs, run, watched)
+    train(jobs, command, run, watched)
 
 
 def compare() -> None:

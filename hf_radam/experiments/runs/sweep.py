@@ -8,18 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from hf_radam.experiments.comparison import Comparison, Run
-from hf_radam.experiments.folder import check_folder, claim, hold, record_path, remove_checkpoints
+from hf_radam.experiments.folder import LOG, check_folder, claim, hold, record_path, remove_checkpoints, run_folder
 from hf_radam.experiments.metrics import METRICS
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs import launching, words
 from hf_radam.experiments.runs.processes import as_many_as_fit, gpus_here, import_ahead, in_parallel, method
 from hf_radam.experiments.schema import UserError
-from hf_radam.experiments.script_data import TASKS
 from hf_radam.training.launch import script_command
 
 
@@ -50,65 +49,59 @@ def sweep(
     """
     if parallel_runs is not None and parallel_runs < 1:
         raise UserError(f"parallel_runs must be >= 1, got {parallel_runs}")
-    runs = comparison.runs()
+    runs, script = comparison.runs(), comparison.script
     check_folder(folder, comparison)
     # A fork of a process that has imported everything starts six times as fast as a new one.
-    forks = comparison.task != "script" and accelerate_config is None and method() == "forkserver"
+    forks = comparison.is_ours and accelerate_config is None and method() == "forkserver"
     if forks and not all(record_path(folder, run).is_file() for run in runs):
-        import_ahead([launching.__name__, launching.RECORDER, TASKS[comparison.task]])
-    script, fingerprint = words.script_of(comparison)
+        import_ahead([launching.__name__, launching.RECORDER, script.command[0]])
+    if comparison.is_ours:
+        words.check(comparison)
+    fingerprint, jobs = words.fingerprint_of(comparison), dict[str, launching.Job]()
     for run in runs:  # all of them now, so that a slip in the last recipe does not cost hours
         if record_path(folder, run).is_file():
             Record.load(record_path(folder, run))
         else:
-            words.arguments(run, folder / "runs" / run.id)
-    check_folder(folder, comparison, fingerprint)
+            jobs[run.id] = words.job_of(run, folder, fingerprint)
     first, *rest = script.command
-    started_by = [*script_command(first, script.module is not None, accelerate_config), *rest]
-    with claim(folder, comparison, fingerprint):
-        missing = [run for run in runs if not record_path(folder, run).is_file()]
-        train = partial(launching.train, words.jobs(missing, script, fingerprint, folder, started_by, forks))
-        if parallel_runs is None:
-            of_unknown_size = comparison.task == "script" or accelerate_config is not None
-            parallel_runs = 1 if of_unknown_size else as_many_as_fit(comparison.threads)
-        parallel_runs = min(parallel_runs, max(1, len(missing)))
-        log = lambda run: folder / "runs" / run.id / launching.LOG  # noqa: E731
-        gpus = gpus_here() if accelerate_config is None else []
-        with Progress(missing) as progress, ExitStack() as held:
-            progress.say(f"{len(missing)} of {len(runs)} runs to do, {parallel_runs} at a time")
-            found = True
-            while found:  # once more after each round: a job that died has freed its runs
-                found = False
-                locks: dict[str, ExitStack] = {}
-                free = _free(runs, folder, locks, held)
-                with closing(in_parallel(train, free, parallel_runs, log, progress.update, gpus)) as done:
-                    for run in done:
-                        found = True
-                        progress.finish(run, launching.keep(run, script, folder))
-                        locks.pop(run.id).close()
+    command = None if forks else [*script_command(first, script.module is not None, accelerate_config), *rest]
+    missing = [run for run in runs if run.id in jobs]
+    if parallel_runs is None:
+        of_unknown_size = not comparison.is_ours or accelerate_config is not None
+        parallel_runs = 1 if of_unknown_size else as_many_as_fit(comparison.threads)
+    parallel_runs = min(parallel_runs, max(1, len(missing)))
+    train = partial(launching.train, jobs, command)
+    log = lambda run: run_folder(folder, run) / LOG  # noqa: E731
+    gpus = gpus_here() if accelerate_config is None else []
+    progress, locks = Progress(missing), dict[str, FileLock]()
+    with claim(folder, comparison, fingerprint), progress.bar, ExitStack() as held:
+        progress.say(f"{len(missing)} of {len(runs)} runs to do, {parallel_runs} at a time")
+        found = True
+        while found:  # once more after each round: a job that died has freed its runs
+            found = False
+            free = _free(missing, folder, locks, held)
+            with closing(in_parallel(train, free, parallel_runs, log, progress.update, gpus)) as done:
+                for run in done:
+                    found = True
+                    progress.finish(run, launching.keep(run, folder))
+                    locks[run.id].release()
         for run in runs:  # killed between its record and the end of its checkpoints
             if record_path(folder, run).is_file():
-                remove_checkpoints(folder / "runs" / run.id / "model")
+                remove_checkpoints(folder, run)
     return sum(not record_path(folder, run).is_file() for run in runs)
 
 
-def _free(runs: Sequence[Run], folder: Path, locks: dict[str, ExitStack], held: ExitStack) -> Iterator[Run]:
-    """The runs that have neither a record nor a job that trains them; each is ours until its lock is closed."""
+def _free(runs: Sequence[Run], folder: Path, locks: dict[str, FileLock], held: ExitStack) -> Iterator[Run]:
+    """The runs that have neither a record nor a job that trains them; each is ours until its lock is released."""
     for run in runs:
-        lock = held.enter_context(ExitStack())
-        if lock.enter_context(hold(folder, run)):
+        if lock := hold(folder, run):
             locks[run.id] = lock
+            held.callback(lock.release)
             yield run
-        else:
-            lock.close()
 
 
 class Progress:
-    """Lines on stderr, and in a terminal a bar below them with the loss of the present runs.
-
-    Args:
-        runs: those that are still to do.
-    """
+    """Lines on stderr, and in a terminal a bar below them with the loss of the present runs, of those to do."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.present: dict[str, tuple[int, float]] = {}
@@ -116,12 +109,6 @@ class Progress:
         updates = sum(run.max_steps for run in runs)
         disable = not sys.stderr.isatty()
         self.bar = tqdm(total=updates or None, unit="update", file=sys.stderr, dynamic_ncols=True, disable=disable)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.bar.close()
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
