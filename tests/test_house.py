@@ -35,7 +35,7 @@ ORDER = (
     ("registry",),
     ("checkpoints",),
     ("training",),
-    ("experiments.schema", "experiments.metrics", "experiments.recipes", "experiments.yaml_text"),
+    ("experiments.schema", "experiments.metrics", "experiments.recipes"),
     ("examples", "experiments.script_data"),
     ("experiments.comparison",),
     ("experiments.records", "experiments.environment", "experiments.folder"),

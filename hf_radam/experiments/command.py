@@ -108,7 +108,7 @@ def comparison_file(given: str) -> Path:
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     """What replaces fields of the comparison: flags, and what --set says."""
-    from hf_radam.experiments.yaml_text import read_yaml
+    from hf_radam.experiments.schema import read_yaml
 
     found: dict[str, Any] = {"data": {}, "model": {}, "training": {}}
     for text in options.set:

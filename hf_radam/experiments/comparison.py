@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_radam.experiments.recipes import RECIPES, Recipe
-from hf_radam.experiments.schema import UserError, build, check_least, shown, typed, unknown
+from hf_radam.experiments.schema import UserError, build, check_least, read_yaml, shown, typed, unknown
 from hf_radam.experiments.script_data import TASKS, ScriptData, portable
-from hf_radam.experiments.yaml_text import read_yaml
 
 # What the recorder sets, or what would make the record another's: of no script an argument of its own.
 RECORDED = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -61,24 +62,20 @@ def _version(package: str) -> str | None:
 def _commit() -> str | None:
     """The commit of a source checkout, with "+" where it has changes; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout.strip()
+
     if not (root / ".git").exists():
         return None
-    git = ["git", "-C", str(root)]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "hf_radam", "scripts"], capture_output=True, text=True, check=True
-        ).stdout
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "hf_radam", "scripts") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head + "+" * bool(changes)
 
 
 def cpu_name() -> str:
     """Model of the processor."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    named = re.search(r"^model name\s*:(.*)", info.read_text(), re.MULTILINE) if info.is_file() else None
+    return named[1].strip() if named else platform.processor() or platform.machine()

@@ -166,11 +166,11 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{folder} is no results folder: {path} is missing or damaged ({one_line(error)})") from error
+    content = content if isinstance(content, dict) else {}
     kinds = {"name": str, "shared": dict, "data": str, "target_loss": (int, float, type(None)), "recipes": dict}
-    for key, kind in kinds.items():
-        if not isinstance(content, dict) or not isinstance(content.get(key, ...), kind):
-            raise UserError(f"{folder} is no results folder: {path} is damaged at {key!r}; move it out of the way")
+    damaged = [key for key, kind in kinds.items() if not isinstance(content.get(key, ...), kind)]
     asked = content.get("asked", [])
-    if not isinstance(asked, list) or not all(isinstance(run, str) for run in asked):
-        raise UserError(f"{folder} is no results folder: {path} is damaged at 'asked'; move it out of the way")
+    if damaged or not isinstance(asked, list) or not all(isinstance(run, str) for run in asked):
+        key = [*damaged, "asked"][0]
+        raise UserError(f"{folder} is no results folder: {path} is damaged at {key!r}; move it out of the way")
     return content

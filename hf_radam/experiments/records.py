@@ -89,7 +89,7 @@ class Record:
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     id: Annotated[str, Field(pattern=r"^[^\W_][\w .=+-]*$")]  # it becomes a file's name, and stands in Markdown
-    """Stable name of the run; see `config.Run.id`."""
+    """Stable name of the run; see `comparison.Run.id`."""
     comparison: str
     """Title of the comparison it was made for."""
     config: Annotated[Mapping[str, Any], AfterValidator(_config)]
@@ -103,7 +103,7 @@ class Record:
     final: Annotated[Mapping[str, Number | None], AfterValidator(_metrics)]
     """The last evaluation, and the task's metric."""
     facts: Mapping[str, Number]
-    """Numbers about the data; see `tasks.Task.facts`."""
+    """Numbers about the data, such as the loss of constant prediction."""
     gradients: Annotated[Mapping[str, Any], AfterValidator(_gradients)] | None = None
     """Histograms of log10|g|; see `gradients.collect`. None where none were made."""
     optimizer: Mapping[str, Any]
@@ -155,17 +155,31 @@ class Record:
         Raises:
             UserError: it could not be read again.
         """
-        _read(path, content := json.dumps(_compact(asdict(self)), separators=(",", ":")) + "\n")
+        Record.load(path, content := json.dumps(_compact(asdict(self)), separators=(",", ":")) + "\n")
         write_whole(path, content)
 
     @classmethod
-    def load(cls, path: Path) -> Record:
-        """Read a record.
+    def load(cls, path: Path, text: str | None = None) -> Record:
+        """Read a record: what a file holds, or a text that shall become one.
 
         Raises:
-            UserError: the file is no record.
+            UserError: it is no record.
         """
-        return _read(path)
+        try:
+            content = json.loads(text or path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+            _demand(isinstance(content, dict), "the file must be a mapping")
+            _demand(content.get("version") == VERSION, f"its version must be {VERSION}, that of this hf_radam")
+            record = _adapter().validate_python(content)
+            _demand(is_metric(record.metric), "metric must be letters, digits or _")
+            needed = ("loss", record.metric)
+            _demand(record.final.keys() >= {*needed}, f"final: {' or '.join(needed)} is missing")
+            return record
+        except (OSError, ValueError, RecursionError) as error:  # of the file, of JSON, of what it says
+            why = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error)
+            if isinstance(error, ValidationError):  # without the value, which may be of any size
+                first = error.errors(include_input=False, include_url=False)[0]
+                why = one_line(f"{': '.join(map(str, first['loc']))[:80]}: {first['msg']}")
+            raise UserError(f"{path} is no record of a run: {why}; move it out of the folder") from error
 
 
 def load_records(folder: Path) -> list[Record]:
@@ -198,22 +212,3 @@ def _refuse_constant(name: str) -> float:
 @cache
 def _adapter() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
-
-
-def _read(path: Path, text: str | None = None) -> Record:
-    """What a file holds, or a text that shall become one."""
-    try:
-        content = json.loads(text or path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        _demand(isinstance(content, dict), "the file must be a mapping")
-        _demand(content.get("version") == VERSION, f"its version must be {VERSION}, that of this hf_radam")
-        record = _adapter().validate_python(content)
-        _demand(is_metric(record.metric), "metric must be letters, digits or _")
-        needed = ("loss", record.metric)
-        _demand(record.final.keys() >= {*needed}, f"final: {' or '.join(needed)} is missing")
-        return record
-    except (OSError, ValueError, RecursionError) as error:  # of the file, of JSON, of what it says
-        why = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error)
-        if isinstance(error, ValidationError):  # without the value, which may be of any size
-            first = error.errors(include_input=False, include_url=False)[0]
-            why = one_line(f"{': '.join(map(str, first['loc']))[:80]}: {first['msg']}")
-        raise UserError(f"{path} is no record of a run: {why}; move it out of the folder") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
 import re
 import shutil
 import signal
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from comparisons import COMPARE, CONFIGS, ROOT, TINY, compare, write_config
+from comparisons import COMPARE, CONFIGS, TINY, compare, write_config
 from sketches import sketches
 
 from hf_radam.cli import main
@@ -186,51 +185,29 @@ def test_more_seeds_join_and_finished_runs_are_skipped(sketched: None, tmp_path:
     assert (thinned.seed, thinned.curves["step"], thinned.gradients is None) == (1, [1, 2, 4, 5], True)
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A job that was killed as a user's is: its second run has written its first checkpoint, and not ended."""
-    folder = tmp_path_factory.mktemp("killed")
-    command = [*COMPARE, str(write_config(folder)), "--output_dir", "r", "--parallel_runs", "1"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("r/runs/adam_warmup-*/model/checkpoint-5/trainer_state.json")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(list(folder.glob("r/records/*.json"))) == 1
-    return folder
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same job, let alone."""
-    folder = tmp_path_factory.mktemp("straight")
-    with sketches():
-        assert compare(write_config(folder), "--output_dir", folder / "r") == 0
-    return folder / "r"
-
-
-@pytest.mark.parametrize("damage", ["none", "checkpoint"])
-def test_killed_and_started_again(sketched: None, killed: Path, straight: Path, damage: str, tmp_path: Path) -> None:
-    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
-    finished = {path: path.read_bytes() for path in Path("r/records").iterdir()}
-    if damage == "checkpoint":  # as if the kill had come while it was being written
-        (checkpoint,) = Path("r").glob("runs/*/model/checkpoint-*")
-        (checkpoint / "optimizer.pt").write_bytes(b"half")
-        (checkpoint / "trainer_state.json").write_text("{")
-    assert compare("tiny.yaml", "--output_dir", "r") == 0
-    for path, content in finished.items():
-        assert path.read_bytes() == content
-    ours, theirs = by_recipe(Path("r")), by_recipe(straight)
-    assert {name: without_clock(r) for name, r in ours.items()} == {
-        name: without_clock(r) for name, r in theirs.items()
-    }
-    tables = [(folder / "table.md").read_text().splitlines() for folder in (Path("r"), straight)]
+def test_killed_and_started_again(sketched: None, tmp_path: Path) -> None:
+    """As a user's job is: its second run has not ended, and was killed while it wrote its first checkpoint."""
+    config = write_config(tmp_path)
+    with subprocess.Popen([*COMPARE, config, "--output_dir", "r", "--parallel_runs", "1"]) as job:
+        deadline = time.monotonic() + 120
+        while not (saved := [*Path("r").glob("runs/adam_warmup-*/model/checkpoint-5/trainer_state.json")]):
+            assert job.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        job.send_signal(signal.SIGKILL)
+    (finished,) = Path("r/records").iterdir()
+    content = finished.read_bytes()
+    saved[0].write_text("{")
+    (saved[0].parent / "optimizer.pt").write_bytes(b"half")
+    assert compare(config, "--output_dir", "r") == 0
+    assert finished.read_bytes() == content
+    assert not list(Path("r").glob("runs/*/model/checkpoint-*"))
+    assert compare(config, "--output_dir", "straight") == 0
+    resumed, straight = ([without_clock(record) for record in load_records(Path(name))] for name in ("r", "straight"))
+    assert resumed == straight
+    tables = [(Path(name) / "table.md").read_text().splitlines() for name in ("r", "straight")]
     without_time = [[line.rsplit("|", 3)[0] for line in table if line.startswith("|")] for table in tables]
     assert without_time[0] == without_time[1]
-    assert not list(Path("r").glob("runs/*/model/checkpoint-*"))
 
 
 def test_a_diverged_run_stays_in_the_table(sketched: None, tmp_path: Path) -> None:
@@ -342,15 +319,11 @@ def bad_files(folder: Path) -> dict[str, Path]:
 
 
 BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
-    "no file": ({}, ["nowhere.yaml"], "no such comparison file: nowhere.yaml"),
     "unknown recipe": ({"recipes": ["adamm"]}, [], "unknown recipe 'adamm'; did you mean 'adam'"),
-    "unknown recipe flag": ({}, ["--recipes", "radamm"], "unknown recipe 'radamm'; did you mean 'radam'"),
     "unknown task": ({"task": "translate"}, [], "task: unknown value 'translate'; did you mean 'translation'"),
     "unknown optimizer": ({"recipes": [{"name": "x", "optimizer": "radm"}]}, [], "unknown optimizer 'radm'"),
     "unknown option": (
-        {"recipes": [{"recipe": "radam", "optim_args": {"beta": 1}}]},
-        [],
-        "unknown option of optimizer",
+        {"recipes": [{"recipe": "radam", "optim_args": {"beta": 1}}]}, [], "unknown option of optimizer",
     ),
     "unknown key": ({"max_step": 3}, [], "unknown key 'max_step'; did you mean 'max_steps'"),
     "unknown data key": ({"data": {"vocab": 3}}, [], "data: unknown key 'vocab'; did you mean 'vocab_size'"),
@@ -366,36 +339,22 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "no runs at a time": ({}, ["--parallel_runs", "0"], "parallel_runs must be >= 1"),
     "no seeds": ({"seeds": []}, [], "seeds must be a list of at least one"),
     "untuned warmup": ({"recipes": ["adam_warmup"]}, [], "warmup_steps must be positive with linear warmup"),
-    "recipe that is a path": (
-        {"recipes": [{"recipe": "radam", "name": "../x"}]},
-        [],
-        "recipe '../x': a name must have",
-    ),
+    "recipe that is a path": ({"recipes": [{"recipe": "radam", "name": "../x"}]}, [], "recipe '../x': a name must"),
     "checkpoint of a recipe": (
-        {"recipes": [{"recipe": "radam", "model": {"name_or_path": "x"}}]},
-        [],
-        "model may not set 'name_or_path'",
+        {"recipes": [{"recipe": "radam", "model": {"name_or_path": "x"}}]}, [], "model may not set 'name_or_path'",
     ),
     "recipe that is a list": ({"recipes": [{"recipe": ["radam"]}]}, [], "unknown recipe"),
     "data that is a list": ({"data": [1, 2]}, [], "data must be a mapping, got [1, 2]"),
     "warmup too long": (
-        {"recipes": [{"recipe": "adam_warmup", "warmup_steps": 12}]},
-        [],
-        "must be less than max_steps 12",
+        {"recipes": [{"recipe": "adam_warmup", "warmup_steps": 12}]}, [], "must be less than max_steps 12",
     ),
     "warmup that is ignored": ({"training": {"lr_scheduler_type": "constant"}}, [], "use constant_with_warmup"),
     "seed": ({"seeds": [-1]}, [], "seeds must lie in [0, 2**32), got -1"),
-    "seeds of no recipe": (
-        {"recipes": [{"recipe": "radam", "seeds": [1]}]},
-        [],
-        "none of the seeds [0] is one of a recipe",
-    ),
+    "seeds of no recipe": ({"recipes": [{"recipe": "radam", "seeds": [1]}]}, [], "none of the seeds [0] is one of a"),
     "target": ({"target_loss": math.nan}, [], "target_loss must be a finite number"),
     "test text alone": ({}, ["--test_prefix", "val"], "without training text; give train_prefix or train_file"),
     "too little text": (
-        {},
-        ["--train_prefix", "train", "--set", "batch_size=60"],
-        "fewer training examples than batch_size 60",
+        {}, ["--train_prefix", "train", "--set", "batch_size=60"], "fewer training examples than batch_size 60",
     ),
     "null sentence": ({}, ["--train_file", "null.jsonl"], "set source_lang and target_lang"),
     "missing text": (
@@ -414,8 +373,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "other comparison": ({}, ["--output_dir", "other"], "other holds results of another comparison: max_steps was 7"),
     "somebody's folder": ({}, ["--output_dir", "full"], "full holds other files and no comparison"),
     "a file": ({}, ["--output_dir", "train.de"], "train.de is a file"),
-    "unknown flag": ({}, ["--max_stps", "3"], "unrecognized arguments: --max_stps"),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -432,13 +390,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch.chdir(bad_input)
     changes, flags, message = BAD_INPUT[case]
     before = {path: path.read_bytes() for path in bad_input.rglob("*") if path.is_file()}
-    config = [] if flags[:1] == ["nowhere.yaml"] else [write_config(tmp_path, **changes)]
     output_dir = [] if "--output_dir" in flags else ["--output_dir", "new"]
-    try:
-        code = compare(*config, *flags, *output_dir)
-    except SystemExit as stop:  # argparse
-        code = stop.code
-    assert code == 2
+    assert compare(write_config(tmp_path, **changes), *flags, *output_dir) == 2
     *_, line = capfd.readouterr().err.strip().splitlines()
     assert line.startswith("error: ")
     assert message in line
@@ -450,8 +403,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 LATE: dict[str, tuple[dict[str, Any], str]] = {
     "optimizer option": (
-        {"recipes": [{"recipe": "radam", "name": "x", "optim_args": {"eps": -1}}]},
-        "x, lr 0.003, seed 0: eps must",
+        {"recipes": [{"recipe": "radam", "name": "x", "optim_args": {"eps": -1}}]}, "x, lr 0.003, seed 0: eps must",
     ),
     "model": ({"model": {**TINY["model"], "activation_function": "rellu"}}, "rellu"),
     "batch of evaluations": ({"training": {"per_device_eval_batch_size": 0}}, "batch"),
@@ -462,18 +414,15 @@ LATE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "model of a recipe": ({"recipes": [{"recipe": "radam", "model": {"d_modle": 1}}]}, "'d_modle'"),
     "schedule": (
-        {"recipes": ["adam"], "training": {"lr_scheduler_type": "warmup_stable_decay"}},
-        "adam, lr 0.003, seed 0: ",
+        {"recipes": ["adam"], "training": {"lr_scheduler_type": "warmup_stable_decay"}}, "adam, lr 0.003, seed 0: ",
     ),
     "betas": ({"recipes": ["adam"], "training": {"adam_beta2": 2.0}}, "adam, lr 0.003, seed 0: "),
     "untuned": (
-        {
-            "recipes": ["adam_untuned_linear"],
-            "training": {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "loss"},
-        },
+        {"recipes": ["adam_untuned_linear"],
+         "training": {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": "loss"}},
         "untuned warmup needs",
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", LATE)
@@ -570,19 +519,3 @@ def test_report_refuses_other_folders(tmp_path: Path) -> None:
     (tmp_path / "records" / "x.json").write_text("{}")
     with pytest.raises(UserError, match=r"x\.json is no record"):
         write_report(tmp_path)
-
-
-@pytest.mark.skipif(
-    not os.environ.get("HF_RADAM_DATA") and not (ROOT.parent / "shared" / "data" / "multi30k").is_dir(),
-    reason="needs the Multi30k text, which is not part of this repository; HF_RADAM_DATA may name its parent folder",
-)
-def test_real_text(sketched: None, tmp_path: Path) -> None:
-    folder = Path(os.environ.get("HF_RADAM_DATA") or ROOT.parent / "shared" / "data") / "multi30k"
-    flags = ["--train_prefix", folder / "train", "--validation_prefix", folder / "val"]
-    config = write_config(tmp_path, recipes=["radam"])
-    assert compare(config, *flags, "--set", "data.max_train_samples=400", "--output_dir", "r") == 0
-    (record,) = load_records(tmp_path / "r")
-    first, *_, last = record.evaluations["loss"]
-    assert first is not None
-    assert last is not None
-    assert last < first

@@ -16,7 +16,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psutil
 import torch
@@ -28,37 +28,21 @@ from hf_radam.files import is_full_disk, last_line, one_line
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a process runs."""
-
-    cores: tuple[int, ...]
-    """Its CPU cores; nothing holds it there where the system cannot (other than Linux)."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """What its environment has beside ours: its GPU, its number of threads."""
-
-
-def places(count: int, cores: Sequence[int], gpus: Sequence[str], environment: Mapping[str, str]) -> list[Place]:
-    """Share cores and GPUs out; those that are fewer than `count` are used by several, in turn.
+def places(count: int, cores: int, gpus: Sequence[str], environment: Mapping[str, str]) -> list[dict[str, str]]:
+    """What the environment of each process has beside ours: its number of threads, its GPU.
 
     Args:
-        count: number of places.
-        cores: numbers of the CPU cores.
-        gpus: entries of CUDA_VISIBLE_DEVICES; may be empty.
+        count: number of processes.
+        cores: of the CPU, which they share.
+        gpus: entries of CUDA_VISIBLE_DEVICES; may be empty. Those fewer than `count` are used by several, in turn.
         environment: ours; a number of threads in it is kept.
 
     Example:
-        >>> [place.cores for place in places(2, cores=[0, 1, 2, 3], gpus=[], environment={})]
-        [(0, 1), (2, 3)]
+        >>> places(2, cores=4, gpus=["0"], environment={})[1]
+        {'OMP_NUM_THREADS': '2', 'CUDA_VISIBLE_DEVICES': '0'}
     """
-    found = []
-    for i in range(count):
-        share = cores[i * len(cores) // count : (i + 1) * len(cores) // count] or [cores[i % len(cores)]]
-        own = {"OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS", str(len(share)))}
-        if gpus:
-            own["CUDA_VISIBLE_DEVICES"] = gpus[i % len(gpus)]
-        found.append(Place(tuple(share), own))
-    return found
+    threads = {"OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS", str(max(1, cores // count)))}
+    return [{**threads, **({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})} for i in range(count)]
 
 
 def as_many_as_fit(threads: int | None) -> int:
@@ -67,16 +51,16 @@ def as_many_as_fit(threads: int | None) -> int:
     Args:
         threads: CPU threads of each run; one if None.
     """
-    devices = len(gpus_here()) if torch.accelerator.is_available() else len(_cores()) // (threads or 1)
+    devices = len(gpus_here()) if torch.accelerator.is_available() else _cores() // (threads or 1)
     # This process has the data; a run adds its model, gradients, optimizer state and activations.
     each = 2 * psutil.Process().memory_info().rss
     return max(1, min(devices, psutil.virtual_memory().available // each))
 
 
 @dataclass(eq=False)
-class _Worker(Generic[T]):
-    item: T
-    place: Place
+class _Worker:
+    item: Any
+    place: dict[str, str]
     log: Path
     process: BaseProcess
     last: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +92,7 @@ def in_parallel(
     """
     waiting = iter(items)
     free = deque(places(processes, _cores(), gpus, os.environ))
-    running: dict[Connection, _Worker[T]] = {}
+    running: dict[Connection, _Worker] = {}
     context: Any = multiprocessing.get_context(method())
     try:
         while True:
@@ -117,8 +101,7 @@ def in_parallel(
                 channel, theirs = context.Pipe()
                 path = log(item)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                environment = {**os.environ, **place.environment}
-                given = (theirs, path, place.cores, environment, pickle.dumps((function, item)))
+                given = (theirs, path, {**os.environ, **place}, pickle.dumps((function, item)))
                 running[channel] = _Worker(item, place, path, context.Process(target=_work, args=given))
                 running[channel].process.start()
                 theirs.close()
@@ -132,7 +115,12 @@ def in_parallel(
                 except (EOFError, OSError):
                     _end(channel, running.pop(channel))
                     if "done" not in worker.last:
-                        raise UserError(f"{worker.item}: {worker.last.get('error') or _last_words(worker)}") from None
+                        died = (
+                            f"its process died (exit code {worker.process.exitcode}): {last_line(worker.log)}; what it "
+                            f"printed is in {worker.log}; the same command goes on, and where memory was short, fewer "
+                            "parallel runs need less"
+                        )
+                        raise UserError(f"{worker.item}: {worker.last.get('error') or died}") from None
                     free.append(worker.place)
                     yield worker.item
                 else:
@@ -143,7 +131,7 @@ def in_parallel(
             _end(channel, worker)
 
 
-def _work(channel: Connection, log: Path, cores: Sequence[int], environment: Mapping[str, str], call: bytes) -> None:
+def _work(channel: Connection, log: Path, environment: Mapping[str, str], call: bytes) -> None:
     """Call the pickled function with its item and what sends messages; send at the end `done` or an `error`."""
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is for the parent, who decides
@@ -152,9 +140,7 @@ def _work(channel: Connection, log: Path, cores: Sequence[int], environment: Map
             os.dup2(file.fileno(), stream)
     os.environ.clear()
     os.environ.update(environment)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
-    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # imported before, with other numbers of threads
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # imported before, with other numbers of threads
     threading.Thread(target=_follow_parent, args=(channel,), daemon=True).start()
     try:
         function, item = pickle.loads(call)
@@ -198,7 +184,7 @@ def import_ahead(modules: Sequence[str]) -> None:
         os.environ.update(before)
 
 
-def _end(channel: Connection, worker: _Worker[Any]) -> None:
+def _end(channel: Connection, worker: _Worker) -> None:
     """Close the channel of a process, at which it ends, and wait for that."""
     channel.close()
     worker.process.join(timeout=10)
@@ -207,15 +193,8 @@ def _end(channel: Connection, worker: _Worker[Any]) -> None:
         worker.process.join()
 
 
-def _last_words(worker: _Worker[Any]) -> str:
-    return (
-        f"its process died (exit code {worker.process.exitcode}): {last_line(worker.log)}; what it printed is in "
-        f"{worker.log}; the same command goes on, and where memory was short, fewer parallel runs need less"
-    )
-
-
-def _cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus_here() -> list[str]:

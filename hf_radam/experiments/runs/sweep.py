@@ -55,8 +55,6 @@ def sweep(
     forks = comparison.is_ours and accelerate_config is None and method() == "forkserver"
     if forks and not all(record_path(folder, run).is_file() for run in runs):
         import_ahead([launching.__name__, launching.RECORDER, script.command[0]])
-    if comparison.is_ours:
-        words.check(comparison)
     fingerprint, jobs = words.fingerprint_of(comparison), dict[str, launching.Job]()
     for run in runs:  # all of them now, so that a slip in the last recipe does not cost hours
         if record_path(folder, run).is_file():
@@ -75,7 +73,7 @@ def sweep(
     gpus = gpus_here() if accelerate_config is None else []
     progress, locks = Progress(missing), dict[str, FileLock]()
     with claim(folder, comparison, fingerprint), progress.bar, ExitStack() as held:
-        progress.say(f"{len(missing)} of {len(runs)} runs to do, {parallel_runs} at a time")
+        tqdm.write(f"{len(missing)} of {len(runs)} runs to do, {parallel_runs} at a time", file=sys.stderr)
         found = True
         while found:  # once more after each round: a job that died has freed its runs
             found = False
@@ -110,10 +108,6 @@ class Progress:
         disable = not sys.stderr.isatty()
         self.bar = tqdm(total=updates or None, unit="update", file=sys.stderr, dynamic_ncols=True, disable=disable)
 
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        tqdm.write(line, file=sys.stderr)
-
     def update(self, run: Run, step: int, loss: float) -> None:
         """Move the bar to a run's step."""
         before, _ = self.present.get(str(run), (0, 0.0))
@@ -128,5 +122,5 @@ class Progress:
         result = f"{metric.label} {math.nan if value is None else value:.{metric.digits}f}"
         if record.diverged:
             result += " (diverged)"
-        self.say(f"{run}: {result}, {record.seconds_per_step * record.updates:.0f} s")
+        tqdm.write(f"{run}: {result}, {record.seconds_per_step * record.updates:.0f} s", file=sys.stderr)
         self.bar.update(record.updates - before)

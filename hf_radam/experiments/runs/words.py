@@ -29,28 +29,7 @@ _DEMANDED = (
 )  # fmt: skip
 # Options of an optimizer that take the place of training arguments.
 _OVERRULED = {"adam_epsilon": "eps", "adam_beta1": "betas", "adam_beta2": "betas", "weight_decay": "weight_decay"}
-# Arguments of our scripts that are fields of the comparison.
-_OF_COMPARISON = ("batch_size", "tokens_per_batch", "average_checkpoints", "needed_examples", "cache_dir")
 _SENTENCE = 10  # tokens of a sentence of the built-in grammar, about
-
-
-def check(comparison: Comparison) -> None:
-    """Refuse what a script of ours does not take.
-
-    Raises:
-        UserError: bad options.
-    """
-    of_data, of_model, _ = import_module(comparison.script.command[0]).ARGUMENTS
-    for name in comparison.data:
-        if name in _OF_COMPARISON:
-            raise UserError(f"data: {name} is a field of the comparison; set it there")
-    build(of_data, comparison.data, where="data")
-    for recipe in comparison.recipes:
-        build(of_model, comparison.model_of(recipe), where="model")
-    if not hasattr(of_data, "tokens_per_batch") and (comparison.tokens_per_batch or comparison.average_checkpoints):
-        raise UserError(
-            "tokens_per_batch and average_checkpoints are for translation; give batch_size, in blocks or texts"
-        )
 
 
 def fingerprint_of(comparison: Comparison) -> str:
@@ -75,7 +54,8 @@ def job_of(run: Run, folder: Path, fingerprint: str) -> Job:
         fingerprint: see `fingerprint_of`.
 
     Raises:
-        UserError: the script's own arguments hold one that the comparison sets; an unknown optimizer or option.
+        UserError: an unknown optimizer or option; what a script of ours does not take; an argument of a user's script
+            that the comparison sets.
     """
     comparison, script, place = run.comparison, run.comparison.script, run_folder(folder, run).resolve()
     environment: dict[str, str] = {}
@@ -126,18 +106,25 @@ def _arguments(run: Run, place: Path, settings: Mapping[str, Any]) -> list[str]:
 def _own(run: Run, place: Path) -> dict[str, Any]:
     """What our scripts take beside training arguments."""
     comparison = run.comparison
-    _, of_model, _ = import_module(comparison.script.command[0]).ARGUMENTS
     examples = comparison.batch_size or (comparison.tokens_per_batch or 0) // _SENTENCE
-    return {
-        **comparison.data,
-        # All of the model: where a command line names no size, a script takes small ones.
-        **asdict(build(of_model, comparison.model_of(run.recipe), where="model")),
+    own = {
         "batch_size": comparison.batch_size,
         "tokens_per_batch": comparison.tokens_per_batch,
         "average_checkpoints": comparison.average_checkpoints or None,
         "needed_examples": comparison.max_steps * examples,  # the same for all recipes, whatever their lengths
         "cache_dir": place.parents[1],
     }
+    for name in own.keys() & comparison.data.keys():
+        raise UserError(f"data: {name} is a field of the comparison; set it there")
+    of_data, of_model, _ = import_module(comparison.script.command[0]).ARGUMENTS
+    if not hasattr(of_data, "tokens_per_batch") and (comparison.tokens_per_batch or comparison.average_checkpoints):
+        raise UserError(
+            "tokens_per_batch and average_checkpoints are for translation; give batch_size, in blocks or texts"
+        )
+    build(of_data, comparison.data, where="data")
+    # All of the model: where a command line names no size, a script takes small ones.
+    model = asdict(build(of_model, comparison.model_of(run.recipe), where="model"))
+    return {**comparison.data, **model, **own}
 
 
 def run_name(run: Run) -> str:
