@@ -237,7 +237,7 @@ WRONG = {
     "part of --set": (["compare", "--set", "trainin.adam_beta2=1"], "(did you mean 'training'?)"),
     "key of --set": (["compare", "--set", "training.adam_beta=0.9"], "did you mean 'adam_beta"),
     "field of --set": (["compare", "--set", "max_step=9"], "did you mean 'max_steps'?"),
-    "type of --set": (["compare", "--set", "max_steps=many"], "max_steps must be a whole number"),
+    "type of --set": (["compare", "--set", "max_steps=many"], "max_steps must be a valid integer"),
     "no value": (["compare", "--set", "max_steps"], "--set takes KEY=VALUE"),
     "accelerate": (["compare", "--accelerate_config", "fsdp9"], "no Accelerate configuration 'fsdp9'"),
     "no results": (["report", "nowhere"], "no results in nowhere/"),

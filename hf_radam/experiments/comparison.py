@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
 
 from hf_radam.experiments.recipes import RECIPES, Recipe
-from hf_radam.experiments.schema import UserError, build, check_least, read_yaml, shown, typed, unknown
+from hf_radam.experiments.schema import Listed, UserError, build, check_least, read_yaml, shown, typed, unknown
 from hf_radam.experiments.script_data import TASKS, ScriptData, portable
 
 # What the recorder sets, or what would make the record another's: of no script an argument of its own.
@@ -50,31 +51,31 @@ class Comparison:
     """Options of the task's data."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """Options of the task's model."""
-    recipes: tuple[Recipe, ...]
+    recipes: Listed[Recipe]
     """The arms."""
-    learning_rates: tuple[float, ...]
+    learning_rates: Listed[Annotated[FiniteFloat, Field(gt=0)]]
     """Peak learning rates; every recipe tries each."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Listed[Annotated[int, Field(ge=0, lt=2**32)]] = (0,)
     """Seeds of initial weights and data order."""
-    max_steps: int = 0
+    max_steps: NonNegativeInt = 0
     """Updates of each run; of a script 0 for as many as it takes."""
-    batch_size: int | None = None
+    batch_size: PositiveInt | None = None
     """Examples of one update, over all processes; this or `tokens_per_batch`."""
-    tokens_per_batch: int | None = None
+    tokens_per_batch: PositiveInt | None = None
     """Tokens of one update, over all processes, counted as in `TokenBatches`."""
-    eval_steps: int = 0
+    eval_steps: NonNegativeInt = 0
     """Updates between two evaluations; of a script 0 for those that it makes by itself."""
-    save_steps: int = 0
+    save_steps: NonNegativeInt = 0
     """Updates between two checkpoints, from which a broken run goes on; 0 for a quarter of `max_steps`."""
-    record_every: int = 1
+    record_every: PositiveInt = 1
     """Of a record's curves all of the first updates, then every so-manieth; above 1 without histograms of gradients."""
-    average_checkpoints: int = 0
+    average_checkpoints: NonNegativeInt = 0
     """The final test is that of the mean of the weights at the last so many multiples of `save_steps`; 0 for none."""
-    target_loss: float | None = None
+    target_loss: FiniteFloat | None = None
     """Evaluation loss whose first reaching is reported as "steps to target"."""
-    threads: int | None = None
+    threads: PositiveInt | None = None
     """CPU threads of each process; by default PyTorch's."""
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: PositiveInt = 1
     """Parts into which each process splits its share of a batch, to save memory; the results are the same."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `RAdamTrainingArguments`, the same for all recipes."""
@@ -96,20 +97,10 @@ class Comparison:
             if given:
                 raise UserError(f"task script: {name} belongs to the script; give it in data.arguments")
         check_least(self, 1 if self.is_ours else 0, "max_steps", "eval_steps")
-        check_least(self, 1, "batch_size", "tokens_per_batch", "gradient_accumulation_steps", "record_every", "threads")
-        check_least(self, 0, "save_steps", "average_checkpoints")
-        if self.target_loss is not None and not math.isfinite(self.target_loss):
-            raise UserError(f"target_loss must be a finite number, got {self.target_loss}; leave it out for none")
         for key in ("recipes", "learning_rates", "seeds"):
             values = [value.name if isinstance(value, Recipe) else value for value in getattr(self, key)]
-            if not values or len(set(values)) < len(values):
-                raise UserError(f"{key} must be a list of at least one, all different, got {shown(values)}")
-        for seed in self.seeds:
-            if not 0 <= seed < 2**32:
-                raise UserError(f"seeds must lie in [0, 2**32), got {seed}")
-        for learning_rate in self.learning_rates:
-            if not 0 < learning_rate < math.inf:
-                raise UserError(f"learning_rates must be positive, got {learning_rate:g}")
+            if len(set(values)) < len(values):
+                raise UserError(f"{key} must be all different, got {shown(values)}; leave one out")
         if not self.runs():
             raise UserError(f"none of the seeds {shown(list(self.seeds))} is one of a recipe; see the recipes' seeds")
         for recipe in self.recipes:
@@ -126,10 +117,6 @@ class Comparison:
     def _check_recipe(self, recipe: Recipe) -> None:
         here = f"recipe {recipe.name!r}"
         steps = self.max_steps if recipe.max_steps is None else recipe.max_steps
-        if steps < 1 and (self.is_ours or recipe.max_steps is not None):
-            raise UserError(f"{here}: max_steps must be >= 1, got {steps}")
-        if not 0 < recipe.learning_rate_scale < math.inf or not 0 <= recipe.warmup_steps < math.inf:
-            raise UserError(f"{here}: learning_rate_scale must be positive, warmup_steps not negative")
         if steps and recipe.warmup_updates(steps) >= steps:
             raise UserError(
                 f"{here}: warmup_steps {recipe.warmup_steps:g} must be less than max_steps {steps}; "

@@ -6,8 +6,11 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, FiniteFloat, PositiveInt
+
+from hf_radam.experiments.schema import Listed
 from hf_radam.rectification import untuned_exponential, untuned_linear
 
 Warmup = Literal["none", "linear", "untuned_linear", "untuned_exponential"]
@@ -31,16 +34,16 @@ class Recipe:
     """Options of the optimizer."""
     warmup: Warmup = "none"
     """Rule by which the learning rate rises."""
-    warmup_steps: float = 0
+    warmup_steps: Annotated[FiniteFloat, Field(ge=0)] = 0
     """Length of the linear warmup: in updates, or below 1 as a share of the run's updates."""
-    max_steps: int | None = None
+    max_steps: PositiveInt | None = None
     """Updates, where they are not those of the comparison."""
-    learning_rate_scale: float = 1.0
+    learning_rate_scale: Annotated[FiniteFloat, Field(gt=0)] = 1.0
     """Factor on the learning rates of the comparison."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """Options of the model that differ from the comparison's: a control, such as pre-LN beside post-LN."""
 
-    seeds: tuple[int, ...] | None = None
+    seeds: Listed[int] | None = None
     """Which of the comparison's seeds it gets; all by default."""
 
     def warmup_updates(self, max_steps: int) -> int:

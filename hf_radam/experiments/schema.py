@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import re
 import reprlib
-import types
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import yaml
+from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 
 from hf_radam.errors import UserError as UserError
 from hf_radam.errors import unknown_name
 from hf_radam.files import one_line
 
 T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], Strict(False), Field(min_length=1)]
+"""A list, as YAML has it, of at least one."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 3
@@ -56,7 +59,7 @@ def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
         UserError: naming `where` and the key.
     """
     fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     for key in content:
         if key not in fields:
             raise unknown("key", key, fields, where)
@@ -67,35 +70,29 @@ def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
     return cls(**{key: typed(value, hints[key], f"{where}: {key}") for key, value in content.items()})
 
 
+@cache
+def _check(hint: Any) -> TypeAdapter[Any]:
+    """What checks values; no number is read from text, or from true and false."""
+    return TypeAdapter(hint, config=ConfigDict(strict=True))
+
+
 def typed(value: Any, hint: Any, where: str) -> Any:
     """The value, as the hint wants it: a list as a tuple, a whole number as a float.
 
     Raises:
-        UserError: it is of another type.
+        UserError: it is of another type, or out of range.
 
     Example:
-        >>> typed([1, 2], tuple[float, ...], "betas")
+        >>> typed([1, 2], Listed[float], "betas")
         (1.0, 2.0)
     """
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        return typed(value, next(a for a in arguments if a is not type(None)), where)
-    if origin is Literal:
-        if value not in arguments:
-            raise unknown("value", value, map(str, arguments), where)
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise UserError(f"{where} must be a list, got {shown(value)}")
-        return tuple(typed(item, arguments[0], where) for item in value)
-    expected = {float: (int, float), Mapping: dict}.get(origin or hint, origin or hint)
-    if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
-        name = {Mapping: "a mapping", int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        said = f"{where} must be {name.get(origin or hint, hint)}, got {shown(value)}"
-        raise UserError(f"{said}; YAML reads no as false: put it in quotes" if hint is str and value is False else said)
-    return float(value) if hint is float else value
+    try:
+        return _check(hint).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        rule = re.sub("^(Input|Tuple|String) should", "must", first["msg"])
+        quotes = "; YAML reads no as false: put it in quotes" if value is False and "string" in rule else ""
+        raise UserError(f"{where} {rule}, got {shown(first['input'])}{quotes}") from None
 
 
 class _Loader(yaml.SafeLoader):

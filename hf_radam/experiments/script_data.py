@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
 
 from hf_radam.experiments.metrics import LOWER, METRICS, is_metric
 from hf_radam.experiments.schema import UserError
@@ -44,14 +46,14 @@ class ScriptData:
     """A module, as after `python -m`."""
     arguments: str = ""
     """The script's own arguments, as one types them."""
-    flags: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Annotated[str, Field(pattern=r"\S")] | None] = field(default_factory=dict)
     """What the script calls a training argument, where that is not `--NAME`: `learning_rate: --lr`. `lr=` is followed
     by the value at once; null leaves the argument out."""
     metric: str | None = None
     """What runs are judged by, of all that the script evaluates, without `eval_`; `loss` if not given."""
     greater_is_better: bool | None = None
     """Whether more of the metric is better; needed where that is not known."""
-    trainer: int | None = None
+    trainer: PositiveInt | None = None
     """Which of the script's trainings is compared, counted from 1, where there are several."""
 
     def __post_init__(self) -> None:
@@ -59,11 +61,6 @@ class ScriptData:
             raise UserError("data: give either script (a Python file, or a command such as 'trl sft') or module")
         if not self.command:
             raise UserError("data: script is empty; give a Python file, or a command such as 'trl sft'")
-        if self.trainer is not None and self.trainer < 1:
-            raise UserError(f"data: trainer counts the script's trainings from 1, got {self.trainer}")
-        for name, flag in self.flags.items():
-            if flag is not None and not (isinstance(flag, str) and flag.strip()):
-                raise UserError(f"data: flags must give each argument the script's own flag, or null; {name} is not so")
         _words(self.arguments, "arguments")
         self._check_metric(self.metric or "loss")
 

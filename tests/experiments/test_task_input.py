@@ -166,7 +166,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     ),
     "scale": (
         {**CLASSIFICATION, "recipes": [{"recipe": "adam", "learning_rate_scale": 0.0}]}, local("csv"),
-        "learning_rate_scale must be positive",
+        "learning_rate_scale must be greater than 0, got 0.0",
     ),
     "accumulation": (
         CLASSIFICATION, [*local("csv"), *COLUMNS, "--set", "gradient_accumulation_steps=3"],
@@ -181,7 +181,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         LANGUAGE_MODELING, ["--train_file", "train.csv", "--text_column", "words"], "must have the column 'words'",
     ),
     "a language that YAML reads as false": (
-        {**TRANSLATION, "data": {"source_lang": False}}, [], "must be text, got False; YAML reads no as false",
+        {**TRANSLATION, "data": {"source_lang": False}}, [], "must be a valid string, got False; YAML reads no",
     ),
     "secret labels": (CLASSIFICATION, ["--dataset_name", "hidden"], "hidden, validation[0]: label '-1' is none of 0"),
     "column of the hub": (
