@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from hf_radam.cli import main
+from hf_radam.experiments.records import Record
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "hf_radam" / "experiments" / "configs"
@@ -57,6 +58,12 @@ def run(command: Sequence[str | Path], check: bool = True, **kwargs: Any) -> sub
 def compare(*arguments: Any) -> int:
     """The command in this process, which has imported what it needs; returns its exit code."""
     return main(["compare", *map(str, arguments)])
+
+
+def outcome(record: Record) -> tuple[Any, ...]:
+    """What a run came to, which is the same however often it was interrupted."""
+    curves = {name: values for name, values in record.curves.items() if name != "seconds"}
+    return curves, record.evaluations, record.final, record.gradients, record.diverged
 
 
 def environment(**changes: str) -> dict[str, str]:

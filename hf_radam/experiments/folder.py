@@ -118,18 +118,15 @@ def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None =
     if not others and not any((folder / "records").glob("*.json")):
         return  # a job that stopped before its first result binds nobody
     earlier = read_comparison(folder)
-    recipes = {recipe.name: recipe.definition() for recipe in comparison.recipes}
-    known = {name: recipe for name, recipe in recipes.items() if name in earlier["recipes"]}
-    for now, before in (
-        (comparison.shared(), earlier["shared"]),
-        (known, {name: earlier["recipes"][name] for name in known}),
-    ):
-        for key in {**before, **now}:
-            if before.get(key) != now.get(key):
-                raise UserError(
-                    f"{folder} holds results of another comparison: {key} was {before.get(key)!r} and is now "
-                    f"{now.get(key)!r}; give --output_dir a new folder, or a changed recipe a new name"
-                )
+    shared, before = comparison.shared(), earlier["shared"]
+    known = [recipe for recipe in comparison.recipes if recipe.name in earlier["recipes"]]
+    recipes = [(recipe.name, earlier["recipes"][recipe.name], recipe.definition()) for recipe in known]
+    for key, was, now in [*((key, before.get(key), shared.get(key)) for key in {**before, **shared}), *recipes]:
+        if was != now:
+            raise UserError(
+                f"{folder} holds results of another comparison: {key} was {was!r} and is now {now!r}; give "
+                "--output_dir a new folder, or a changed recipe a new name"
+            )
     of_earlier_version = (fingerprint or "").startswith("files:") and ":" not in earlier["data"]
     if fingerprint not in (None, earlier["data"]) and not of_earlier_version:
         raise UserError(

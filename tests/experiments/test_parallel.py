@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comparisons import compare, write_config
+from comparisons import compare, outcome, write_config
 from workers.parallel_tasks import do, log, train_unless_killed
 
 from hf_radam.experiments.comparison import load_comparison
@@ -25,15 +25,7 @@ from hf_radam.experiments.schema import UserError
 
 
 def results(folder: Path) -> dict[str, Any]:
-    return {
-        record.id: (
-            {name: values for name, values in record.curves.items() if name != "seconds"},
-            record.evaluations,
-            record.final,
-            record.gradients,
-        )
-        for record in load_records(folder)
-    }
+    return {record.id: outcome(record) for record in load_records(folder)}
 
 
 def python(script: str, *arguments: object) -> subprocess.Popen[bytes]:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from comparisons import ROOT
+from comparisons import ROOT, outcome
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from workers import compared_script
 
 from hf_radam.experiments.comparison import Comparison, load_comparison
 from hf_radam.experiments.folder import RECORDING
-from hf_radam.experiments.records import Record, load_records
+from hf_radam.experiments.records import load_records
 from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.runs import recorder
@@ -67,11 +67,6 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
-def measured(record: Record) -> Any:
-    curves = {name: values for name, values in record.curves.items() if name != "seconds"}
-    return curves, record.evaluations, record.final, record.gradients
-
-
 def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, folder = comparison(), Path("whole")
     assert sweep(asked, folder, parallel_runs=2) == 0
@@ -108,7 +103,7 @@ def test_a_script_is_compared_and_one_that_died_goes_on(monkeypatch: pytest.Monk
     monkeypatch.delenv("DIES")
     assert sweep(comparison(recipes=["radam"]), Path("broken")) == 0
     (resumed,) = load_records(Path("broken"))
-    assert measured(resumed) == measured(radam)
+    assert outcome(resumed) == outcome(radam)
 
     own = Path("own.py")
     own.write_text(SCRIPT.read_text() + "\n# changed\n")

@@ -9,7 +9,6 @@ import pickle
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
@@ -91,13 +90,13 @@ def in_parallel(
         UserError: an item failed, in one line.
     """
     waiting = iter(items)
-    free = deque(places(processes, _cores(), gpus, os.environ))
+    free = places(processes, _cores(), gpus, os.environ)
     running: dict[Connection, _Worker] = {}
     context: Any = multiprocessing.get_context(method())
     try:
         while True:
             while free and (item := next(waiting, None)) is not None:
-                place = free.popleft()
+                place = free.pop(0)
                 channel, theirs = context.Pipe()
                 path = log(item)
                 path.parent.mkdir(parents=True, exist_ok=True)
