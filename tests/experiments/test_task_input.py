@@ -172,7 +172,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         CLASSIFICATION, [*local("csv"), *COLUMNS, "--set", "gradient_accumulation_steps=3"],
         "must be a multiple of the 1 processes",
     ),
-    "metric": (CLASSIFICATION, [*local("csv"), "--set", "data.metric=bleu"], "metric: unknown value 'bleu'; valid are"),
+    "metric": (CLASSIFICATION, [*local("csv"), "--set", "data.metric=bleu"], "metric must be 'accuracy', 'f1',"),
     "no such file": (CLASSIFICATION, ["--train_file", "nowhere.csv"], "No such file or directory: 'nowhere.csv'"),
     "a comma without quotes": (
         CLASSIFICATION, ["--train_file", "comma.csv", *LABELS], "Expected 2 fields in line 3, saw 3; put quotes around",
