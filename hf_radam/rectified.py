@@ -35,12 +35,7 @@ NUMBERS = ("lr", "eps", "weight_decay")
 T = TypeVar("T", bound=Optimizer)
 
 
-def rectified(
-    cls: type[T],
-    *,
-    degenerated_to_sgd: bool = True,
-    optimized_update: bool = True,
-) -> type[T]:
+def rectified(cls: type[T], *, degenerated_to_sgd: bool = True, optimized_update: bool = True) -> type[T]:
     """The RAdam of an AdamW class: a subclass with the same arguments, state and parameter groups.
 
     When an optimizer of an unknown class is built, the class first takes a few steps on small test parameters.

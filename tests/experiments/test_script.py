@@ -20,6 +20,7 @@ from hf_radam.experiments.records import load_records
 from hf_radam.experiments.report.report import make_report
 from hf_radam.experiments.results import Results
 from hf_radam.experiments.runs import recorder
+from hf_radam.experiments.runs.history import unheeded
 from hf_radam.experiments.runs.launching import FOLDER, Job, keep, train
 from hf_radam.experiments.runs.sweep import Progress, sweep
 from hf_radam.experiments.runs.words import fingerprint_of, job_of
@@ -225,6 +226,14 @@ def test_an_optimizer_other_than_the_name_says(trainer_class: Any) -> None:
     message = "ignores --optim: it was given radam and trains with torch.optim.adamw.AdamW; have it build what"
     with pytest.raises(SystemExit, match=message):
         trainer.train()
+
+
+def test_a_rate_in_a_tensor_is_rounded() -> None:
+    """As torchao keeps it: in float32 1e-4 is another number."""
+    optimizer = torch.optim.AdamW([torch.ones(1)], lr=torch.tensor(1e-4), foreach=False)
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 2))  # keeps the rate as `initial_lr`
+    assert unheeded(optimizer, {"learning_rate": 1e-4}) is None
+    assert unheeded(optimizer, {"learning_rate": 1.001e-4}) is not None
 
 
 def test_several_data_sets(trainer_class: Any) -> None:

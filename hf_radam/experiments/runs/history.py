@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import torch
 from accelerate import PartialState
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -110,7 +111,8 @@ def unheeded(optimizer: Any, asked: Mapping[str, Any]) -> tuple[str, Any, Any] |
     ]
     for name, value in asked.items():
         found = [group.get(_OF_GROUP.get(name, name)) for group in groups]
-        plain = json.loads(json.dumps([value, *found], default=float))
+        there = torch.tensor(value, dtype=found[0].dtype).item() if isinstance(found[0], torch.Tensor) else value
+        plain = json.loads(json.dumps([there, *found], default=float))
         if plain[0] not in plain[1:]:
             return name, value, found[0]
     return None
