@@ -135,8 +135,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 def configs(options: argparse.Namespace) -> int:
     """List the comparisons that come with the package, or print one; returns the exit code."""
     if options.name:
-        path = comparison_file(options.name)
-        print(path.read_text(encoding="utf-8"), end="")
+        print(comparison_file(options.name).read_text(encoding="utf-8"), end="")
         return 0
     rows = [("name", "task", "a run, on a core", "data")]
     for path in sorted(CONFIGS.glob("*.yaml")):

@@ -116,7 +116,7 @@ class Comparison:
 
     def _check_recipe(self, recipe: Recipe) -> None:
         here = f"recipe {recipe.name!r}"
-        steps = self.max_steps if recipe.max_steps is None else recipe.max_steps
+        steps = recipe.max_steps or self.max_steps
         if steps and recipe.warmup_updates(steps) >= steps:
             raise UserError(
                 f"{here}: warmup_steps {recipe.warmup_steps:g} must be less than max_steps {steps}; "
@@ -228,16 +228,17 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
         UserError: no such file, no YAML, an unknown key or recipe, a value of the wrong type or range.
     """
     if not path.is_file():
-        raise UserError(f"no such comparison file: {path}")
+        raise UserError(f"no such comparison file: {path}; give a YAML file, or a name of `hf-radam configs`")
     content = read_yaml(path.read_bytes(), str(path))
     if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a mapping with the keys of a comparison, got {type(content).__name__}")
-    overrides = dict(overrides or {})
-    if not isinstance(content.get("recipes"), list):
-        raise UserError(f"{path}: recipes must be a list, got {shown(content.get('recipes'))}")
-    recipes = [read_recipe(entry) for entry in content["recipes"]]
-    chosen = overrides.pop("recipes", None)
-    if chosen:
+        raise UserError(
+            f"{path} must hold the keys of a comparison, got {shown(content)}; see `hf-radam configs script`"
+        )
+    overrides, entries = dict(overrides or {}), content.get("recipes")
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: recipes must be a list, got {shown(entries)}; give it one, such as [adam, radam]")
+    recipes = [read_recipe(entry) for entry in entries]
+    if chosen := overrides.pop("recipes", None):
         by_name = {recipe.name: recipe for recipe in recipes}
         for name in chosen:
             if name not in by_name and name not in RECIPES:
@@ -246,7 +247,7 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
     for key in ("data", "model", "training"):
         of_file = content.get(key) or {}
         if not isinstance(of_file, dict) or not all(isinstance(name, str) for name in of_file):
-            raise UserError(f"{path}: {key} must be a mapping, got {shown(of_file)}")
+            raise UserError(f"{path}: {key} must be a mapping, got {shown(of_file)}; write its options as KEY: VALUE")
         content = {**content, key: {**of_file, **overrides.pop(key, {})}}
     return build(Comparison, {**content, **overrides, "recipes": recipes}, where=str(path))
 
@@ -257,14 +258,14 @@ def read_recipe(entry: Any) -> Recipe:
     Raises:
         UserError: no mapping, an unknown key, a value of the wrong type, a name that cannot stand in file names.
     """
-    given = {"recipe": entry} if isinstance(entry, str) else dict(entry) if isinstance(entry, dict) else None
-    if given is None:
-        raise UserError(f"a recipe must be a name or a mapping, got {shown(entry)}")
-    base_name = given.pop("recipe", None)
-    if base_name is not None and (not isinstance(base_name, str) or base_name not in RECIPES):
-        raise unknown("recipe", base_name, RECIPES)
-    base = {f.name: getattr(RECIPES[base_name], f.name) for f in dataclasses.fields(Recipe)} if base_name else {}
-    recipe = build(Recipe, {**base, **given}, where=f"recipe {shown(given.get('name', base_name))}")
+    if not isinstance(entry, (str, dict)):
+        raise UserError(f"a recipe must be a name or a mapping, got {shown(entry)}; write radam, or {{recipe: radam}}")
+    given = {"recipe": entry} if isinstance(entry, str) else dict(entry)
+    base = given.pop("recipe", None)
+    if base is not None and (not isinstance(base, str) or base not in RECIPES):
+        raise unknown("recipe", base, RECIPES)
+    fields = {**(vars(RECIPES[base]) if base else {}), **given}
+    recipe = build(Recipe, fields, where=f"recipe {shown(given.get('name', base))}")
     if not re.fullmatch(r"[^\W_][\w .=+-]{0,63}", recipe.name):  # it becomes part of file names, tables and figures
         raise UserError(
             f"recipe {shown(recipe.name)}: a name must have 1 to 64 letters, digits, spaces or _ . = + -, and begin "

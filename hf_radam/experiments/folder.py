@@ -42,12 +42,8 @@ def in_turn(folder: Path) -> FileLock:
 def claim(folder: Path, comparison: Comparison, fingerprint: str) -> Iterator[None]:
     """Be one of the jobs that work in a folder, as long as the block lasts, and write down whose results it holds.
 
-    Locks are the operating system's, so that nothing of them is left after SIGKILL. Reading takes none.
-
-    Args:
-        folder: made if missing.
-        comparison: what the job runs.
-        fingerprint: of its text, from the task.
+    The fingerprint is that of the text. Locks are the operating system's, so that nothing of them is left after
+    SIGKILL. Reading takes none.
 
     Raises:
         UserError: it holds results of something else, or another job works there on something else.
@@ -55,8 +51,17 @@ def claim(folder: Path, comparison: Comparison, fingerprint: str) -> Iterator[No
     (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
     with in_turn(folder):
         others = any(_is_held(path) for path in (folder / _LOCKS).glob("job-*"))
-        check_folder(folder, comparison, fingerprint, others)
-        _write_comparison(folder, comparison, fingerprint, others)
+        earlier = check_folder(folder, comparison, fingerprint, others)
+        recipes = {recipe.name: recipe.definition() for recipe in comparison.recipes}
+        content = {
+            "name": comparison.name,
+            "shared": comparison.shared(),
+            "data": fingerprint,
+            "target_loss": comparison.target_loss,
+            "asked": sorted({*earlier.get("asked", []), *(run.id for run in comparison.runs())}),
+            "recipes": {**earlier.get("recipes", {}), **recipes},
+        }
+        write_whole(folder / "comparison.json", json.dumps(content, indent=2) + "\n")
         ours = FileLock(folder / _LOCKS / f"job-{uuid4().hex}")
         ours.acquire()
     try:
@@ -96,14 +101,13 @@ def remove_checkpoints(folder: Path, run: Run) -> None:
         (model / name).unlink(missing_ok=True)
 
 
-def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None = None, others: bool = False) -> None:
+def check_folder(
+    folder: Path, comparison: Comparison, fingerprint: str | None = None, others: bool = False
+) -> dict[str, Any]:
     """Refuse a folder with results of something else; without a fingerprint, before any text is read.
 
-    Args:
-        folder: need not be there.
-        comparison: what a job would run.
-        fingerprint: of its text.
-        others: whether other jobs work there, so that its comparison binds without a result too.
+    Returns:
+        Its `comparison.json`; {} where that binds nobody: a job stopped before its first result, and no others work.
 
     Raises:
         UserError: it is a file, or holds other files, another comparison, or results on another text.
@@ -114,14 +118,15 @@ def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None =
     if not description.is_file():
         if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
             raise UserError(f"{folder} holds other files and no comparison; give --output_dir an empty or new folder")
-        return
+        return {}
     if not others and not any((folder / "records").glob("*.json")):
-        return  # a job that stopped before its first result binds nobody
+        return {}
     earlier = read_comparison(folder)
     shared, before = comparison.shared(), earlier["shared"]
     known = [recipe for recipe in comparison.recipes if recipe.name in earlier["recipes"]]
     recipes = [(recipe.name, earlier["recipes"][recipe.name], recipe.definition()) for recipe in known]
-    for key, was, now in [*((key, before.get(key), shared.get(key)) for key in {**before, **shared}), *recipes]:
+    settings = [(key, before.get(key), shared.get(key)) for key in {**before, **shared}]
+    for key, was, now in [*settings, *recipes]:
         if was != now:
             raise UserError(
                 f"{folder} holds results of another comparison: {key} was {was!r} and is now {now!r}; give "
@@ -133,31 +138,11 @@ def check_folder(folder: Path, comparison: Comparison, fingerprint: str | None =
             f"{folder} holds results on another text or checkpoint, or of another script; give --output_dir a new "
             "folder"
         )
-
-
-def _write_comparison(folder: Path, comparison: Comparison, fingerprint: str, others: bool) -> None:
-    """Write down whose results the folder holds, and which runs were asked for; those of earlier jobs stay."""
-    earlier = read_comparison(folder) if others or any((folder / "records").glob("*.json")) else {}
-    content = {
-        "name": comparison.name,
-        "shared": comparison.shared(),
-        "data": fingerprint,
-        "target_loss": comparison.target_loss,
-        "asked": sorted({*earlier.get("asked", []), *(run.id for run in comparison.runs())}),
-        "recipes": {
-            **earlier.get("recipes", {}),
-            **{recipe.name: recipe.definition() for recipe in comparison.recipes},
-        },
-    }
-    write_whole(folder / "comparison.json", json.dumps(content, indent=2) + "\n")
+    return earlier
 
 
 def read_comparison(folder: Path) -> dict[str, Any]:
-    """The content of comparison.json, checked as far as its readers rely on it.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
+    """The content of comparison.json; a UserError if it is missing, or damaged where its readers rely on it."""
     path = folder / "comparison.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -78,14 +78,11 @@ def train(jobs: Mapping[str, Job], command: Sequence[str] | None, run: Run, tell
     Args:
         jobs: by the ids of runs.
         command: starts the script; None to call it in this process, which is a fork.
-        run: which.
-        tell: called after each update with its step and loss.
 
     Raises:
         UserError: it failed, trained or evaluated nothing, or does not do what is asked.
     """
-    job = jobs[run.id]
-    folder = Path(job.folder)
+    job, folder = jobs[run.id], Path(jobs[run.id].folder)
     asked = folder / ASKED
     if asked.is_file() and json.loads(asked.read_text(encoding="utf-8")).get("fingerprint") != job.fingerprint:
         shutil.rmtree(folder / "model", ignore_errors=True)  # checkpoints of another version of the script
@@ -121,12 +118,11 @@ def _call(module: str, job: Job, tell: Tell) -> None:
 
 def _follow(command: Sequence[str], job: Job, tell: Tell) -> None:
     """Start a script in a process of its own, and wait for its end."""
-    folder = Path(job.folder)
+    folder, step = Path(job.folder), 0
     ours = {FOLDER: job.folder, FOLLOWER: RECORDER, **script_environment(os.environ)}
     environment = {**os.environ, **ours, **job.environment}
     environment.pop("PYTHONSAFEPATH", None)  # ours; a script imports what lies beside it
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
-    step = 0
     for message in _told(process, folder / MESSAGES):
         if "error" in message:
             process.wait()
@@ -145,26 +141,19 @@ def _follow(command: Sequence[str], job: Job, tell: Tell) -> None:
 
 def _told(process: subprocess.Popen[bytes], path: Path) -> Iterator[dict[str, Any]]:
     """What the script's process tells, until it ends."""
-    read, ended = 0, False
-    while not ended:
-        ended = process.poll() is not None
-        if path.is_file():
-            with path.open("rb") as file:
-                file.seek(read)
-                for line in file:
-                    if line.endswith(b"\n"):
-                        read += len(line)
-                        yield json.loads(line)
-        if not ended:
-            time.sleep(0.1)
+    path.touch()
+    with path.open("rb") as file:
+        ended, unfinished = False, b""
+        while not ended:
+            ended = process.poll() is not None
+            *lines, unfinished = (unfinished + file.read()).split(b"\n")
+            yield from map(json.loads, lines)
+            if not ended:
+                time.sleep(0.1)
 
 
 def keep(run: Run, folder: Path) -> Record:
     """Make the record of a run whose script has ended well, and drop what it left beside its model.
-
-    Args:
-        run: which.
-        folder: results folder.
 
     Raises:
         UserError: the script evaluated nothing, or another run has the very same curve.
@@ -204,13 +193,10 @@ def _refuse_the_same(run: Run, record: Record, folder: Path) -> None:
     for other in run.comparison.runs():
         path = record_path(folder, other)
         if other.id != run.id and path.is_file() and Record.load(path).curves["loss"] == losses:
-            differs = {
-                "--seed": other.seed != run.seed,
-                "--learning_rate": other.learning_rate != run.learning_rate,
-                "--optim, its options or the warmup": other.recipe != run.recipe,
-            }
-            ignored = " and ".join(flag for flag, differs_ in differs.items() if differs_)
+            ignored = ["--seed"] * (other.seed != run.seed)
+            ignored += ["--learning_rate"] * (other.learning_rate != run.learning_rate)
+            ignored += ["--optim, its options or the warmup"] * (other.recipe != run.recipe)
             raise UserError(
-                f"{run}: its losses are those of {other} to the last digit, so the script ignores {ignored}; make it "
-                "use them, or name its own flags in data.flags"
+                f"{run}: its losses are those of {other} to the last digit, so the script ignores "
+                f"{' and '.join(ignored)}; make it use them, or name its own flags in data.flags"
             )

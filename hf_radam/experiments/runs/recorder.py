@@ -46,11 +46,7 @@ from hf_radam.training.callbacks import innermost, spec_in_use
 
 
 def follow(trainer_class: Any) -> None:
-    """Have the class record the training that is asked for, in a process of its own.
-
-    Args:
-        trainer_class: Transformers' Trainer, on which all others build.
-    """
+    """Have Transformers' Trainer, on which all others build, record what is asked for, in a process of its own."""
     job = Job.read(Path(os.environ[FOLDER]))
 
     def tell(message: Mapping[str, Any]) -> None:
@@ -62,13 +58,7 @@ def follow(trainer_class: Any) -> None:
 
 
 def record(trainer_class: Any, job: Job, tell: Tell) -> None:
-    """Have the class record the training that is asked for.
-
-    Args:
-        trainer_class: Transformers' Trainer, on which all others build.
-        job: which.
-        tell: called on the main process.
-    """
+    """Have Transformers' Trainer record the training that is asked for, and call `tell` on the main process."""
     recorder = _Recorder(job, tell)
     train, save, save_checkpoint = trainer_class.train, trainer_class.save_model, trainer_class._save_checkpoint
 

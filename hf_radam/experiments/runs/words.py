@@ -46,35 +46,30 @@ def fingerprint_of(comparison: Comparison) -> str:
 
 
 def job_of(run: Run, folder: Path, fingerprint: str) -> Job:
-    """What the process of a run needs.
-
-    Args:
-        run: which.
-        folder: results folder.
-        fingerprint: see `fingerprint_of`.
+    """What the process of a run needs, in a results folder.
 
     Raises:
         UserError: an unknown optimizer or option; what a script of ours does not take; an argument of a user's script
             that the comparison sets.
     """
     comparison, script, place = run.comparison, run.comparison.script, run_folder(folder, run).resolve()
-    environment: dict[str, str] = {}
-    if comparison.threads is not None:
-        environment["OMP_NUM_THREADS"] = str(comparison.threads)
+    environment = {} if comparison.threads is None else {"OMP_NUM_THREADS": str(comparison.threads)}
     if "tensorboard" in (comparison.training.get("report_to") or ()):  # which names a run after its folder
         parts = (re.sub(r'[\\:*?"<>|]+', "-", part) for part in run_name(run).split("/"))
         environment["TENSORBOARD_LOGGING_DIR"] = str(place.parents[1].joinpath("tensorboard", *parts))
-    settings = _settings(run, place)
-    spec = find_optimizer(run.recipe.optimizer)
+    settings, spec = _settings(run, place), find_optimizer(run.recipe.optimizer)
     options = {**(spec.defaults if spec else {}), **run.recipe.optim_args}
-    options = {key: value for key, value in options.items() if key in _OVERRULED.values()}
-    left = {key for key in _DEMANDED if _OVERRULED.get(key) not in options and script.flags.get(key, key) is not None}
+    overruling = {key: value for key, value in options.items() if key in _OVERRULED.values()}
+    demanded = {
+        key: value for key, value in settings.items()
+        if key in _DEMANDED and _OVERRULED.get(key) not in overruling and script.flags.get(key, key) is not None
+    }  # fmt: skip
     return Job(
         folder=str(place),
         fingerprint=fingerprint,
         recipe=run.recipe.name,
         warmup=run.recipe.warmup,
-        demanded={**{key: value for key, value in settings.items() if key in left}, **options},
+        demanded={**demanded, **overruling},
         optim_args={} if spec else run.recipe.optim_args,
         metric=script.metric or "loss",
         trainer=script.trainer,
@@ -96,11 +91,15 @@ def _arguments(run: Run, place: Path, settings: Mapping[str, Any]) -> list[str]:
             raise UserError(f"data.arguments: {word} is set by the comparison itself; remove it there")
     words = script.own_arguments
     for name, value in {**(_own(run, place) if is_ours else {}), **settings}.items():
-        values = _words(value)
+        values = [_word(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
         flag = (f"--{name}=" if len(values) == 1 else f"--{name}") if is_ours else flags[name]
         if flag is not None and value is not None:
             words += [flag + values[0]] if flag.endswith("=") else [flag, *values]
     return words
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (bool, Mapping)) else str(value)
 
 
 def _own(run: Run, place: Path) -> dict[str, Any]:
@@ -177,16 +176,7 @@ def _options_as_text(optimizer: str, options: Mapping[str, Any]) -> str | None:
     if find_optimizer(optimizer) is None:
         for key, value in options.items():
             if re.search("[,= ]", f"{key}{value}"):
-                raise ValueError(
-                    f"Transformers cannot be given the option {key}: {value!r}; take a registered optimizer"
-                )
+                raise ValueError(f"Transformers cannot be given {key}: {value!r}; take a registered optimizer")
     elif parse_optim_args(text) != options:
-        raise ValueError(f"optim_args cannot be given to a script: {options}")
+        raise ValueError(f"a command line cannot carry optim_args {options}; write values without quotes and commas")
     return text
-
-
-def _words(value: Any) -> list[str]:
-    if isinstance(value, (list, tuple)):
-        return [str(item) for item in value]
-    is_json = isinstance(value, (bool, Mapping))
-    return [json.dumps(value) if is_json else str(value)]
