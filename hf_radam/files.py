@@ -37,9 +37,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def one_line(error: BaseException | str) -> str:
-    """A message on one line, with single spaces; the type of an error that has no message."""
-    return " ".join(str(error).split()) or type(error).__name__
+def one_line(text: BaseException | str) -> str:
+    """A text or a message on one line, with single spaces; the type of an error that has no message."""
+    return " ".join(str(text).split()) or ("" if isinstance(text, str) else type(text).__name__)
 
 
 def printable(text: str) -> str:

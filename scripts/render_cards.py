@@ -30,8 +30,9 @@ from benchmark import table as benchmark_table
 from bf16_weights import table as bf16_table
 
 from hf_radam.experiments.report import rates
+from hf_radam.experiments.report.drawing import Image
 from hf_radam.experiments.report.markdown import table_markdown
-from hf_radam.experiments.report.report import Image, Report, draw, make_report, to_json, write_report
+from hf_radam.experiments.report.report import Report, draw, make_report, to_json, write_report
 from hf_radam.experiments.report.statistics import cost, pairs
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole

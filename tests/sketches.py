@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
-from PIL import Image
 
 
 @contextmanager
@@ -19,11 +19,13 @@ def sketches() -> Iterator[None]:
         yield
 
 
-def _save(chart: Any, folder: Path) -> tuple[str, str, int]:
+def _save(chart: Any, folder: Path) -> Any:
+    from hf_radam.experiments.report.drawing import Image  # not there where only the optimizer is tested
+
     folder.mkdir(parents=True, exist_ok=True)
-    light, dark = f"{chart.name}.png", f"{chart.name}_dark.png"
+    light, dark = (f"{folder.name}/{chart.name}{ending}.png" for ending in ("", "_dark"))
     for file in (light, dark):
-        Image.new("P", (1, 1)).save(folder / file)
-        with (folder / file).open("ab") as end:
+        PIL.Image.new("P", (1, 1)).save(folder.parent / file)
+        with (folder.parent / file).open("ab") as end:
             end.write(file.encode())  # no two are the same
-    return light, dark, 1
+    return Image(title=chart.title, path=light, width=1, dark=dark)

@@ -18,7 +18,8 @@ from comparisons import ROOT, environment, run
 
 import hf_radam
 from hf_radam import registry
-from hf_radam.experiments.report.report import Image, to_json, to_markdown
+from hf_radam.experiments.report.drawing import Image
+from hf_radam.experiments.report.report import to_json, to_markdown
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")]
 MODULES = [
@@ -94,7 +95,7 @@ def test_rendered_numbers_are_those_of_the_records() -> None:
         assert (folder / "table.md").read_text() == to_markdown(card.report, card.images)
         for image in card.images:
             assert (folder / image.path).is_file()
-            assert image.dark is None or (folder / image.dark).is_file()
+            assert (folder / image.dark).is_file()
     for page in render_cards.PAGES:
         text = page.read_text(encoding="utf-8")
         assert render_cards.render(page, text, cards) == text, page

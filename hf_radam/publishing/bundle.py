@@ -12,10 +12,10 @@ from pathlib import Path
 from huggingface_hub import SpaceCardData
 
 from hf_radam.errors import UserError
-from hf_radam.experiments.report.markdown import literal, one_line
-from hf_radam.experiments.report.report import draw, make_report, page_of, to_json
+from hf_radam.experiments.report.markdown import literal
+from hf_radam.experiments.report.report import draw, make_report, to_html, to_json
 from hf_radam.experiments.results import Results
-from hf_radam.files import write_whole
+from hf_radam.files import one_line, write_whole
 from hf_radam.publishing.card import TABLES, TAGS, Choice, render, snippet
 from hf_radam.publishing.reproduce import comparison_file, is_hub_id
 
@@ -49,7 +49,7 @@ def build(folder: Path, output_dir: Path, choice: Choice) -> Path:
         write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
         if kind == "space":
             _write_space_card(choice, report.name, report.verdict.text, unfinished)
-            write_whole(unfinished / "index.html", page_of(results, report))
+            write_whole(unfinished / "index.html", to_html(results, report))
             return output_dir / "README.md"
         if weights is not None:
             _copy_weights(folder / "runs" / weights.id / "model", folder, unfinished, choice.base_model)

@@ -17,10 +17,12 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_radam.errors import UserError
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.report.markdown import code, fenced, literal, one_line, table_markdown
-from hf_radam.experiments.report.report import Image, Report
+from hf_radam.experiments.report.drawing import Image
+from hf_radam.experiments.report.markdown import code, fenced, literal, table_markdown
+from hf_radam.experiments.report.report import Report
 from hf_radam.experiments.report.statistics import BASELINE, name
 from hf_radam.experiments.results import Results
+from hf_radam.files import one_line
 from hf_radam.publishing import reproduce
 from hf_radam.publishing.reproduce import Origin
 
@@ -63,7 +65,7 @@ class Choice:
         try:
             validate_repo_id(self.repo_id or "none")
         except HFValidationError as error:
-            raise UserError(f"--repo_id: {one_line(str(error))}") from error
+            raise UserError(f"--repo_id: {one_line(error)}") from error
         if self.repo_id and "/" not in self.repo_id:
             raise UserError(f"--repo_id must be namespace/name, got {self.repo_id!r}; `hf auth whoami` tells yours")
         if self.base_model is not None and not reproduce.is_hub_id(self.base_model):
@@ -147,8 +149,6 @@ def picture(image: Image, folder: str = "", *, hub: bool = False) -> str:
         folder: what to put before its paths; ends with a slash.
         hub: on the Hub, which has a switch of its own, and not on GitHub.
     """
-    if image.dark is None:
-        return _img(image, folder + image.path)
     if hub:
         return _img(image, folder + image.path, "dark:hidden") + "\n" + _img(image, image.dark, "hidden dark:block")
     dark, light = html.escape(folder + image.dark), _img(image, folder + image.path)

@@ -72,7 +72,7 @@ def test_what_is_drawn(case: str, tmp_path: Path) -> None:
         path for image in found for path in (image.path, image.dark)
     }
     for image in found:
-        for file, theme in ((image.path, LIGHT), (str(image.dark), DARK)):
+        for file, theme in ((image.path, LIGHT), (image.dark, DARK)):
             with Image.open(tmp_path / file) as picture:
                 assert picture.mode == "P"
                 assert len(set(picture.tobytes())) <= (256 if "gradient_histograms" in file else 64)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import vl_convert
-from PIL import Image
 
 from hf_radam.files import whole
 
@@ -80,6 +80,19 @@ class Chart:
     """What stands at the ends of lines, or before the axis."""
     palette: int = 64
     """Colours of its files; antialiased lines need few."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A figure on the disk."""
+
+    title: str
+    path: str
+    """Relative to the report."""
+    width: int
+    """In CSS pixels; text has one size in all figures."""
+    dark: str
+    """Path of its variant for dark pages."""
 
 
 def colors(runs: pd.DataFrame, theme: Theme, by: str = "recipe") -> dict[str, str]:
@@ -261,8 +274,8 @@ def levels(places: Mapping[str, float | None], axis: Spec, along: str = "y") -> 
     return found
 
 
-def save(chart: Chart, folder: Path) -> tuple[str, str, int]:
-    """Write `NAME.png` and its twin for dark pages, `NAME_dark.png`; returns the names, and the width in CSS pixels."""
+def save(chart: Chart, folder: Path) -> Image:
+    """Write `NAME.png` and its twin for dark pages, `NAME_dark.png`."""
     width, columns = 0, min(chart.columns, len(chart.panels))
     room = 24 + 6.8 * max(map(len, chart.names)) if chart.names else 4
     each = (WIDTH - 14 * (columns - 1)) / columns - room - 46
@@ -276,16 +289,17 @@ def save(chart: Chart, folder: Path) -> tuple[str, str, int]:
             "config": config(theme, list(chart.colors.get(theme.name, {}).values())),
         }
         drawn = vl_convert.vegalite_to_png(spec, scale=2)
-        with Image.open(BytesIO(drawn)) as image, whole(folder / f"{chart.name}{ending}.png") as unfinished:
+        with PIL.Image.open(BytesIO(drawn)) as image, whole(folder / f"{chart.name}{ending}.png") as unfinished:
             reduced(image.convert("RGB"), chart.palette).save(unfinished, format="png", optimize=True)
             width = image.width // 2
-    return f"{chart.name}.png", f"{chart.name}_dark.png", width
+    path = f"{folder.name}/{chart.name}"
+    return Image(title=chart.title, path=f"{path}.png", width=width, dark=f"{path}_dark.png")
 
 
-def reduced(image: Image.Image, colors: int) -> Image.Image:
+def reduced(image: PIL.Image.Image, colors: int) -> PIL.Image.Image:
     """The image with a palette; thin lines count for more than their pixels, so that a page of white keeps them."""
     found: Any = image.getcolors(image.width * image.height)
     counts, pixels = zip(*sorted(found), strict=True)
     weighted = np.repeat(np.array(pixels, np.uint8), np.ceil(np.sqrt(counts)).astype(int), axis=0)
-    palette = Image.fromarray(weighted[None]).quantize(colors, Image.Quantize.MEDIANCUT)
-    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+    palette = PIL.Image.fromarray(weighted[None]).quantize(colors, PIL.Image.Quantize.MEDIANCUT)
+    return image.quantize(palette=palette, dither=PIL.Image.Dither.NONE)

@@ -9,25 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from hf_radam.experiments.report.tables import Table
-from hf_radam.files import printable
+from hf_radam.files import one_line, printable
 
 # An underscore means something at the edge of a word only; signs and "1." at the beginning of a line only.
 _SPECIAL = re.compile(r"[\\`*\[\]#|~$]|(?<![^\W_])_|_(?![^\W_])|^[-+=]|(?<=^\d)[.)](?!\S)|(?<=^\d\d)[.)](?!\S)")
 
 
-def one_line(text: str) -> str:
-    """The text with each run of white space as one space."""
-    return " ".join(text.split())
-
-
 def literal(text: Any) -> str:
     """Text that Markdown, HTML and formulas take literally, on one line; for anything that a record says."""
-    return _SPECIAL.sub(_escaped, html.escape(one_line(str(text)), quote=False))
-
-
-def _escaped(match: re.Match[str]) -> str:
+    escaped = html.escape(one_line(str(text)), quote=False)
     # A backslash before a bracket would begin a formula on the Hub, also where it is escaped.
-    return "&#92;" if match[0] == "\\" else f"\\{match[0]}"
+    return _SPECIAL.sub(lambda match: "&#92;" if match[0] == "\\" else f"\\{match[0]}", escaped)
 
 
 def code(value: Any) -> str:

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hf_radam.experiments.report.markdown import aligned, literal, one_line, plain, table_markdown
+from hf_radam.experiments.report import drawing
+from hf_radam.experiments.report.charts import charts
+from hf_radam.experiments.report.drawing import Image
+from hf_radam.experiments.report.markdown import aligned, literal, plain, table_markdown
 from hf_radam.experiments.report.notes import notes
+from hf_radam.experiments.report.page import to_page
 from hf_radam.experiments.report.tables import Table, tables
 from hf_radam.experiments.report.verdict import Verdict, judge
 from hf_radam.experiments.results import Results
-from hf_radam.files import printable, write_whole
+from hf_radam.files import one_line, printable, write_whole
 
 # Columns of a terminal's table: recipe, result, difference and the like.
 TERMINAL_COLUMNS = 6
@@ -31,19 +35,6 @@ class Report:
     """What the tables do not say by themselves, as plain text."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """A figure on the disk."""
-
-    title: str
-    path: str
-    """Relative to the report."""
-    width: int
-    """In CSS pixels; text has one size in all figures."""
-    dark: str | None = None
-    """Path of its variant for dark pages."""
-
-
 def make_report(results: Results) -> Report:
     """The report of all records of a results folder; reads and writes nothing."""
     found, sentences = tables(results)
@@ -53,14 +44,8 @@ def make_report(results: Results) -> Report:
 
 def draw(results: Results, folder: Path, most: int | None = None, only: str | None = None) -> list[Image]:
     """Draw all figures below `folder/figures`, or the `most` that say most, or the one of that name."""
-    from hf_radam.experiments.report import charts, drawing  # the engine is slow to start
-
-    found = []
-    for chart in charts.charts(results)[:most]:
-        if only in (None, chart.name):
-            light, dark, width = drawing.save(chart, folder / "figures")
-            found.append(Image(title=chart.title, path=f"figures/{light}", width=width, dark=f"figures/{dark}"))
-    return found
+    chosen = [chart for chart in charts(results)[:most] if only in (None, chart.name)]
+    return [drawing.save(chart, folder / "figures") for chart in chosen]
 
 
 def write_report(folder: Path, output_dir: Path | None = None, most: int | None = None) -> Report:
@@ -81,15 +66,13 @@ def write_report(folder: Path, output_dir: Path | None = None, most: int | None 
     report, output_dir = make_report(results), output_dir or folder
     images = draw(results, output_dir, most)
     write_whole(output_dir / "summary.json", to_json(report, images))
-    write_whole(output_dir / "report.html", page_of(results, report))
+    write_whole(output_dir / "report.html", to_html(results, report))
     write_whole(output_dir / "table.md", to_markdown(report, images))
     return report
 
 
-def page_of(results: Results, report: Report) -> str:
+def to_html(results: Results, report: Report) -> str:
     """The report as one HTML file to explore its runs in."""
-    from hf_radam.experiments.report.page import to_page
-
     return to_page(results, title=report.name, verdict=report.verdict.headline, tables=report.tables)
 
 
