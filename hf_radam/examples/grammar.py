@@ -14,11 +14,12 @@ from typing import Literal, NamedTuple, TypeVar
 
 Gender = Literal["m", "f", "n"]
 Case = Literal["nominative", "accusative", "dative"]
-Slot = Literal["subject", "time", "object"]
 T = TypeVar("T")
 
 
 class Word(NamedTuple):
+    """A word or more, and its translation."""
+
     german: str
     english: str
 
@@ -154,46 +155,6 @@ class NounPhrase(NamedTuple):
         return _join("the" if self.definite else indefinite, words)
 
 
-class Clause(NamedTuple):
-    past: bool
-    subject: NounPhrase
-    verb: Verb
-    object: NounPhrase | None
-    time: Word | None
-    place: Word | None
-    first: Slot  # what a German main clause begins with; English always begins with the subject
-    conjunction: Word | None
-    subordinate: Clause | None
-
-    def german(self, conjunction: Word | None = None) -> str:
-        """Spell a main clause, or the subordinate clause that ``conjunction`` opens."""
-        verb = self.verb
-        slots = {
-            "subject": self.subject.german("nominative"),
-            "time": self.time and self.time.german,
-            "object": self.object and self.object.german("accusative"),
-            "place": self.place and self.place.german,
-        }
-        if conjunction is not None:
-            final = (verb.participle, "hat") if self.past else (verb.prefix + verb.present,)
-            return _join(",", conjunction.german, *slots.values(), *final)
-        finite, final = ("hat", verb.participle) if self.past else (verb.present, verb.prefix)
-        first = slots.pop(self.first)
-        subordinate = self.subordinate and self.subordinate.german(self.conjunction)
-        return _join(first, finite, *slots.values(), final, subordinate)
-
-    def english(self) -> str:
-        return _join(
-            self.subject.english(),
-            self.verb.english_past if self.past else self.verb.english_present,
-            self.object and self.object.english(),
-            self.place and self.place.english,
-            self.time and self.time.english,
-            self.conjunction and self.conjunction.english,
-            self.subordinate and self.subordinate.english(),
-        )
-
-
 def sentence_pairs(count: int, seed: int) -> list[tuple[str, str]]:
     """Draw German-English sentence pairs from the grammar.
 
@@ -224,32 +185,54 @@ def sentence_pairs(count: int, seed: int) -> list[tuple[str, str]]:
     if seed < 0:  # Random drops the sign, so -1 would silently repeat 1
         raise ValueError(f"seed must be at least 0, got {seed}")
     rng = Random(seed)
-    clauses = (_draw_clause(rng, past=rng.random() < 0.4, main=True) for _ in range(count))
-    return [(f"{clause.german()} .", f"{clause.english()} .") for clause in clauses]
+    clauses = (_draw_clause(rng, past=rng.random() < 0.4) for _ in range(count))
+    return [(f"{clause.german} .", f"{clause.english} .") for clause in clauses]
 
 
-def _draw_clause(rng: Random, past: bool, main: bool) -> Clause:
+def _draw_clause(rng: Random, past: bool, conjunction: Word | None = None) -> Word:
+    """Draw a main clause, or the subordinate clause that ``conjunction`` opens."""
+    main = conjunction is None
     # A subordinate clause opens no third one, so it cannot take a verb that needs a dass-clause.
     verb = _pick(rng, VERBS if main else _PLAIN_VERBS)
     subject = _draw_noun_phrase(rng, "person")
     thing = _draw_noun_phrase(rng, verb.kinds) if _NOUNS[verb.kinds] else None
     time = _pick(rng, TIME_ADVERBS[past]) if rng.random() < 0.5 else None
     place = _draw_place(rng) if rng.random() < 0.35 else None
-
-    slots: list[Slot] = ["subject"]
+    slots = {
+        "subject": subject.german("nominative"),
+        "time": time and time.german,
+        "object": thing and thing.german("accusative"),
+        "place": place and place.german,
+    }
+    # A German main clause may begin with any of these; English always begins with the subject.
+    movable = ["subject"]
     if time is not None:
-        slots.append("time")
+        movable.append("time")
     if thing is not None and thing.noun.gender == "m":  # only the masculine accusative tells object from subject
-        slots.append("object")
-    first = _pick(rng, slots)
-
-    conjunction = None
+        movable.append("object")
+    first = _pick(rng, movable)
+    subordinate = None
     if verb.kinds == "clause":
-        conjunction = THAT
+        subordinate = _draw_clause(rng, past, THAT)
     elif main and rng.random() < 0.25:
-        conjunction = _pick(rng, CONJUNCTIONS[past])
-    subordinate = _draw_clause(rng, past, main=False) if conjunction is not None else None
-    return Clause(past, subject, verb, thing, time, place, first, conjunction, subordinate)
+        subordinate = _draw_clause(rng, past, _pick(rng, CONJUNCTIONS[past]))
+
+    if conjunction is None:
+        finite, final = ("hat", verb.participle) if past else (verb.present, verb.prefix)
+        german = _join(slots.pop(first), finite, *slots.values(), final, subordinate and subordinate.german)
+    else:
+        final = _join(verb.participle, "hat") if past else verb.prefix + verb.present
+        german = _join(",", conjunction.german, *slots.values(), final)
+    english = _join(
+        conjunction and conjunction.english,
+        subject.english(),
+        verb.english_past if past else verb.english_present,
+        thing and thing.english(),
+        place and place.english,
+        time and time.english,
+        subordinate and subordinate.english,
+    )
+    return Word(german, english)
 
 
 def _draw_noun_phrase(rng: Random, kinds: str) -> NounPhrase:

@@ -48,7 +48,7 @@ class Advice(NamedTuple):
         return f"{said}. Consider {', '.join(['a smaller beta2'] * bool(self.better) + remedies)}"
 
 
-def advise(max_steps: int, beta2: float, schedule: str | Callable[[int], float] = "linear") -> Advice:
+def advise(max_steps: int, beta2: float, factor: Callable[[int], float]) -> Advice:
     """What RAdam's start-up costs a training.
 
     The share is RAdam's learning rate over Adam's, each summed over all updates. RAdam's is r_t times Adam's, and 0 in
@@ -57,24 +57,19 @@ def advise(max_steps: int, beta2: float, schedule: str | Callable[[int], float] 
     Args:
         max_steps: number of updates, at least 1.
         beta2: in [0, 1).
-        schedule: a name of `SCHEDULES`, or a function from the update, counted from 0, to the factor of the rate.
+        factor: the schedule, from the update, counted from 0, to the factor of the rate.
 
     Raises:
-        ValueError: an argument is out of range, or the schedule is unknown.
+        ValueError: an argument is out of range.
 
     Example:
-        >>> print(advise(250, 0.999).text.split(". ")[0])
+        >>> print(advise(250, 0.999, lambda update: 1 - update / 250).text.split(". ")[0])
         RAdam with beta2=0.999 uses 18% of the learning rate that Adam would use over these 250 updates; beta2=0.98 would use 67%
     """  # noqa: E501
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
-    if isinstance(schedule, str):
-        if schedule not in SCHEDULES:
-            raise ValueError(f"unknown schedule {schedule!r}; valid are {', '.join(SCHEDULES)}")
-        of_share = SCHEDULES[schedule]
-        schedule = lambda update: of_share(update / max_steps)  # noqa: E731
-    share = share_of_adam(max_steps, beta2, schedule)
-    smaller = ((other, share_of_adam(max_steps, other, schedule)) for other in BETA2S if other < beta2)
+    share = share_of_adam(max_steps, beta2, factor)
+    smaller = ((other, share_of_adam(max_steps, other, factor)) for other in BETA2S if other < beta2)
     better = next((found for found in smaller if found[1] >= ENOUGH), None) if share < ENOUGH else None
     return Advice(share, beta2, max_steps, better)
 

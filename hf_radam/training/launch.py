@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -72,28 +72,21 @@ class _Watcher(MetaPathFinder):
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader = _Adapting(spec.loader)
+                _adapt_after(spec.loader)
                 return spec
         return None
 
 
-class _Adapting(Loader):
-    """Adapts what another loader has loaded. It passes on all other calls: `inspect` asks a loader for the source."""
+def _adapt_after(loader: Any) -> None:
+    """Make a loader, which belongs to one module, adapt that module once its code has run."""
+    execute = loader.exec_module
 
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        for place in (module, module.__spec__):  # pickles and reloads see the original loader
-            setattr(place, "__loader__" if place is module else "loader", self._loader)
-        self._loader.exec_module(module)
+    def exec_module(module: ModuleType) -> None:
+        del loader.exec_module  # pickles and reloads see the loader as it was
+        execute(module)
         _adapt(module.__name__)
+
+    loader.exec_module = exec_module
 
 
 def run_script(argv: Sequence[str]) -> int:
