@@ -16,7 +16,6 @@ from torch.optim.optimizer import ParamsT
 from hf_radam import rectification
 from hf_radam.fit import check_fit, check_loaded, fits, local, name_of
 from hf_radam.option_checks import check_flags, check_options, warn_of_no_rectification
-from hf_radam.rectification import Hyperparameters
 from hf_radam.step_counts import CountVector
 from hf_radam.update import UPDATES, Bucket, Implementation, Update
 
@@ -291,7 +290,8 @@ class RAdam(Optimizer):
         else:
             number, lr = int(bucket.steps[0].item()), lr if group["differentiable"] else float(lr)
         decay = "absolute" if self.absolute_weight_decay else "decoupled" if group["decoupled_weight_decay"] else "l2"
-        hyperparameters = Hyperparameters(
+        scalars = rectification.step_scalars(
+            number,
             lr=lr,
             betas=group["betas"],
             eps=group["eps"],
@@ -301,7 +301,7 @@ class RAdam(Optimizer):
             optimized_update=self.optimized_update,
             maximize=group["maximize"],
         )
-        update(bucket, rectification.step_scalars(number, hyperparameters))
+        update(bucket, scalars)
 
     def _implementation(self, group: dict[str, Any], p: Tensor) -> Implementation:
         if group["capturable"]:

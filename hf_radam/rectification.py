@@ -1,8 +1,7 @@
 """The scalars of Rectified Adam: plain numbers in, plain numbers out.
 
-Section and equation numbers are those of Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond"
-(arXiv 1908.03265). The formulas without a branch (`rho`, `variance_ratio`) are written in plain arithmetic, so that
-the same lines also serve a step count that must stay on an accelerator as a 0-dim float64 tensor (CUDA graphs).
+Sections are those of Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond" (arXiv 1908.03265). A step
+may also be a float64 tensor of step counts, which then stay on an accelerator (CUDA graphs).
 """
 
 from __future__ import annotations
@@ -18,10 +17,7 @@ WeightDecay = Literal["decoupled", "l2", "absolute"]
 
 
 def rho_inf(beta2: float) -> float:
-    """Length of the simple moving average that v_t approximates in the limit (section 4.1).
-
-    Args:
-        beta2: decay of the second moment, in [0, 1).
+    """Length of the simple moving average that v_t approximates in the limit (section 4.1), for beta2 in [0, 1).
 
     Example:
         >>> round(rho_inf(0.999), 6)
@@ -31,14 +27,9 @@ def rho_inf(beta2: float) -> float:
 
 
 def rho(step: Any, beta2: float) -> Any:
-    """Length rho_t of the simple moving average after `step` steps (section 4.1).
+    """Length rho_t of the simple moving average after `step` steps, counted from 1 (section 4.1).
 
-    Args:
-        step: number of the step, counted from 1; a number or a float64 tensor.
-        beta2: decay of the second moment, in [0, 1).
-
-    Returns:
-        rho_t, of the type of `step`; it grows from 1 to `rho_inf(beta2)`.
+    It grows from 1 to `rho_inf(beta2)`.
 
     Example:
         >>> round(rho(6, 0.999), 3)
@@ -49,10 +40,7 @@ def rho(step: Any, beta2: float) -> Any:
 
 
 def variance_ratio(rho_t: Any, rho_limit: float) -> Any:
-    """The square of the rectification r_t (section 4.2): Var[psi] in the limit over Var[psi] at rho_t, first order.
-
-    Meaningful for rho_t > 4 only. Both arguments are moving-average lengths; the result lies in (0, 1].
-    """
+    """The square of r_t, in (0, 1] for rho_t > 4: Var[psi] in the limit over Var[psi] at rho_t (section 4.2)."""
     return (rho_t - 4) * (rho_t - 2) * rho_limit / ((rho_limit - 4) * (rho_limit - 2) * rho_t)
 
 
@@ -89,19 +77,6 @@ def _rectification(step: Any, beta2: float) -> Any:
         return 0.0 * step
     rho_t = rho(step, beta2)
     return (variance_ratio(rho_t, limit) * (rho_t > RECTIFY_ABOVE)) ** 0.5
-
-
-class Hyperparameters(NamedTuple):
-    """The options of a parameter group and the optimizer's flags, in the words of `hf_radam.RAdam`."""
-
-    lr: Any = 1e-3  # a float or a 0-dim tensor
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    decay: WeightDecay = "decoupled"
-    degenerated_to_sgd: bool = True
-    optimized_update: bool = True
-    maximize: bool = False
 
 
 class AdamWScalars(NamedTuple):
@@ -148,12 +123,11 @@ class StepScalars(NamedTuple):
         return self.sgd * self.lr / self.bias_correction1
 
     def adamw(self, *, eps_on: Literal["sqrt(v_hat)", "sqrt(v)"] = "sqrt(v_hat)", k: float = 2.0**40) -> AdamWScalars:
-        """The lr, eps and weight decay with which a kernel of AdamW takes this step of RAdam.
+        """The lr, eps and weight decay with which a kernel of AdamW, or of Adam for L2 decay, takes this step of RAdam.
 
-        A rectified step is AdamW's with `lr * r`. In start-up eps is `k`, so large that sqrt(v_hat) + k rounds to k;
-        lr is k times larger to make up for it. If start-up steps do not move, eps is inf. The decay is divided by the
-        factor of lr, never by a ratio of rates, because lr may be 0. An L2 decay needs a kernel of Adam. An absolute
-        decay does not depend on lr: the caller applies it (`decay`).
+        In start-up eps is `k`, so large that sqrt(v_hat) + k rounds to k; lr is k times larger to make up for it. If
+        start-up steps do not move, eps is inf. The decay is divided by the factor of lr, never by a ratio of rates,
+        because lr may be 0. An absolute decay does not depend on lr: the caller applies it (`decay`).
 
         Args:
             eps_on: what the kernel adds its eps to. PyTorch, bitsandbytes, torchao and DeepSpeed add it to
@@ -162,9 +136,10 @@ class StepScalars(NamedTuple):
                 2**100.
 
         Example:
-            >>> step_scalars(6, Hyperparameters(lr=1.0)).adamw().lr == rectification(6, 0.999)
+            >>> options = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
+            >>> step_scalars(6, lr=1.0, **options).adamw().lr == rectification(6, 0.999)
             True
-            >>> step_scalars(1, Hyperparameters(lr=0.5, weight_decay=0.1)).adamw(k=2.0**40).lr == 2.0**39
+            >>> step_scalars(1, lr=0.5, **options).adamw(k=2.0**40).lr == 2.0**39
             True
         """
         root = self.bias_correction2**0.5
@@ -178,97 +153,53 @@ class StepScalars(NamedTuple):
         return AdamWScalars(lr=self.lr * scale, eps=eps, weight_decay=self.l2 or self.decoupled / scale)
 
 
-def step_scalars(step: Any, hyperparameters: Hyperparameters) -> StepScalars:
-    """The scalars of a step.
+def step_scalars(
+    step: Any,
+    *,
+    lr: Any,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decay: WeightDecay = "decoupled",
+    degenerated_to_sgd: bool = True,
+    optimized_update: bool = True,
+    maximize: bool = False,
+) -> StepScalars:
+    """The scalars of a step; options have the names that they have in `hf_radam.RAdam`.
 
     Args:
         step: number of the step, counted from 1; or a float64 tensor of such numbers. A tensor is not read: the scalars
             that depend on the step are tensors too, and `adamw()` does not work.
-        hyperparameters: the options of the group and the optimizer's flags.
+        lr: learning rate, a float or a 0-dim tensor.
+        decay: what `weight_decay` means.
 
     Example:
-        >>> scalars = step_scalars(1, Hyperparameters(lr=0.5, betas=(0.5, 0.999), weight_decay=0.1))
+        >>> scalars = step_scalars(1, lr=0.5, betas=(0.5, 0.999), eps=1e-8, weight_decay=0.1)
         >>> scalars.r, scalars.sgd_step, scalars.decay
         (0.0, 1.0, 0.05)
     """
-    h = hyperparameters
-    beta1, beta2 = h.betas
+    beta1, beta2 = betas
     bias_correction2 = 1 - beta2**step
-    decoupled, l2, absolute = (h.weight_decay if h.decay == kind else 0.0 for kind in ("decoupled", "l2", "absolute"))
-    decay = None
+    decoupled, l2, absolute = (weight_decay if decay == kind else 0.0 for kind in ("decoupled", "l2", "absolute"))
+    share = None
     if decoupled:
-        decay = h.lr * decoupled
+        share = lr * decoupled
     elif absolute:  # lr / lr is 1, but 0 at lr = 0: a checkpoint loader's step moves no weight; works for tensors too
-        decay = absolute * (h.lr / (h.lr + (h.lr == 0)))
+        share = absolute * (lr / (lr + (lr == 0)))
     return StepScalars(
         beta1=beta1,
         beta2=beta2,
-        maximize=h.maximize,
-        lr=h.lr,
+        maximize=maximize,
+        lr=lr,
         r=_rectification(step, beta2),
         bias_correction1=1 - beta1**step,
         bias_correction2=bias_correction2,
-        eps=h.eps if h.optimized_update else h.eps * bias_correction2**0.5,
-        sgd=h.degenerated_to_sgd,
+        eps=eps if optimized_update else eps * bias_correction2**0.5,
+        sgd=degenerated_to_sgd,
         l2=l2,
         decoupled=decoupled,
-        decay=decay,
+        decay=share,
     )
-
-
-def variance_exact(rho_t: float, sigma: float = 1.0) -> float:
-    """Variance of the adaptive learning rate psi = sqrt(rho / sum g^2), exactly (section 3.2, Theorem 1).
-
-    If gradients are normal with mean 0 and standard deviation `sigma`, psi^2 follows a scaled inverse chi-square
-    distribution with `rho_t` degrees of freedom.
-
-    Args:
-        rho_t: degrees of freedom, above 2: otherwise psi^2 has no mean. (The paper states its theorem above 4.)
-        sigma: standard deviation of the gradients, > 0.
-
-    Returns:
-        Var[psi], in units of 1 / gradient^2; it falls with rho_t.
-
-    Raises:
-        ValueError: rho_t <= 2, or sigma <= 0.
-
-    Example:
-        >>> variance_exact(5) > variance_exact(50) > 0
-        True
-    """
-    _check_variance_arguments(rho_t, 2, sigma)
-    # Log-gammas, because the gamma function overflows from a rho of about 340 on.
-    second_moment = rho_t / (rho_t - 2)
-    squared_mean = rho_t / 2 * math.exp(2 * (math.lgamma((rho_t - 1) / 2) - math.lgamma(rho_t / 2)))
-    return (second_moment - squared_mean) / sigma**2
-
-
-def variance_first_order(rho_t: float, sigma: float = 1.0) -> float:
-    """First-order approximation of `variance_exact` (section 4.2): rho / (2 (rho - 2) (rho - 4) sigma^2).
-
-    Args:
-        rho_t: degrees of freedom, above 4.
-        sigma: standard deviation of the gradients, > 0.
-
-    Returns:
-        The approximate Var[psi], in units of 1 / gradient^2.
-
-    Raises:
-        ValueError: rho_t <= 4, or sigma <= 0.
-
-    Example:
-        >>> variance_first_order(1999) / variance_exact(1999) - 1 < 0.01
-        True
-    """
-    _check_variance_arguments(rho_t, 4, sigma)
-    return rho_t / (2 * (rho_t - 2) * (rho_t - 4) * sigma**2)
-
-
-def _check_variance_arguments(rho_t: float, above: float, sigma: float) -> None:
-    if rho_t <= above:
-        raise ValueError(f"the variance exists only for rho_t > {above}, got {rho_t}")
-    if sigma <= 0:
-        raise ValueError(f"sigma must be > 0, got {sigma}")
 
 
 def untuned_linear(step: int, beta2: float) -> float:

@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from hf_radam.libraries import Kernel, check_group, check_library, check_overrid
 from hf_radam.low_bit import without_zero
 from hf_radam.option_checks import check_flags
 from hf_radam.probe import find_out, uncounted, unhooked
-from hf_radam.rectification import Hyperparameters, rectification, step_scalars
+from hf_radam.rectification import rectification, step_scalars
 from hf_radam.step_counts import CountMemory
 
 if TYPE_CHECKING:  # the mixin goes on top of any AdamW
@@ -125,10 +125,11 @@ class RectifiedMixin(_Optimizer):
             self.kernel, known = kernel_of(parent)
         super().__init__(params, *args, **kwargs)
         if not known:
-            found = find_out(lambda groups: parent(groups, *args, **kwargs), self.param_groups, full_name(parent))
-            if {self._decoupled(group) for group in self.param_groups} == {found.decoupled}:
-                found = found._replace(decoupled=None)  # the groups' flags are right, also for later groups
-            self.kernel = self.kernel._replace(**found._asdict())
+            groups = self.param_groups
+            eps_on, decoupled = find_out(lambda tests: parent(tests, *args, **kwargs), groups, full_name(parent))
+            if {self._decoupled(group) for group in groups} == {decoupled}:
+                decoupled = None  # the groups' flags are right, also for later groups
+            self.kernel = self.kernel._replace(eps_on=eps_on, decoupled=decoupled)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group as the parent does, after a check that it can be rectified."""
@@ -182,8 +183,8 @@ class RectifiedMixin(_Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # The parent's step would run the hooks once more if the parent has made an instance.
         check_overrides(self)
+        # The parent's step would run the hooks once more if the parent has made an instance.
         parent_step = unhooked(super().step.__func__)  # pyright: ignore[reportAttributeAccessIssue]
         params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         steps = self._steps(params)
@@ -191,19 +192,11 @@ class RectifiedMixin(_Optimizer):
         buckets = self._buckets(params, counts)
         if not buckets:
             parent_step(self)
-        for bucket in buckets:
-            with self._only(bucket, [p for other in buckets if other is not bucket for p in other.params]):
+        for step, of_step in buckets:
+            with self._only(step, of_step, [p for _, others in buckets if others is not of_step for p in others]):
                 parent_step(self)
         self._remember(params, steps, counts)
         return loss
-
-    def _steps(self, params: list[Tensor]) -> list[Any]:
-        """The step counts in the state; None for a parameter without state."""
-        states: list[Any] = list(map(self.state.get, params))
-        try:
-            return [state["step"] for state in states]
-        except (KeyError, TypeError):
-            return [state.get("step") if state else None for state in states]
 
     def forget_counts(self) -> None:
         """Make the next step read the step counts from the device again.
@@ -212,28 +205,32 @@ class RectifiedMixin(_Optimizer):
         """
         self._memory.forget()
 
+    def _steps(self, params: list[Tensor]) -> list[Any]:
+        """The step counts in the state; None for a parameter without one."""
+        states = [self.state.get(p) for p in params]
+        return [state.get("step") if state else None for state in states]
+
     def _remember(self, params: list[Tensor], steps: list[Any], counts: list[float]) -> None:
-        if type(None) in set(map(type, steps)):  # some have just taken their first step
+        if any(step is None for step in steps):  # some have just taken their first step
             steps = self._steps(params)
-        if type(None) in set(map(type, steps)):  # without counts every step would seem to be the first
-            raise ValueError(uncounted(full_name(self._parent())))
+            if any(step is None for step in steps):  # without counts every step would seem to be the first
+                raise ValueError(uncounted(full_name(self._parent())))
         self._memory.remember(steps, counts)
         if getattr(self, "found_inf", None) is not None:  # the fused kernel may have skipped the step
             self._memory.forget()
 
     @contextmanager
-    def _only(self, bucket: Bucket, others: list[Tensor]) -> Iterator[None]:
+    def _only(self, step: int, params: list[Tensor], others: list[Tensor]) -> Iterator[None]:
         """Hide the others' gradients and put RAdam's numbers in every group; afterwards restore the old objects."""
         saved, grads = [{key: group[key] for key in NUMBERS} for group in self.param_groups], [p.grad for p in others]
         try:
             for p in others:
                 p.grad = None
             for group in self.param_groups:
-                group.update(self._numbers(group, bucket))
-            forgets = self.kernel.forgets
-            if forgets and bucket.step > 1 and self._starts_up(bucket.step - 1) and not self._starts_up(bucket.step):
-                for p in bucket.params:
-                    for key in forgets:
+                group.update(self._numbers(group, step, k=_k(params[0])))
+            if self.kernel.forgets and step > 1 and self._starts_up(step - 1) and not self._starts_up(step):
+                for p in params:
+                    for key in self.kernel.forgets:
                         self.state[p].pop(key, None)
             yield
         finally:
@@ -242,33 +239,30 @@ class RectifiedMixin(_Optimizer):
             for p, grad in zip(others, grads, strict=True):
                 p.grad = grad
 
-    def _numbers(self, group: dict[str, Any], bucket: Bucket) -> dict[str, Any]:
+    def _numbers(self, group: dict[str, Any], step: int, k: float) -> dict[str, Any]:
         scalars = step_scalars(
-            bucket.step,
-            Hyperparameters(
-                lr=group["lr"],
-                betas=tuple(group["betas"]),
-                eps=float(group["eps"]),
-                weight_decay=float(group["weight_decay"]),
-                decay="decoupled" if self._decoupled(group) else "l2",
-                degenerated_to_sgd=self.degenerated_to_sgd,
-                optimized_update=self.optimized_update,
-            ),
+            step,
+            lr=group["lr"],
+            betas=tuple(group["betas"]),
+            eps=float(group["eps"]),
+            weight_decay=float(group["weight_decay"]),
+            decay="decoupled" if self._decoupled(group) else "l2",
+            degenerated_to_sgd=self.degenerated_to_sgd,
+            optimized_update=self.optimized_update,
         )
-        kernel, double = self.kernel, bucket.params[0].dtype == torch.float64
-        numbers = scalars.adamw(eps_on=kernel.eps_on, k=2.0**100 if double else 2.0**40)._asdict()
-        if kernel.tensors:
+        numbers = scalars.adamw(eps_on=self.kernel.eps_on, k=k)._asdict()
+        if self.kernel.tensors:
             numbers.update({key: torch.tensor(numbers[key], dtype=torch.float32) for key in ("eps", "weight_decay")})
         return numbers
 
-    def _buckets(self, params: list[Tensor], counts: list[float]) -> list[Bucket]:
-        """The parameters by step count, because the scalars depend on it; in start-up also by dtype, for K."""
+    def _buckets(self, params: list[Tensor], counts: list[float]) -> list[tuple[int, list[Tensor]]]:
+        """The parameters by the number of their next step, which sets the scalars; in start-up also by K."""
         if len(set(counts)) == 1 and not self._starts_up(int(counts[0]) + 1):
-            return [Bucket(int(counts[0]) + 1, params)]
-        buckets: dict[tuple[float, bool], list[Tensor]] = {}
+            return [(int(counts[0]) + 1, params)]
+        buckets: dict[tuple[int, float], list[Tensor]] = {}
         for p, count in zip(params, counts, strict=True):
-            buckets.setdefault((count, p.dtype == torch.float64), []).append(p)
-        return [Bucket(int(count) + 1, of_key) for (count, _), of_key in buckets.items()]
+            buckets.setdefault((int(count) + 1, _k(p)), []).append(p)
+        return [(step, of_step) for (step, _), of_step in buckets.items()]
 
     def _starts_up(self, step: int) -> bool:
         return any(rectification(step, group["betas"][1]) is None for group in self.param_groups)
@@ -286,11 +280,9 @@ class RectifiedMixin(_Optimizer):
         return mro[mro.index(RectifiedMixin) + 1]
 
 
-class Bucket(NamedTuple):
-    """Parameters whose next step has the same number."""
-
-    step: int
-    params: list[Tensor]
+def _k(p: Tensor) -> float:
+    """The K of `StepScalars.adamw` that is exact in the arithmetic of a parameter's kernel."""
+    return 2.0**100 if p.dtype == torch.float64 else 2.0**40
 
 
 def _new(*made_of: Any) -> Any:

@@ -24,7 +24,20 @@ from tqdm.auto import tqdm
 from hf_radam.experiments.environment import cpu_name
 from hf_radam.experiments.report.drawing import DARK, LIGHT, Chart, Spec, colored, layer, number, save, scale, shades
 from hf_radam.files import write_whole
-from hf_radam.rectification import rectification, rho, variance_exact, variance_first_order
+from hf_radam.rectification import rectification, rho
+
+
+def variance_exact(rho_t: float) -> float:
+    """Variance of psi = sqrt(rho / sum g^2) for gradients from N(0, 1), where rho_t > 2 (section 3.2, Theorem 1)."""
+    # Log-gammas, because the gamma function overflows from a rho of about 340 on.
+    squared_mean = rho_t / 2 * math.exp(2 * (math.lgamma((rho_t - 1) / 2) - math.lgamma(rho_t / 2)))
+    return rho_t / (rho_t - 2) - squared_mean
+
+
+def variance_first_order(rho_t: float) -> float:
+    """First-order approximation of `variance_exact`, where rho_t > 4 (section 4.2)."""
+    return rho_t / (2 * (rho_t - 2) * (rho_t - 4))
+
 
 BETA2, BETAS = 0.999, (0.9999, 0.999, 0.99, 0.9, 0.8, 0.6, 0.5)
 MEANS = (0.0, 0.001, 0.01, 0.1, 1.0, 10.0)

@@ -261,9 +261,9 @@ NO_ADAMW: dict[str, tuple[Any, str]] = {
         r"Under adds eps neither to sqrt\(v_hat\) nor to sqrt\(v\)",
     ),
     "square of lr": (
-        own("Square", decay=lambda lr, weight_decay: lr**2 * weight_decay), "decay of .*Square is neither decoupled"
+        own("Square", decay=lambda lr, weight_decay: lr**2 * weight_decay), "Square has a decay that is neither"
     ),
-    "without lr": (own("Bare", decay=lambda lr, weight_decay: weight_decay), "decay of .*Bare is neither decoupled"),
+    "without lr": (own("Bare", decay=lambda lr, weight_decay: weight_decay), "Bare has a decay that is neither"),
     "bounded step": (
         own("Clips", direction=lambda m, v, bc1, bc2, eps: m / bc1 / ((v / bc2).sqrt() + min(eps, 1e3))),
         "Clips limits lr, eps or the step",
