@@ -48,7 +48,9 @@ def build(folder: Path, output_dir: Path, choice: Choice) -> Path:
     with replacing(output_dir) as unfinished:
         write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
         if kind == "space":
-            _write_space_card(choice, report.name, report.verdict.text, unfinished)
+            metadata = SpaceCardData(title=one_line(report.name), sdk="static", license=choice.license, tags=TAGS)
+            card = f"---\n{metadata.to_yaml()}\n---\n\n# {literal(report.name)}\n\n{report.verdict.text}\n"
+            write_whole(unfinished / "README.md", card)
             write_whole(unfinished / "index.html", to_html(results, report))
             return output_dir / "README.md"
         if weights is not None:
@@ -75,12 +77,6 @@ def _write_tables(results: Results, folder: Path) -> None:
     runs = results.runs.assign(**told).drop(columns=["cost", "validation", "notes", "machine"])
     for name, table in zip(TABLES, (runs, results.evaluations, results.updates), strict=True):
         table.to_parquet(folder / f"{name}.parquet", index=False)
-
-
-def _write_space_card(choice: Choice, name: str, verdict: str, folder: Path) -> None:
-    """The card that tells the Hub to show index.html."""
-    metadata = SpaceCardData(title=one_line(name), sdk="static", license=choice.license, tags=TAGS)
-    write_whole(folder / "README.md", f"---\n{metadata.to_yaml()}\n---\n\n# {literal(name)}\n\n{verdict}\n")
 
 
 def _copy_weights(model: Path, results: Path, target: Path, base_model: str | None) -> None:

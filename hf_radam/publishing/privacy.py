@@ -22,8 +22,8 @@ _TOKEN = re.compile(
     rb"|sk-(proj|ant|svcacct|admin)-[\w-]{20}|sk-[A-Za-z0-9]{32}|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{30}|xox[abeprs]-[\w-]{10})"
     rb"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY"
 )
-# Each token has one of these, which are found a hundred times faster.
-_BEGINNINGS = b"hf_ gho_ ghp_ ghs_ ghu_ github_pat_ glpat- sk- AKIA ASIA AIza xox -----BEGIN".split()
+# Each token has one of these, which are found fifteen times faster.
+_BEGINNING = re.compile(rb"hf_|gh[opsu]_|github_pat_|glpat-|sk-|A[KS]IA|AIza|xox|-----BEGIN")
 _LONGEST_BEGINNING = 100
 _SECRET_VARIABLE = re.compile(
     r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|PRIVATE_KEY|SECRET_KEY)$", re.IGNORECASE
@@ -98,15 +98,10 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _has_secret(content: bytes | mmap, secrets: Sequence[bytes]) -> bool:
-    if any(content.find(secret) >= 0 for secret in secrets):
-        return True
-    for beginning in _BEGINNINGS:
-        start = content.find(beginning)
-        while start >= 0:
-            if _TOKEN.search(content[max(0, start - 1) : start + _LONGEST_BEGINNING]):
-                return True
-            start = content.find(beginning, start + 1)
-    return False
+    starts = [found.start() for found in _BEGINNING.finditer(content)]
+    return any(content.find(secret) >= 0 for secret in secrets) or any(
+        _TOKEN.search(content[max(0, start - 1) : start + _LONGEST_BEGINNING]) for start in starts
+    )
 
 
 def _names_in(text: str, public: Sequence[str]) -> Iterator[str]:

@@ -90,12 +90,11 @@ def publish(folder: Path, target: Choice, deleted: list[str]) -> tuple[str, bool
         sdk = "static" if kind == "space" else None
         url = api.create_repo(repo, repo_type=kind, private=target.private, exist_ok=True, space_sdk=sdk)
         before = api.repo_info(repo, repo_type=kind)
-    if target.private and not before.private:
-        raise UserError(
-            f"--private needs a private repo, and {repo} is public; make it private on its settings page, or drop "
-            "--private"
-        )
-    with explained(repo):
+        if target.private and not before.private:
+            raise UserError(
+                f"--private needs a private repo, and {repo} is public; make it private on its settings page, or drop "
+                "--private"
+            )
         commit = api.upload_folder(
             repo_id=repo, repo_type=kind, folder_path=folder, create_pr=target.create_pr,
             delete_patterns=[glob.escape(path) for path in deleted] or None, commit_message="Publish the comparison",

@@ -213,7 +213,7 @@ def over_seeds(results: Results) -> Chart:
 
 def effective_rates(results: Results) -> Chart:
     """A panel for each beta2 of RAdam: results against the effective rate, a line a recipe; x where one fails."""
-    found, higher, panels = rates.settings(results), results.metric.higher_is_better, []
+    found, higher, panels = results.cells, results.metric.higher_is_better, []
     ours = found[found.label == "RAdam"]
     betas = sorted(set((ours if len(ours) else found).beta2))
     hues, duels = themed(results, "label"), rates.duels(results)

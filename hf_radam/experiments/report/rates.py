@@ -64,14 +64,9 @@ def sentence(found: Sequence[Duel]) -> str:
     return f"At equal effective rates {said[:once]}{said[once:].replace(WHY, '')}."
 
 
-def settings(results: Results) -> pd.DataFrame:
-    """Each recipe at each beta2 and peak rate, by effective rate."""
-    return results.cells.sort_values("rate", kind="stable", ignore_index=True)
-
-
 def line(found: pd.DataFrame, label: str, beta2: float) -> pd.DataFrame:
-    """A recipe's settings at a beta2, or all of them if it has one beta2 only."""
-    own = found.loc[found.label == label]
+    """A recipe's settings at a beta2 by effective rate, or all of them if it has one beta2 only."""
+    own = found.loc[found.label == label].sort_values("rate", kind="stable")
     return own if own.beta2.nunique() == 1 else own.loc[own.beta2 == beta2]
 
 
@@ -89,7 +84,7 @@ def others(found: pd.DataFrame) -> list[str]:
 
 def duels(results: Results) -> list[Duel]:
     """RAdam against Adam and against each linear warmup, where they ran at several rates."""
-    found = settings(results)
+    found = results.cells
     if found.learning_rate.nunique() == 1 or "RAdam" not in set(found.label):
         return []
     return [_duel(found, other, results.metric) for other in others(found)]
@@ -130,14 +125,12 @@ def best_rates(tasks: Mapping[str, Results]) -> tuple[Table, str]:
     """RAdam's best peak rate over that of Adam without and with warmup, by task and beta2; and what follows from it."""
     rows, ratios = [], {"without": [], "with": []}
     for task, results in tasks.items():
-        found = settings(results)
-        ours = found[found.label == "RAdam"]
-        for beta2 in sorted(ours.beta2.unique()):
-            mine = line(found, "RAdam", beta2)
-            theirs = {label: line(found, label, beta2) for label in others(found)}
-            adam = theirs.pop("Adam", mine[:0])
-            lines = [mine, adam, pd.concat([mine[:0], *theirs.values()])]
-            if not all(map(len, lines)):
+        found = results.cells
+        for beta2 in sorted(found.beta2[found.label == "RAdam"].unique()):
+            mine, adam = (line(found, label, beta2) for label in ("RAdam", "Adam"))
+            warmups = [line(found, label, beta2) for label in others(found) if label != "Adam"]
+            lines = [mine, adam, pd.concat([mine[:0], *warmups])]
+            if any(of.empty for of in lines):
                 continue
             best = pd.DataFrame([of.loc[of.cost.idxmin()] for of in lines])
             edges = [_edge(one, of) for one, of in zip(best.learning_rate, lines, strict=True)]

@@ -68,7 +68,6 @@ class _Finding:
         best = {name(row): row for row in results.best_rows}
         # Arms with another model are controls: what they show is not the optimizer's doing.
         self.rows = {x: row for x, row in best.items() if not results.recipes[x].model} or best
-        self.controls = {x: row for x, row in best.items() if x not in self.rows}
         self.results, self.metric = results, results.metric
         self.radam, self.adam = self.rows.get("radam"), self.rows.get("adam")
         linear = [row for row in self.rows.values() if row.family.iat[0] == "warmup"]
@@ -78,21 +77,20 @@ class _Finding:
 
     def sentences(self) -> list[str]:
         """What matters most comes first."""
-        results, rows, told = self.results, self.rows, [self.radam, self.baseline, self.adam]
+        results, told = self.results, [self.radam, self.baseline, self.adam]
         if len(results.best_rows) == 1:
-            return [f"`{recipe}` {self.ends(row)}." for recipe, row in rows.items()]
-        diverged = int(results.runs.diverged.sum())
-        others = {x: row for x, row in rows.items() if not any(row is one for one in told)}
-        controls = [f"`{x}` ({self.model(x)}) {self.ends(row)}" for x, row in self.controls.items()]
-        said = {
-            **{
-                f"**Depends on the seed.** `{x}` {self.ends(row)}, so no mean is given.": len(results.places(row)) > 1
-                for x, row in others.items()
-            },
-            f"With another model, as a control, {'; '.join(controls)}.": controls,
-            f"{diverged} of {len(results.runs)} runs diverged.": diverged,
-        }
-        return [*self.answer(), *(text for text, holds in said.items() if holds), *self.certainty()]
+            return [f"`{recipe}` {self.ends(row)}." for recipe, row in self.rows.items()]
+        said, controls, diverged = self.answer(), [], int(results.runs.diverged.sum())
+        for row in results.best_rows:
+            shown, model = f"`{name(row)}`", results.recipes[name(row)].model
+            if name(row) not in self.rows:
+                options = ", ".join(code(f"{key}: {json.dumps(value)}") for key, value in model.items())
+                controls.append(f"{shown} ({options}) {self.ends(row)}")
+            elif len(results.places(row)) > 1 and not any(row is one for one in told):
+                said.append(f"**Depends on the seed.** {shown} {self.ends(row)}, so no mean is given.")
+        said += [f"With another model, as a control, {'; '.join(controls)}."] if controls else []
+        said += [f"{diverged} of {len(results.runs)} runs diverged."] if diverged else []
+        return [*said, *self.certainty()]
 
     def answer(self) -> list[str]:
         """The answer, what became of Adam without warmup, and the best of the rest."""
@@ -140,10 +138,9 @@ class _Finding:
             return (f"**Tie.** RAdam ({self.value(radam)}) and {other} ({self.value(baseline)}) differ by "
                     f"{difference}, and {agreeing} of {len(gaps)} seeds agree on the sign{where}.")  # fmt: skip
         useless = self.adam is not None and cost(self.adam) <= cost(baseline)
-        lost = (
-            "Almost" if gaps.mean() <= STRICT * self.metric.apart else "RAdam loses" if useless else "Keep the warmup"
-        )
-        opening = "RAdam wins" if gaps.sum() < 0 else lost
+        opening = "RAdam loses" if useless else "Keep the warmup"
+        if gaps.mean() <= STRICT * self.metric.apart:
+            opening = "RAdam wins" if gaps.sum() < 0 else "Almost"
         share = f" ({100 * abs(ours / theirs - 1):.0f} %)" if theirs and not self.metric.higher_is_better else ""
         return (
             f"**{opening}{', but warmup is no help here' * useless}.** RAdam ends at {self.value(radam)}, {difference}"
@@ -162,8 +159,8 @@ class _Finding:
         if p is None or len(both) < seeds:
             return [f"{seeds} seeds, and no test of significance, since one of the two diverged in some."]
         tuned = ", which does not count the choice among learning rates" if len(self.results.learning_rates) > 1 else ""
-        verdict = "RAdam and `{}` differ" if p < 0.05 else "no difference between RAdam and `{}` is shown"
-        verdict = verdict.format(name(baseline))
+        two = f"RAdam and `{name(baseline)}`"
+        verdict = f"{two} differ" if p < 0.05 else f"no difference between {two} is shown"
         return [f"Over {seeds} paired seeds {verdict} (sign-flip test, p = {p:.3f}{tuned})."]
 
     def trivial(self, row: Row) -> pd.Series:
@@ -181,9 +178,6 @@ class _Finding:
     def name(self, row: Row) -> str:
         names = {"radam": "RAdam", "adam": "Adam", BASELINE: f"Adam with a {row.warmup.max()}-update warmup"}
         return names.get(name(row), f"`{name(row)}`")
-
-    def model(self, recipe: str) -> str:
-        return ", ".join(code(f"{key}: {json.dumps(x)}") for key, x in self.results.recipes[recipe].model.items())
 
     def value(self, row: Row) -> str:
         return spread(row.value, self.metric.digits)
