@@ -24,18 +24,16 @@ COMPARE = ("datasets", "pandas", "PIL", "pydantic", "sacrebleu", "scipy", "sklea
 ABLATIONS = ("radam_no_sgd", "radam_torch", "adam_2k", "adam_eps")
 
 
-class _Help(argparse.RawDescriptionHelpFormatter):
+def _formatter(prog: str) -> argparse.HelpFormatter:
     """Epilogs as they are written, and an option and its help on one line."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32)
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=32)
 
 
 class _Parser(argparse.ArgumentParser):
     """No abbreviations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": _Help, **kwargs})
+        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": _formatter, **kwargs})
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage."""
@@ -133,14 +131,13 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
     optimizers.add_argument("--all", action="store_true", help="also the paper's ablations, and references")
     commands.add_parser("advise", help="say what RAdam's start-up costs a training of some length")
     commands.add_parser("run", help="run a training script that then knows every name as --optim")
-    checkpoint = command("checkpoint", _inspect, "inspect or consolidate the optimizer state of a checkpoint")
+    checkpoint = command("checkpoint", _checkpoint, "inspect or consolidate the optimizer state of a checkpoint")
     actions = checkpoint.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
     inspect = actions.add_parser("inspect", help="print format, groups, step and state")
     consolidate = actions.add_parser("consolidate", help="write one optimizer.pt that a single process loads")
     for action in (inspect, consolidate):
         action.add_argument("checkpoint", type=Path, metavar="CKPT", help="folder of a checkpoint, or its optimizer")
     consolidate.add_argument("out", type=Path, metavar="OUT", help="file to write; must not exist")
-    consolidate.set_defaults(work=_consolidate)
     return parser, made
 
 
@@ -164,17 +161,10 @@ def _advise(argv: list[str]) -> int:
         raise UserError(str(error)) from error
 
 
-def _inspect(options: argparse.Namespace) -> int:
-    from hf_radam.checkpoints.describe import describe
+def _checkpoint(options: argparse.Namespace) -> int:
+    from hf_radam.checkpoints.describe import describe, write
 
-    print(describe(options.checkpoint))
-    return 0
-
-
-def _consolidate(options: argparse.Namespace) -> int:
-    from hf_radam.checkpoints.describe import write
-
-    print(write(options.checkpoint, options.out))
+    print(describe(options.checkpoint) if options.action == "inspect" else write(options.checkpoint, options.out))
     return 0
 
 

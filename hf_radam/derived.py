@@ -55,11 +55,7 @@ class LikeTransformers(OptimizerSpec):
     """What Transformers builds for the name `like`, with the class rectified."""
 
     def load(self) -> Any:
-        """`rectified`, if the library is installed.
-
-        Raises:
-            ImportError: it is not; the message names what to install.
-        """
+        """`rectified`; an ImportError that names what to install if the library is missing."""
         library, install, _ = library_of(self.like)
         if not installed(library):
             raise ImportError(f"optimizer {self.name!r} needs {library!r}: pip install '{install}'")
@@ -95,12 +91,7 @@ def ask_transformers(name: str) -> tuple[type[Optimizer], dict[str, Any]]:
 
 @functools.cache
 def derived() -> dict[str, OptimizerSpec]:
-    """The specifications by name. This imports neither Transformers nor the libraries.
-
-    Example:
-        >>> derived()["radam_8bit"].like
-        'adamw_8bit'
-    """
+    """The specifications by name. This imports neither Transformers nor the libraries."""
     by_rule = [
         LikeTransformers(name=name, target=rectified, like=like, **_told(like))  # pyright: ignore[reportArgumentType]
         for name, like in _names().items()
@@ -116,12 +107,7 @@ def derived() -> dict[str, OptimizerSpec]:
 
 
 def refusal(name: str) -> str | None:
-    """Why a name has no RAdam although it follows the rule; None for any other name.
-
-    Example:
-        >>> refusal("stable_radam")
-        "there is no 'stable_radam': the step of stable_adamw is not AdamW's; use 'radam_kahan'"
-    """
+    """Why a name has no RAdam although it follows the rule; None for any other name."""
     like = _names().get(name)
     if like in OTHERS:
         return f"there is no {name!r}: the step of {like} is not AdamW's; use {OTHERS[like]!r}"

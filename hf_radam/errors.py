@@ -13,12 +13,7 @@ class NetworkError(Exception):
 
 
 def closest(given: str, valid: Iterable[str]) -> str:
-    """A suggestion for a name that does not exist, or nothing.
-
-    Example:
-        >>> closest("radm", ["radam", "adafactor"])
-        " (did you mean 'radam'?)"
-    """
+    """A suggestion for a name that does not exist, or nothing."""
     near = difflib.get_close_matches(given, list(valid), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
 

@@ -18,8 +18,8 @@ _OF_ADAM = "load the state of an Adam, AdamW or RAdam"
 def fits(params: Sequence[Tensor], *columns: Sequence[Tensor], by_size: bool) -> bool:
     """Whether the tensors of each column have the shape, dtype and device of the parameters, which share the last two.
 
-    Columns need few calls for each tensor, and this runs in every step. Sizes take a third of the time of shapes (32
-    and 106 us for 500 tensors). They suffice for a kernel that walks over memory.
+    Sizes take a third of the time of shapes (32 and 106 us for 500 tensors), and suffice for a kernel that walks over
+    memory.
     """
     sizes, dtype, device = Tensor.numel if by_size else _shape, {params[0].dtype}, params[0].device
     expected = list(map(sizes, params))
@@ -32,10 +32,9 @@ def fits(params: Sequence[Tensor], *columns: Sequence[Tensor], by_size: bool) ->
 
 
 def local(tensor: Tensor, of: Tensor | None = None) -> Tensor:
-    """This process's shard of a DTensor; any other tensor as it is.
+    """This process's shard of a DTensor, because the update is elementwise; any other tensor as it is.
 
-    The update is elementwise. So shards need no communication, and tensors of different meshes can share a call. A
-    gradient (`of` a parameter) is redistributed first if its placements differ from its parameter's.
+    A gradient (`of` a parameter) is redistributed first if its placements differ from its parameter's.
     """
     mesh, placements = getattr(of, "device_mesh", None), getattr(of, "placements", None)
     if not hasattr(tensor, "device_mesh"):
@@ -65,12 +64,7 @@ def name_of(group: dict[str, Any], index: int, position: int) -> str:
 
 
 def check_fit(name: str, p: Tensor, grad: Tensor | None, state: dict[str, Any], keys: Iterable[str]) -> None:
-    """Refuse a gradient or a state that does not fit its parameter; `keys` are the state's tensors beside the step.
-
-    Raises:
-        ValueError: a tensor is missing, or differs from the parameter in shape, dtype or device.
-        TypeError: the gradient is sparse.
-    """
+    """Refuse a gradient or a state (the step and `keys`) that does not fit its parameter, or a sparse gradient."""
     if grad is not None:
         if grad.is_sparse:
             raise TypeError(
@@ -104,11 +98,7 @@ def check_step(name: str, state: dict[str, Any]) -> None:
 def check_loaded(
     states: Mapping[Any, dict[str, Any]], groups: Sequence[dict[str, Any]], moments: Sequence[str]
 ) -> None:
-    """Refuse loaded state (by parameter) that does not belong to the groups' parameters, as far as shapes are known.
-
-    Raises:
-        ValueError: a group lacks an option of Adam, a moment is missing or has another shape, or a step is no count.
-    """
+    """Refuse loaded state (by parameter) that does not belong to the groups' parameters, as far as shapes are known."""
     for index, group in enumerate(groups):
         if missing := [key for key in ("lr", "betas", "eps", "weight_decay") if key not in group]:
             raise ValueError(f"group {index} has no {' and no '.join(missing)}; {_OF_ADAM}")
@@ -152,13 +142,7 @@ def _lacks(name: str, state: dict[str, Any], key: str) -> str:
 
 
 def parts_of(value: Any) -> list[Tensor]:
-    """The plain tensors inside a value of optimizer state: none for a number, codes and scales for torchao's.
-
-    Example:
-        >>> import torch
-        >>> [part.nbytes for part in parts_of(torch.zeros(3))]
-        [12]
-    """
+    """The plain tensors inside a value of optimizer state: none for a number, codes and scales for torchao's."""
     if not isinstance(value, Tensor):
         return []
     if type(value) is Tensor or not hasattr(value, "__tensor_flatten__"):
@@ -167,20 +151,9 @@ def parts_of(value: Any) -> list[Tensor]:
 
 
 def state_bytes_per_parameter(optimizer: Optimizer) -> float | None:
-    """Bytes of optimizer state for each parameter element that this process holds.
+    """Bytes of optimizer state for each parameter element that this process holds; None if it holds no parameter.
 
-    Shared tensors, such as bitsandbytes' tables of codes, count once.
-
-    Returns:
-        8 for Adam in float32, about 2 in 8 bits; None if this process holds no parameter.
-
-    Example:
-        >>> import torch
-        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2, 3))], momentum=0.9)
-        >>> optimizer.param_groups[0]["params"][0].grad = torch.ones(2, 3)
-        >>> optimizer.step()
-        >>> state_bytes_per_parameter(optimizer)
-        4.0
+    8 for Adam in float32, about 2 in 8 bits. Shared tensors, such as bitsandbytes' tables of codes, count once.
     """
     parts = [part for state in optimizer.state.values() for value in state.values() for part in parts_of(value)]
     elements = sum(local(p).numel() for group in optimizer.param_groups for p in group["params"])

@@ -140,8 +140,8 @@ def check_overrides(optimizer: Any) -> None:
         return
     for index, group in enumerate(optimizer.param_groups):
         for position, p in enumerate(group["params"]):
-            of_p = {**manager.index2config.get((index, position), {}), **manager.pid2config.get(id(p), {})}
-            if taken := sorted(of_p.keys() & _OF_RADAM):
+            keys = {*manager.index2config.get((index, position), ()), *manager.pid2config.get(id(p), ())}
+            if taken := sorted(keys.intersection(_OF_RADAM)):
                 raise ValueError(
                     f"bitsandbytes' GlobalOptimManager overrides {' and '.join(taken)} of parameter {position} of "
                     f"group {index}, but RAdam sets these in each step; put that parameter in its own group"
@@ -149,13 +149,7 @@ def check_overrides(optimizer: Any) -> None:
 
 
 def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
-    """The library that wrote a state dict: "bitsandbytes", "torchao", "torch" ...; None for an empty one.
-
-    Example:
-        >>> import torch
-        >>> library_of_state(torch.optim.AdamW([torch.zeros(1)]).state_dict()) is None
-        True
-    """
+    """The library that wrote a state dict: "bitsandbytes", "torchao", "torch" ...; None for an empty one."""
     states = [state for state in state_dict.get("state", {}).values() if isinstance(state, Mapping)]
     found = {_SIGNS[key] for state in states for key in state if key in _SIGNS}
     tensors = [getattr(value, "_local_tensor", value) for state in states for value in state.values()]

@@ -17,12 +17,7 @@ _SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq")
 
 
 def without_zero(cls: type) -> tuple[type, ...]:
-    """The mixin that keeps an AdamW's second moment from rounding to zero; empty for classes that need none.
-
-    Example:
-        >>> without_zero(torch.optim.AdamW)
-        ()
-    """
+    """The mixin that keeps an AdamW's second moment from rounding to zero; empty for classes that need none."""
     return (_WithoutZero,) if any(base.__module__.startswith("torchao.") for base in cls.__mro__) else ()
 
 

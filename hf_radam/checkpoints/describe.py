@@ -13,10 +13,17 @@ from torch import Tensor
 
 from hf_radam.checkpoints.checkpoint import CheckpointError, OptimizerCheckpoint, reading
 from hf_radam.checkpoints.formats import read_checkpoint
-from hf_radam.files import one_line, printable, whole
+from hf_radam.files import printable, whole
 from hf_radam.fit import check_step, parts_of
 from hf_radam.libraries import library_of_state
 from hf_radam.rectification import rectification, rho
+
+# Which classes load a state with these keys beside the step.
+_LOADS_IN = {
+    frozenset(): "any optimizer with these groups (there is no state)",
+    frozenset({"exp_avg", "exp_avg_sq"}): "hf_radam.RAdam, torch.optim.RAdam, torch.optim.AdamW",
+    frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq"}): "hf_radam.RAdam and torch.optim.AdamW with amsgrad=True",
+}
 
 
 def write(checkpoint: Path, out: Path) -> str:
@@ -24,7 +31,7 @@ def write(checkpoint: Path, out: Path) -> str:
 
     Raises:
         CheckpointError: `out` exists, the checkpoint cannot be read, or its library has another form of state.
-        OSError: `out` cannot be written.
+        OSError, RuntimeError: `out` cannot be written.
     """
     if out.exists():
         raise CheckpointError(f"{out} exists; give the name of a new file")
@@ -32,11 +39,8 @@ def write(checkpoint: Path, out: Path) -> str:
     if library := _foreign(state["state"]):
         remedy = "resume with the optimizer that wrote it"
         raise CheckpointError(f"{checkpoint} has state of {library}, which consolidate does not convert; {remedy}")
-    try:
-        with whole(out) as unfinished:
-            torch.save(state, unfinished)
-    except RuntimeError as error:  # torch.save's error on a full disk
-        raise CheckpointError(f"cannot write {out} ({one_line(error)}); is the disk full?") from error
+    with whole(out) as unfinished:
+        torch.save(state, unfinished)
     count = sum(len(group["params"]) for group in state["param_groups"])
     return f"{out}: {count} parameters in {len(state['param_groups'])} groups; numbered in the order of the groups"
 
@@ -49,24 +53,27 @@ def describe(path: Path) -> str:
     """
     checkpoint = read_checkpoint(path, moments=False)
     tensors = [(str(key), value) for state in checkpoint.state.values() for key, value in _flat(state).items()]
-    adam = _is_adam({key for key, _ in tensors}, checkpoint.groups)
+    keys = {key for key, _ in tensors}
+    adam = _is_adam(keys, checkpoint.groups)
     kinds = sorted({f"{key} ({_dtype(value)})" for key, value in tensors})
     parts = {part.data_ptr() or id(part): part.nbytes for _, value in tensors for part in parts_of(value)}
     size = sum(parts.values())  # parameters share the tables of 8-bit codes
     on_disk = sum(file.stat().st_size for file in checkpoint.files)
+    kind, loads_in = [], _LOADS_IN.get(frozenset(keys - {"step"}), "the optimizer that wrote it")
+    if library := _foreign(checkpoint.state):
+        moments = [value for key, value in tensors if key in ("exp_avg", "state1")]
+        bits = " and ".join(str(n) for n in sorted({_bits(moment) for moment in moments}))
+        a_parameter = size / max(1, sum(moment.numel() for moment in moments))
+        kind = [f"kind        {library}: moments of {bits} bits, {a_parameter:.2f} bytes a parameter"]
+        loads_in = f"the optimizer that wrote it, of {library}; consolidate does not convert it"
     lines = [
         f"format      {checkpoint.format}",
         f"files       {len(checkpoint.files)}, {_bytes(on_disk)}",
         f"processes   {checkpoint.processes or 'unknown'}",
         f"state       {', '.join(kinds) or 'none'}; {_bytes(size)}",
-        f"loads in    {_loads_in({key for key, _ in tensors})}",
+        *kind,
+        f"loads in    {loads_in}",
     ]
-    if library := _foreign(checkpoint.state):
-        moments = [value for key, value in tensors if key in ("exp_avg", "state1")]
-        bits = " and ".join(str(n) for n in sorted({_bits(moment) for moment in moments}))
-        a_parameter = size / max(1, sum(moment.numel() for moment in moments))
-        lines[-1] = f"loads in    the optimizer that wrote it, of {library}; consolidate does not convert it"
-        lines.insert(4, f"kind        {library}: moments of {bits} bits, {a_parameter:.2f} bytes a parameter")
     for index, group in enumerate(checkpoint.groups):
         states = [checkpoint.state[name] for name in group["params"] if name in checkpoint.state]
         flat = [_flat(state) for state in states]
@@ -91,8 +98,9 @@ def _is_adam(keys: set[str], groups: list[dict[str, Any]]) -> bool:
 def _shapes(states: list[dict[str, Any]]) -> str:
     """The first shapes of each key."""
     shapes: dict[str, dict[tuple[int, ...], None]] = defaultdict(dict)
-    for key, value in (item for state in states for item in state.items()):
-        shapes[str(key)][tuple(getattr(value, "shape", ()))] = None
+    for state in states:
+        for key, value in state.items():
+            shapes[str(key)][tuple(getattr(value, "shape", ()))] = None
     return ", ".join(f"{key} {reprlib.repr(list(found))}" for key, found in shapes.items())
 
 
@@ -108,27 +116,18 @@ def _progress(checkpoint: OptimizerCheckpoint, index: int, adam: bool) -> str:
     steps = {int(state["step"]) for state in counts.values()}
     if not steps:
         return "no step yet" if adam else "no step is counted"
-    last = max(steps)
+    last, betas = max(steps), group.get("betas")
     text = f"step {min(steps)}" + (f" to {last}" if len(steps) > 1 else "")
     if not adam or "betas" not in group or not last:
         return text
-    betas = group["betas"] if isinstance(group["betas"], tuple | list) else ()
     with reading(checkpoint.files[0]):
-        if len(betas) != 2 or not all(isinstance(beta, float | int | Tensor) and 0 <= beta < 1 for beta in betas):
-            got = reprlib.repr(group["betas"])
-            raise ValueError(f"betas of group {index} must be two numbers in [0, 1), got {got}")
-    r_t, rho_t = rectification(last, float(betas[1])), rho(last, float(betas[1]))
+        two = isinstance(betas, tuple | list) and len(betas) == 2
+        if not (two and all(isinstance(beta, float | int | Tensor) and 0 <= beta < 1 for beta in betas)):
+            raise ValueError(f"betas of group {index} must be two numbers in [0, 1), got {reprlib.repr(betas)}")
+    beta2 = float(betas[1])
+    r_t = rectification(last, beta2)
     phase = "start-up (momentum SGD)" if r_t is None else f"rectified, r_t = {r_t:.4f}"
-    return f"{text}; as RAdam: {phase}, rho_t = {rho_t:.2f}"
-
-
-def _loads_in(keys: set[str]) -> str:
-    moments = keys - {"step"}
-    if moments == {"exp_avg", "exp_avg_sq"}:
-        return "hf_radam.RAdam, torch.optim.RAdam, torch.optim.AdamW"
-    if moments == {"exp_avg", "exp_avg_sq", "max_exp_avg_sq"}:
-        return "hf_radam.RAdam and torch.optim.AdamW with amsgrad=True"
-    return "the optimizer that wrote it" if moments else "any optimizer with these groups (there is no state)"
+    return f"{text}; as RAdam: {phase}, rho_t = {rho(last, beta2):.2f}"
 
 
 def _foreign(state: Mapping[Any, Any]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import pickle
@@ -30,22 +29,20 @@ def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoi
     """Read the optimizer of a DCP folder, flattened (`flatten_optimizer_state_dict`) or not; see `read_checkpoint`."""
     with reading(folder):
         reader = SafeReader(folder)
-        metadata = reader.read_metadata()
+        metadata = reader.metadata
         paths: dict[str, Any] = metadata.planner_data or {}
-        nested: dict[str, Any] = {}
-        to_read: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         for key, item in metadata.state_dict_metadata.items():
             path = paths.get(key, (key,))
             if path[0] == "optimizer":
-                value: Any = None
+                content[key] = None
                 if isinstance(item, TensorStorageMetadata):
                     device = "meta" if item.size and path[1] != "param_groups" and not moments else "cpu"
-                    value = torch.empty(item.size, dtype=item.properties.dtype, device=device)
-                if value is None or not value.is_meta:
-                    to_read[key] = value
-                set_element(nested, path, value)
+                    content[key] = torch.empty(item.size, dtype=item.properties.dtype, device=device)
+        to_read = {key: value for key, value in content.items() if value is None or not value.is_meta}
         _load_state_dict(to_read, reader, no_dist=True, planner=PlainValues())
-        for key, value in to_read.items():
+        nested: dict[str, Any] = {}
+        for key, value in {**content, **to_read}.items():
             set_element(nested, paths[key], value)
         if not (optimizer := nested.get("optimizer")):
             found = sorted({str(path[0]) for path in paths.values()})
@@ -72,10 +69,9 @@ def seal(folder: Path) -> None:
 class SafeReader(FileSystemReader):
     """PyTorch's reader unpickles anything in `.metadata`; this one checks it, and reads it once."""
 
-    @functools.cached_property
-    def metadata(self) -> Metadata:
-        """The content of `.metadata`."""
-        return _metadata(Path(self.path))
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.metadata = _metadata(folder)
 
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
         """PyTorch's name for it."""
