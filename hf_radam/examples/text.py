@@ -24,7 +24,6 @@ from hf_radam.files import one_line, write_whole
 
 IGNORED = -100
 """The label of a token that is not to be predicted."""
-SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 T = TypeVar("T")
 Rows = Mapping[str, Mapping[str, Any]]
 """Examples with columns, by the file and row where they were read."""
@@ -182,10 +181,6 @@ def cell(where: str, row: Any, column: str, blank: bool = False) -> Any:
         return ""
     if not isinstance(value, (str, int, float)):
         raise UserError(f"{where}: column {column!r} must be text or a number, got {shown(value)}")
-    try:
-        str(value).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where} holds half of a surrogate pair ({error.reason}); mend its text") from error
     return value
 
 
@@ -209,13 +204,13 @@ def hold_out(
 
 def own_tokenizer(texts: list[str], vocab_size: int, folder: Path) -> PreTrainedTokenizerFast:
     """A BPE tokenizer of the text itself, trained once and kept in the folder."""
-    pad, eos, unk = SPECIAL_TOKENS
+    pad, eos, unk = special = ("<pad>", "</s>", "<unk>")
     path = folder / f"tokenizer-{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]}-{vocab_size}.json"
     if not path.is_file():
         new: Any = Tokenizer(models.BPE(unk_token=unk))
         new.normalizer, new.decoder = normalizers.NFKC(), decoders.Metaspace()
         new.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
-        trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[*SPECIAL_TOKENS], show_progress=False)
+        trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[*special], show_progress=False)
         new.train_from_iterator(texts, trainer)
         new.post_processor = processors.TemplateProcessing(
             single=f"$A {eos}", pair=f"$A {eos} $B:1 {eos}:1", special_tokens=[(eos, new.token_to_id(eos))]

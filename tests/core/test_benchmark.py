@@ -64,11 +64,3 @@ def test_a_rectified_class_is_measured_by_its_plain_one(monkeypatch: pytest.Monk
     monkeypatch.setattr(benchmark, "race", lambda calls, *_: dict(zip(calls, times, strict=True)))
     rows = benchmark.measure("lora", kernels, torch.device("cpu"), torch.float32, 1, 3)["rows"]
     assert [row.get("of_plain") for row in rows] == [None, 1.5, None, None]
-
-
-def test_a_decoder_is_refused_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["step", "--shapes", "decoder-1b", "--device", "cpu"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert len(err.splitlines()) == 1
-    assert "decoder-1b" in err

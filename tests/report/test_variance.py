@@ -61,6 +61,3 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_the_committed_table_is_that_of_the_committed_numbers() -> None:
     found = json.loads((ROOT / "docs" / "variance" / "variance.json").read_text())
     assert variance.statement(found) == (ROOT / "docs" / "variance" / "table.md").read_text()
-    # The numbers themselves are those that the script computes.
-    near = {name: variance.agree(found["step"], found[name], found["simulated"][0]) for name in variance.FORMULAS}
-    assert json.loads(json.dumps(near)) == {name: found["agreement"][name] for name in near}

@@ -26,15 +26,9 @@ def tiny_trainer(folder: Path, **options: Any) -> RAdamTrainer:
 CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "radam": (
         {"optim_args": "betas=(0.8,0.98)"},
-        [
-            "- optimizer: hf_radam.optimizer.RAdam with lr=0.001, betas=(0.8, 0.98)",
-            "weight_decay=0.1 and 0",
-            "degenerated_to_sgd=True",
-            "- rectification: r_t = ",
-            "after 7 updates",
-            "- warmup: none, rectification takes its place",
-            "- gradient clipping: norm 1",
-        ],
+        ["- optimizer: hf_radam.optimizer.RAdam with lr=0.001, betas=(0.8, 0.98)", "weight_decay=0.1 and 0",
+         "degenerated_to_sgd=True", "- rectification: r_t = ", "after 7 updates",
+         "- warmup: none, rectification takes its place", "- gradient clipping: norm 1"],
     ),
     "start_up": ({"max_steps": 4, "adam_beta2": 0.99}, ["- rectification: still in start-up", "after 4 updates"]),
     "adam_with_warmup": (
@@ -50,7 +44,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["schedulefree.radam_schedulefree.RAdamScheduleFree with lr=0.001, betas=(0.9, 0.999)"],
     ),
     "of_transformers": ({"optim": "adafactor"}, ["- optimizer: transformers.optimization.Adafactor with lr=0.001"]),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)
