@@ -68,10 +68,6 @@ def kernel_of(cls: type) -> tuple[Kernel, bool]:
 
 # The options of a group that RAdam reads and sets.
 _OF_RADAM = ("lr", "betas", "eps", "weight_decay")
-# Options of class RAdam that an AdamW may lack; `check_options` reads them.
-_DEFAULTS = {
-    "foreach": None, "differentiable": False, "capturable": False, "maximize": False, "decoupled_weight_decay": True,
-}  # fmt: skip
 # Names of state that only one library uses. The states of torch and DeepSpeed look alike.
 _SIGNS = {
     "state1": "bitsandbytes",
@@ -81,10 +77,10 @@ _SIGNS = {
 }
 
 
-def check_library(state_dict: Mapping[str, Any], cls: type) -> None:
-    """Refuse state that another library wrote, or that is not of an Adam, with a ValueError."""
-    found, own = library_of_state(state_dict), library_of_class(cls)
-    states = [state for state in state_dict.get("state", {}).values() if isinstance(state, Mapping)]
+def check_library(of_params: Mapping[Any, Any], cls: type) -> None:
+    """Refuse state (by parameter) that another library wrote, or that is not of an Adam, with a ValueError."""
+    found, own = library_of_state(of_params), library_of_class(cls)
+    states = [state for state in of_params.values() if isinstance(state, Mapping)]
     keys = sorted({str(key) for state in states for key in state})
     if own is None or found == own or not keys:
         return
@@ -106,7 +102,7 @@ def check_group(group: Mapping[str, Any], parent: type, kernel: Kernel) -> None:
             f"RAdam needs lr, betas, eps and weight_decay in each group, but groups of {name} have no "
             f"{' and no '.join(missing)}; rectify a class that has them"
         )
-    check_options({**_DEFAULTS, **group}, None)
+    check_options(group, None)
     warn_of_no_rectification(group["betas"][1])
     for key in ("correct_bias", "bias_correction"):
         if not group.get(key, True):
@@ -148,9 +144,9 @@ def check_overrides(optimizer: Any) -> None:
                 )
 
 
-def library_of_state(state_dict: Mapping[str, Any]) -> str | None:
-    """The library that wrote a state dict: "bitsandbytes", "torchao", "torch" ...; None for an empty one."""
-    states = [state for state in state_dict.get("state", {}).values() if isinstance(state, Mapping)]
+def library_of_state(of_params: Mapping[Any, Any]) -> str | None:
+    """The library that wrote a state, by parameter: "bitsandbytes", "torchao", "torch" ...; None for an empty one."""
+    states = [state for state in of_params.values() if isinstance(state, Mapping)]
     found = {_SIGNS[key] for state in states for key in state if key in _SIGNS}
     tensors = [getattr(value, "_local_tensor", value) for state in states for value in state.values()]
     if any(type(tensor).__module__.startswith("torchao") for tensor in tensors):

@@ -25,7 +25,7 @@ def check_options(options: Mapping[str, Any], fused: bool | None, *, running: bo
     """Refuse options that are out of range.
 
     Args:
-        options: a parameter group; its parameters are not looked at.
+        options: a parameter group; its parameters are not looked at, and flags may be missing.
         fused: the optimizer's own flag.
         running: True before a step. Then a tensor lr on an accelerator is not read, because that would wait for the
             device; and lr may be below 0, because schedules round.
@@ -49,11 +49,11 @@ def check_options(options: Mapping[str, Any], fused: bool | None, *, running: bo
     if not (two and all(isinstance(beta, Real) and 0 <= float(beta) < 1 for beta in betas)):
         raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}; the default is (0.9, 0.999)")
     for name in ("decoupled_weight_decay", "maximize", "capturable", "differentiable"):
-        _check_bool(name, options[name])
-    _check_bool("foreach", options["foreach"], or_none=True)
+        _check_bool(name, options.get(name, False))
+    _check_bool("foreach", options.get("foreach"), or_none=True)
     ways = {**options, "fused": fused}
     for one, other in _EXCLUSIVE:
-        if ways[one] and ways[other]:
+        if ways.get(one) and ways.get(other):
             raise ValueError(f"{one} and {other} exclude each other; set only one of them")
 
 

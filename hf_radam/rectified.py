@@ -164,7 +164,7 @@ class RectifiedMixin(_Optimizer):
         Raises:
             ValueError: another library or another optimizer wrote the state, or a group is refused.
         """
-        check_library(state_dict, type(self))
+        check_library(state_dict.get("state", {}), type(self))
         super().load_state_dict(state_dict, *args, **kwargs)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

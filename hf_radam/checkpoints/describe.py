@@ -116,10 +116,11 @@ def _progress(checkpoint: OptimizerCheckpoint, index: int, adam: bool) -> str:
     steps = {int(state["step"]) for state in counts.values()}
     if not steps:
         return "no step yet" if adam else "no step is counted"
-    last, betas = max(steps), group.get("betas")
+    last = max(steps)
     text = f"step {min(steps)}" + (f" to {last}" if len(steps) > 1 else "")
     if not adam or "betas" not in group or not last:
         return text
+    betas = group["betas"]
     with reading(checkpoint.files[0]):
         two = isinstance(betas, tuple | list) and len(betas) == 2
         if not (two and all(isinstance(beta, float | int | Tensor) and 0 <= beta < 1 for beta in betas)):
@@ -132,7 +133,7 @@ def _progress(checkpoint: OptimizerCheckpoint, index: int, adam: bool) -> str:
 
 def _foreign(state: Mapping[Any, Any]) -> str | None:
     """The library that wrote the state, if its form is not PyTorch's."""
-    library = library_of_state({"state": state})
+    library = library_of_state(state)
     return None if library == "torch" else library
 
 

@@ -15,30 +15,15 @@ from torch import Tensor
 from hf_radam import RAdam
 from hf_radam.rectified import rectified
 
-
-def larger(t: Tensor) -> Tensor:
-    return torch.zeros(1000, *t.shape[1:], dtype=t.dtype)
-
-
-def smaller(t: Tensor) -> Tensor:
-    return t[:1].clone()
-
-
-def other_shape(t: Tensor) -> Tensor:
-    """As many elements."""
-    return t.reshape(-1, t.shape[0]).contiguous()
-
-
-def single(t: Tensor) -> Tensor:
-    return t.to(torch.float32)
-
-
-def without_memory(t: Tensor) -> Tensor:
-    return t.to("meta")
-
-
-SHAPES: tuple[Callable[[Tensor], Tensor], ...] = (larger, smaller, other_shape)
-KINDS: tuple[Callable[[Tensor], Tensor], ...] = (single, without_memory)
+SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "larger": lambda t: torch.zeros(1000, *t.shape[1:], dtype=t.dtype),
+    "smaller": lambda t: t[:1].clone(),
+    "other_shape": lambda t: t.reshape(-1, t.shape[0]).contiguous(),  # as many elements
+}
+KINDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "single": lambda t: t.to(torch.float32),
+    "without_memory": lambda t: t.to("meta"),
+}
 
 
 def spoil(optimizer: RAdam, p: Tensor, what: str, change: Any) -> None:
@@ -60,9 +45,13 @@ def spoil(optimizer: RAdam, p: Tensor, what: str, change: Any) -> None:
 COUNT = "the step in the state of .* must be a whole number >= 0, got "
 # What is spoilt, how, and the error.
 MISFITS: dict[str, tuple[str, Any, str]] = {
-    **{f"data_{by.__name__}": ("data", by, r"gradient of .* has the shape \(5, 3\), but") for by in SHAPES},
-    **{f"grad_{by.__name__}": ("grad", by, r"gradient of .* but the parameter has \(5, 3\)") for by in SHAPES},
-    "grad_single": ("grad", single, "gradient of .* is torch.float32 on cpu, but the parameter is torch.float64"),
+    **{f"data_{to}": ("data", by, r"gradient of .* has the shape \(5, 3\), but") for to, by in SHAPES.items()},
+    **{f"grad_{to}": ("grad", by, r"gradient of .* but the parameter has \(5, 3\)") for to, by in SHAPES.items()},
+    "grad_single": (
+        "grad",
+        KINDS["single"],
+        "gradient of .* is torch.float32 on cpu, but the parameter is torch.float64",
+    ),
     "sparse": ("sparse", None, "has a sparse one; build its embedding with sparse=False"),
     "no_step": ("step", None, "the state of .* has no step, only exp_avg, exp_avg_sq"),
     **{f"step_{n}": ("step", torch.tensor(n), COUNT) for n in (float("nan"), float("inf"), -3.0, 2.5)},
@@ -70,8 +59,8 @@ MISFITS: dict[str, tuple[str, Any, str]] = {
     "step_text": ("step", "7", COUNT + "'7'"),
 }
 for moment in ("exp_avg", "exp_avg_sq"):
-    MISFITS |= {f"{moment}_{by.__name__}": (moment, by, f"{moment} of .*, but the param") for by in SHAPES}
-    MISFITS |= {f"{moment}_{by.__name__}": (moment, by, f"{moment} of .* is .* on ") for by in KINDS}
+    MISFITS |= {f"{moment}_{to}": (moment, by, f"{moment} of .*, but the param") for to, by in SHAPES.items()}
+    MISFITS |= {f"{moment}_{to}": (moment, by, f"{moment} of .* is .* on ") for to, by in KINDS.items()}
     MISFITS[f"no_{moment}"] = (moment, None, f"the state of .* has no {moment}, only .*step.*")
 
 
@@ -125,7 +114,7 @@ def test_the_remedies_work() -> None:
         advance(optimizer, params, 1)
     optimizer.load_state_dict(optimizer.state_dict())
     advance(optimizer, params, 1)
-    params[0].data = larger(params[0].data)
+    params[0].data = SHAPES["larger"](params[0].data)
     optimizer.zero_grad()
     with pytest.raises(ValueError, match=r"optimizer\.state\.pop"):
         advance(optimizer, params, 1)
@@ -244,21 +233,26 @@ def test_bad_options_are_refused_whenever_they_are_given(case: str) -> None:
     assert {state["step"].item() for state in optimizer.state.values()} == {3.0}
 
 
-@pytest.mark.parametrize(
-    "flag", ["absolute_weight_decay", "degenerated_to_sgd", "optimized_update", "amsgrad", "fused"]
-)
-def test_flags_are_bools(flag: str) -> None:
-    options: Any = {flag: "no"}
-    with pytest.raises(TypeError, match=f"{flag} must be True or False|{flag} must be True, False or None"):
+ALONE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "absolute": ({"absolute_weight_decay": "no"}, TypeError, "absolute_weight_decay must be True or False"),
+    "sgd": ({"degenerated_to_sgd": "no"}, TypeError, "degenerated_to_sgd must be True or False"),
+    "optimized": ({"optimized_update": "no"}, TypeError, "optimized_update must be True or False"),
+    "amsgrad": ({"amsgrad": "no"}, TypeError, "amsgrad must be True or False"),
+    "fused": ({"fused": "no"}, TypeError, "fused must be True, False or None"),
+    "foreach": ({"foreach": True, "fused": True}, ValueError, "foreach and fused exclude each other"),
+    "differentiable": ({"differentiable": True, "fused": True}, ValueError, "differentiable and fused exclude each"),
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_flags_of_the_optimizer_are_bools_and_fused_stands_alone(case: str) -> None:
+    options, error, message = ALONE[case]
+    with pytest.raises(error, match=message):
         RAdam(parameters(), **options)
-
-
-@pytest.mark.parametrize("other", ["foreach", "differentiable"])
-def test_fused_excludes_other_implementations(other: str) -> None:
-    options: Any = {other: True}
-    for of_group in ({}, options):
-        with pytest.raises(ValueError, match=f"{other} and fused exclude each other"):
-            RAdam([{"params": parameters(), **of_group}], fused=True, **({} if of_group else options))
+    if error is ValueError:
+        of_group = {key: value for key, value in options.items() if key != "fused"}
+        with pytest.raises(error, match=message):
+            RAdam([{"params": parameters(), **of_group}], fused=True)
 
 
 def test_only_a_schedule_may_round_to_less_than_zero() -> None:
