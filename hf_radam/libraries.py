@@ -59,10 +59,9 @@ def kernel_of(cls: type) -> tuple[Kernel, bool]:
     for base in cls.__mro__:
         package = base.__module__.partition(".")[0]
         kernel = KERNELS.get(base.__module__, KERNELS.get(package))
-        if kernel is not None and stepping == package:
-            return kernel, True
-        if kernel is not None:  # its state may have other names
-            return kernel._replace(moments=()), False
+        if kernel is not None:
+            known = stepping == package
+            return kernel if known else kernel._replace(moments=()), known  # its state may have other names
     return Kernel(), False
 
 

@@ -7,12 +7,11 @@ state, kernels and checkpoints.
 
 from __future__ import annotations
 
-import copyreg
 import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,11 +24,6 @@ from hf_radam.option_checks import check_flags
 from hf_radam.probe import find_out, uncounted, unhooked
 from hf_radam.rectification import rectification, step_scalars
 from hf_radam.step_counts import CountMemory
-
-if TYPE_CHECKING:  # the mixin goes on top of any AdamW
-    _Optimizer = Optimizer
-else:
-    _Optimizer = object
 
 NUMBERS = ("lr", "eps", "weight_decay")
 T = TypeVar("T", bound=Optimizer)
@@ -85,7 +79,7 @@ def _rectified(cls: Any, degenerated_to_sgd: bool, optimized_update: bool) -> An
     )
 
 
-class RectifiedMixin(_Optimizer):
+class RectifiedMixin(Optimizer):
     """Turns the AdamW after it into RAdam; `rectified` makes such classes.
 
     Some AdamWs cannot be tested on small parameters: they project gradients, or their step needs the model. Declare
@@ -142,9 +136,8 @@ class RectifiedMixin(_Optimizer):
         return super().__repr__().replace(type(self).__name__, type(self).__qualname__, 1)
 
     def __reduce__(self) -> Any:
-        made_of = vars(type(self)).get("_made_of")  # pickle cannot import such a class by name
-        new = (_new, made_of) if made_of else (copyreg.__newobj__, (type(self),))  # pyright: ignore
-        return *new, self.__getstate__()
+        # pickle cannot import a class that `rectified` has made
+        return _new, vars(type(self)).get("_made_of", (type(self),)), self.__getstate__()
 
     def __getstate__(self) -> dict[str, Any]:
         own = {key: getattr(self, key) for key in ("degenerated_to_sgd", "optimized_update", "kernel")}
@@ -285,6 +278,6 @@ def _k(p: Tensor) -> float:
     return 2.0**100 if p.dtype == torch.float64 else 2.0**40
 
 
-def _new(*made_of: Any) -> Any:
-    cls = _rectified(*made_of)
+def _new(cls: Any, *flags: bool) -> Any:
+    cls = _rectified(cls, *flags) if flags else cls
     return cls.__new__(cls)

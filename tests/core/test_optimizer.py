@@ -383,8 +383,3 @@ def test_beta2_that_never_rectifies_warns(beta2: float) -> None:
     with pytest.warns(UserWarning, match="RAdam stays momentum SGD") as warned:
         RAdam(parameters(), betas=(0.9, beta2))
     assert warned[0].filename == __file__
-
-
-def test_calc_rectification_term() -> None:
-    assert RAdam.calc_rectification_term(0.999, 5) is None
-    assert RAdam.calc_rectification_term(0.999, 6) == pytest.approx(0.0258, abs=5e-5)

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from hf_radam import RAdam
 from hf_radam import rectification as r
 
 
@@ -20,7 +21,8 @@ def test_first_rectified_step(beta2: float, first: int | None) -> None:
 
 
 def test_published_values() -> None:
-    assert r.rectification(6, 0.999) == pytest.approx(0.0258, abs=5e-5)
+    assert RAdam.calc_rectification_term(0.999, 5) is None
+    assert RAdam.calc_rectification_term(0.999, 6) == pytest.approx(0.0258, abs=5e-5)
     assert math.sqrt(r.variance_ratio(r.rho(5, 0.999), r.rho_inf(0.999))) == pytest.approx(0.0173, abs=5e-5)
     # Sum of 1 - r_t: "about 1033 steps" of warmup, against 1000 of untuned linear (Ma & Yarats, arXiv 1910.04209).
     assert sum(1 - (r.rectification(step, 0.999) or 0.0) for step in range(1, 40_000)) == pytest.approx(1033, abs=1)
