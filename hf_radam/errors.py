@@ -19,12 +19,7 @@ def closest(given: str, valid: Iterable[str]) -> str:
 
 
 def unknown_name(kind: str, given: str, valid: Iterable[str]) -> str:
-    """The message about a name that does not exist: it lists the valid names and suggests the closest.
-
-    Example:
-        >>> unknown_name("optimizer", "radm", ["radam", "adam"])
-        "unknown optimizer 'radm'; did you mean 'radam'? valid are radam, adam"
-    """
+    """The message about a name that does not exist: it lists the valid names and suggests the closest."""
     valid = list(valid)
     near = [name for name in valid if name.startswith(given)] or difflib.get_close_matches(given, valid, n=1)
     said = f"unknown {kind} {given!r}"

@@ -15,12 +15,6 @@ def whole(path: Path) -> Iterator[Path]:
     """Write a file under another name; it becomes `path` if the block succeeds, and is deleted if it fails.
 
     So no reader sees half of a file, even after a kill. Missing folders are made.
-
-    Example:
-        >>> with whole(Path("notes.txt")) as unfinished:
-        ...     _ = unfinished.write_text("all of it")
-        >>> Path("notes.txt").read_text()
-        'all of it'
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
@@ -43,12 +37,7 @@ def one_line(text: BaseException | str) -> str:
 
 
 def printable(text: str) -> str:
-    """Foreign text, safe for a terminal: invisible characters become escapes.
-
-    Example:
-        >>> printable("a\x1b[31mb")
-        'a\\\\x1b[31mb'
-    """
+    """Foreign text, safe for a terminal: invisible characters become escapes, such as \\x1b."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -22,17 +22,10 @@ _EXCLUSIVE = (
 
 
 def check_options(options: Mapping[str, Any], fused: bool | None, *, running: bool = False) -> None:
-    """Refuse options that are out of range.
+    """Refuse options of a group that are out of range (ValueError) or have a wrong type (TypeError).
 
-    Args:
-        options: a parameter group; its parameters are not looked at, and flags may be missing.
-        fused: the optimizer's own flag.
-        running: True before a step. Then a tensor lr on an accelerator is not read, because that would wait for the
-            device; and lr may be below 0, because schedules round.
-
-    Raises:
-        ValueError: a value is out of range, or two options exclude each other.
-        TypeError: a value is not a number, or not a bool.
+    Flags may be missing; `fused` is the optimizer's. Before a step (`running`) a tensor lr on an accelerator is not
+    read, because that would wait for the device, and lr may be below 0, because schedules round.
     """
     lr, betas = options["lr"], options["betas"]
     if isinstance(lr, Tensor):

@@ -58,13 +58,10 @@ class NotAdamW(ValueError):
 
 
 def find_out(build: Build, groups: Sequence[Mapping[str, Any]], name: str) -> tuple[EpsOn, bool | None]:
-    """Test a class with each of these groups; `build` makes an optimizer of it, `name` calls it in messages.
+    """What a class adds eps to, and whether its decay is decoupled: None if the groups differ in that.
 
-    Returns:
-        What the step adds eps to, and whether its decay is decoupled: None if the groups differ in that.
-
-    Raises:
-        NotAdamW: its step is not Adam's, or it cannot step on the test parameters.
+    `build` makes an optimizer of it, `name` calls it in messages. Raises NotAdamW if its step is not Adam's, or if it
+    cannot step on the test parameters.
     """
     declare = f"class MyRAdam(RectifiedMixin, {name.rpartition('.')[2]}): kernel = Kernel(eps_on=...)"
     try:

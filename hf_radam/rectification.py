@@ -45,17 +45,12 @@ def variance_ratio(rho_t: Any, rho_limit: float) -> Any:
 
 
 def rectification(step: int, beta2: float) -> float | None:
-    """The rectification term r_t of Algorithm 2, or None in start-up, where the variance is intractable.
+    """The rectification term r_t of Algorithm 2, in (0, 1]; None in start-up, where the variance is intractable.
 
-    Args:
-        step: number of the step, counted from 1.
-        beta2: decay of the second moment, in [0, 1).
-
-    Returns:
-        r_t in (0, 1], or None while rho_t <= 5 (steps 1 to 5 for beta2 >= 0.9; always for beta2 <= 2/3).
+    Start-up lasts while rho_t <= 5: steps 1 to 5 for beta2 >= 0.9, all steps for beta2 <= 2/3.
 
     Raises:
-        ValueError: step < 1, or beta2 is outside [0, 1).
+        ValueError: step < 1 (steps are counted from 1), or beta2 is outside [0, 1).
 
     Example:
         >>> rectification(5, 0.999) is None
@@ -203,20 +198,10 @@ def step_scalars(
 
 
 def untuned_linear(step: int, beta2: float) -> float:
-    """Untuned linear warmup factor min(1, t (1 - beta2) / 2) (Ma & Yarats, arXiv 1910.04209, section 5.2).
-
-    Example:
-        >>> [round(untuned_linear(step, 0.99), 3) for step in (1, 100, 300)]
-        [0.005, 0.5, 1.0]
-    """
+    """Untuned linear warmup factor min(1, t (1 - beta2) / 2) (Ma & Yarats, arXiv 1910.04209, section 5.2)."""
     return min(1.0, step * (1 - beta2) / 2)
 
 
 def untuned_exponential(step: int, beta2: float) -> float:
-    """Untuned exponential warmup factor 1 - exp(-(1 - beta2) t) (Ma & Yarats, arXiv 1910.04209, section 5.2).
-
-    Example:
-        >>> round(untuned_exponential(100, 0.99), 4)
-        0.6321
-    """
+    """Untuned exponential warmup factor 1 - exp(-(1 - beta2) t) (Ma & Yarats, arXiv 1910.04209, section 5.2)."""
     return -math.expm1(-(1 - beta2) * step)

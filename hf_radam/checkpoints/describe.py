@@ -27,12 +27,7 @@ _LOADS_IN = {
 
 
 def write(checkpoint: Path, out: Path) -> str:
-    """Write the state to one file, for `optimizer.load_state_dict(torch.load(out))`, and return a line about it.
-
-    Raises:
-        CheckpointError: `out` exists, the checkpoint cannot be read, or its library has another form of state.
-        OSError, RuntimeError: `out` cannot be written.
-    """
+    """Write the state to one file, for `optimizer.load_state_dict(torch.load(out))`, and return a line about it."""
     if out.exists():
         raise CheckpointError(f"{out} exists; give the name of a new file")
     state = read_checkpoint(checkpoint).numbered()
@@ -46,11 +41,7 @@ def write(checkpoint: Path, out: Path) -> str:
 
 
 def describe(path: Path) -> str:
-    """Describe a checkpoint: a line for each fact, then each group's options, step and phase. Nothing large is read.
-
-    Raises:
-        CheckpointError: it cannot be read, or a step or the betas are out of range.
-    """
+    """Describe a checkpoint: a line for each fact, then each group's options, step and phase. Nothing large is read."""
     checkpoint = read_checkpoint(path, moments=False)
     tensors = [(str(key), value) for state in checkpoint.state.values() for key, value in _flat(state).items()]
     keys = {key for key, _ in tensors}
