@@ -11,7 +11,6 @@ digests of uploads are checked.
 from __future__ import annotations
 
 import base64
-import fnmatch
 import hashlib
 import json
 import re
@@ -168,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._route(unquote(url.path), parse_qs(url.query), body)
         except Refused as refusal:
             headers = {"X-Error-Message": str(refusal), **({"X-Error-Code": refusal.code} if refusal.code else {})}
-            self._send(refusal.status, {"error": str(refusal), **getattr(refusal, "extra", {})}, headers)
+            self._send(refusal.status, {"error": str(refusal)}, headers)
 
     def _send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
         payload = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -229,11 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
         if (kind, repo_id) in self.hub.repos:
             self._send(409, {"error": "You already created this repo", "url": url})
             return
-        repo = Repo(private=asked.get("visibility") == "private")
-        repo.branches["main"] = [
-            Commit("0" * 40, {".gitattributes": _file(b"*.safetensors filter=lfs\n")}, "initial commit")
-        ]
-        self.hub.repos[kind, repo_id] = repo
+        first = Commit("0" * 40, {".gitattributes": _file(b"*.safetensors filter=lfs\n")}, "initial commit")
+        self.hub.repos[kind, repo_id] = Repo(asked.get("visibility") == "private", branches={"main": [first]})
         self._send(200, {"url": url})
 
     def _repo(self, about: dict[str, str]) -> Repo:
@@ -244,19 +240,17 @@ class _Handler(BaseHTTPRequestHandler):
         return repo
 
     def _head(self, about: dict[str, str]) -> Commit:
-        repo, revision = self._repo(about), about.get("revision") or "main"
-        if revision in repo.branches:
-            return repo.branches[revision][-1]
-        for commit in (commit for branch in repo.branches.values() for commit in branch):
-            if commit.oid == revision:
-                return commit
-        raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        branches, revision = self._repo(about).branches, about.get("revision") or "main"
+        known = {commit.oid: commit for branch in branches.values() for commit in branch}
+        known |= {name: branch[-1] for name, branch in branches.items()}
+        if revision not in known:
+            raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return known[revision]
 
     def _info(self, about: dict[str, str], *_: Any) -> None:
         head = self._head(about)
-        files = [{"rfilename": path} for path in head.files]
-        private = self._repo(about).private
-        self._send(200, {"id": about["id"], "sha": head.oid, "private": private, "tags": [], "siblings": files})
+        content = {"id": about["id"], "sha": head.oid, "private": self._repo(about).private, "tags": []}
+        self._send(200, {**content, "siblings": [{"rfilename": path} for path in head.files]})
 
     def _tree(self, about: dict[str, str], *_: Any) -> None:
         entries = []
@@ -275,15 +269,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, {"num": number})
 
     def _discussion(self, about: dict[str, str], *_: Any) -> None:
-        self._send(200, self._described(about, int(about["number"])))
-
-    def _described(self, about: dict[str, str], number: int) -> dict[str, Any]:
-        return {
+        number = int(about["number"])
+        self._send(200, {
             "num": number, "title": self._repo(about).pull_requests[number], "author": {"name": "me"},
             "status": "draft", "events": [], "createdAt": "2026-01-01T00:00:00.000Z",
             "repo": {"name": about["id"], "type": about["kind"][:-1]}, "isPullRequest": True,
             "changes": {"base": "refs/heads/main"}, "filesWithConflicts": [],
-        }  # fmt: skip
+        })  # fmt: skip
 
     # ------------------------------------------------------------------ uploads
 
@@ -295,18 +287,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _preupload(self, about: dict[str, str], _: Any, body: bytes) -> None:
         self._may_write(about["id"])
         head, asked = self._head(about), json.loads(body)
-        ignored = [line for line in asked.get("gitIgnore", "").splitlines() if line]
         answers = []
-        for file in asked["files"]:
-            known = head.files.get(file["path"])
-            answers.append(
-                {
-                    "path": file["path"],
-                    "uploadMode": "lfs" if file["path"].endswith(LFS_ENDINGS) else "regular",
-                    "shouldIgnore": any(fnmatch.fnmatch(file["path"].split("/")[-1], rule) for rule in ignored),
-                    **({"oid": known.oid} if known else {}),
-                }
-            )
+        for path in (file["path"] for file in asked["files"]):
+            mode = "lfs" if path.endswith(LFS_ENDINGS) else "regular"
+            known = {"oid": head.files[path].oid} if path in head.files else {}
+            answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **known})
         self._send(200, {"files": answers})
 
     def _xet_token(self, about: dict[str, str], *_: Any) -> None:
@@ -318,11 +303,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._may_write(about["id"])
         answers = []
         for wanted in json.loads(body)["objects"]:
-            href = f"{self.hub.endpoint}/objects/{wanted['oid']}"
+            link = {"href": f"{self.hub.endpoint}/objects/{wanted['oid']}"}
             known = wanted["oid"] in self.hub.objects
-            answers.append(
-                wanted if known else {**wanted, "actions": {"upload": {"href": href}, "verify": {"href": href}}}
-            )
+            answers.append(wanted if known else {**wanted, "actions": {"upload": link, "verify": link}})
         self._send(200, {"transfer": "basic", "objects": answers})
 
     def _lfs_put(self, about: dict[str, str], _: Any, body: bytes) -> None:

@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from comparisons import environment, run
@@ -114,9 +114,8 @@ def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monk
     target = Choice(repo_id=REPO)
     first = publish(bundle, target)
     assert first[1]
-    assert {path: file.size for path, file in hub.files(REPO).items() if path not in (".gitattributes", MARK)} == {
-        path: len(content) for path, content in bytes_below(bundle).items()
-    }
+    sizes = {path: file.size for path, file in hub.files(REPO).items() if path not in (".gitattributes", MARK)}
+    assert sizes == {path: len(content) for path, content in bytes_below(bundle).items()}
 
     hub.heal()
     assert publish(bundle, target) == (first[0], False)
@@ -130,10 +129,8 @@ def test_only_what_changed_is_sent(xet: bool, bundle: Path, hub: HubServer, monk
     (bundle / "figures" / "evaluation_dark.png").unlink()
     assert publish(bundle, target)[1]
     after = {path: file.sha256 for path, file in hub.files(REPO).items()}
-    assert {path for path in after if after[path] != before.get(path)} == {
-        "figures/evaluation.png",
-        "records/extra.json",
-    }
+    changed = {path for path in after if after[path] != before.get(path)}
+    assert changed == {"figures/evaluation.png", "records/extra.json"}
     assert set(before) - set(after) == {"figures/evaluation_dark.png"}, "what the bundle owns no longer"
     assert sum(request.startswith("PUT") for request in hub.log) == (0 if xet else 1)
     assert len(hub.history(REPO)) == 3
@@ -174,10 +171,9 @@ STRANGERS: dict[str, tuple[dict[str, bytes], bool]] = {
 @pytest.mark.parametrize("name", STRANGERS)
 def test_files_of_others_are_never_lost(name: str, bundle: Path, hub: HubServer) -> None:
     files, allowed = STRANGERS[name]
-    api = HfApi()
-    api.create_repo(REPO)
+    HfApi().create_repo(REPO)
     for path, content in files.items():
-        api.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=REPO)
+        HfApi().upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=REPO)
     before = hub.files(REPO)
     if allowed:
         publish(bundle, Choice(repo_id=REPO))
@@ -190,12 +186,9 @@ def test_files_of_others_are_never_lost(name: str, bundle: Path, hub: HubServer)
 
 def test_an_upload_that_broke_off_between_commits_is_no_stranger(bundle: Path, hub: HubServer) -> None:
     """Large folders arrive in several commits: the first may lack the file by which we know our own."""
-    api = HfApi()
-    api.create_repo(REPO)
-    for path in ("README.md", "model.safetensors", "records"):
-        upload: Any = api.upload_folder if (bundle / path).is_dir() else api.upload_file
-        source = {"folder_path" if (bundle / path).is_dir() else "path_or_fileobj": bundle / path}
-        upload(repo_id=REPO, path_in_repo=path, **source)
+    HfApi().create_repo(REPO)
+    some = ["README.md", "model.safetensors", "records/*"]
+    HfApi().upload_folder(repo_id=REPO, folder_path=bundle, allow_patterns=some)
     publish(bundle, Choice(repo_id=REPO))
     assert set(bytes_below(bundle)) < set(hub.files(REPO))
 
@@ -298,13 +291,9 @@ def test_bugs_of_our_own_are_not_called_faults_of_others(
     bug: Exception, bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     HfApi().create_repo(REPO)
-
-    def broken(_: bytes) -> str:
-        raise bug
-
     HfApi().upload_file(path_or_fileobj=b"x" * 7, path_in_repo="config.json", repo_id=REPO)
     (bundle / "config.json").write_bytes(b"y" * 7)
-    monkeypatch.setattr(upload, "git_hash", broken)
+    monkeypatch.setattr(upload, "git_hash", Mock(side_effect=bug))
     with pytest.raises(type(bug), match="x"):
         publish(bundle, Choice(repo_id=REPO))
 
@@ -342,16 +331,11 @@ def test_on_a_terminal_it_asks(
     (bundle / MARK).write_text("\n".join(files_below(bundle)))
     monkeypatch.setattr(bundle_module, "build", lambda *_: bundle / "README.md")
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    for typed, commits in (("", 1), ("n\n", 1), ("y\n", 2)):
-        answers = StringIO(typed)
-        monkeypatch.setattr("builtins.input", lambda _, answers=answers: next(answers, None) or _end())
+    for typed, commits in ((EOFError, 1), (["n"], 1), (["y"], 2)):
+        monkeypatch.setattr("builtins.input", Mock(side_effect=typed))
         assert command() == 0
         assert "to be deleted on the Hub:\n  figures/evaluation_dark.png\n" in capsys.readouterr().out
         assert len(hub.history(REPO)[1:]) == commits
-
-
-def _end() -> str:
-    raise EOFError
 
 
 def test_a_leak_stops_everything(hub: HubServer, results: Path, tmp_path: Path, capsys: Any) -> None:

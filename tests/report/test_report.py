@@ -32,11 +32,6 @@ def test_recipes_of_a_seed_start_alike_or_not() -> None:
     assert not read([broken]).same_start
 
 
-def test_mean_and_spread() -> None:
-    told = [statistics.spread(pd.Series([1.0, 3.0, 5.0][:n]), 2) for n in (1, 2, 3)]
-    assert told == ["1.00", "2.00 ± 1.41", "3.00 ± 2.00"]
-
-
 @pytest.mark.parametrize(
     ("values", "higher_is_better", "middle"),
     [
