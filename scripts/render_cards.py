@@ -33,7 +33,7 @@ from hf_radam.experiments.report import rates
 from hf_radam.experiments.report.drawing import Image
 from hf_radam.experiments.report.markdown import table_markdown
 from hf_radam.experiments.report.report import Report, draw, make_report, to_json, write_report
-from hf_radam.experiments.report.statistics import cost, pairs
+from hf_radam.experiments.report.statistics import cost
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing.card import picture
@@ -141,7 +141,7 @@ def best_of_families(results: Results) -> dict[str, pd.DataFrame]:
 
 def _outcome(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
     """Whether one row is ahead of another in every seed that both have."""
-    both = pairs(ours, theirs)
+    both = ours.merge(theirs, on="seed")
     ahead = set(both.cost_x < both.cost_y)
     return "tie" if len(ahead) > 1 else "ahead" if True in ahead else "behind"
 
@@ -167,13 +167,11 @@ def benchmark(path: str) -> str:
 
 def costs(*paths: str) -> str:
     """Time a step over that of fused AdamW: of this package's RAdam, and of PyTorch's fastest."""
-    measured = [one for path in paths for one in json.loads((ROOT / path).read_text(encoding="utf-8"))["benchmarks"]]
-    ratios = [{row["optimizer"]: row["ratio"] for row in one["rows"]} for one in measured]
-    ours = [
-        f"{of['hf_radam.RAdam (fused)']:.2f} ({SHAPES[one['shapes']]})"
-        for one, of in zip(measured, ratios, strict=True)
-    ]
-    theirs = [f"{of['torch.optim.RAdam (foreach)']:.2f}" for of in ratios]
+    ours, theirs = [], []
+    for one in (one for path in paths for one in json.loads((ROOT / path).read_text("utf-8"))["benchmarks"]):
+        ratios = {row["optimizer"]: row["ratio"] for row in one["rows"]}
+        ours.append(f"{ratios['hf_radam.RAdam (fused)']:.2f} ({SHAPES[one['shapes']]})")
+        theirs.append(f"{ratios['torch.optim.RAdam (foreach)']:.2f}")
     return f"Relative to fused AdamW: {', '.join(ours)}. `torch.optim.RAdam`: {', '.join(theirs)}.\n"
 
 

@@ -94,7 +94,7 @@ def render(
         usage: Python that loads what lies beside the card.
     """
     found, (first, *tables) = reproduce.origin(results, choice.base_model), report.tables
-    ended = [f"{name}: {json.dumps(record.optimizer)}" for name, record in _one_per_recipe(results).items()]
+    ended = [f"{name(row)}: {json.dumps(results.record(row).optimizer)}" for row in results.best_rows]
     machines = dict.fromkeys(json.dumps(record.environment, sort_keys=True) for record in results.records)
     path = "comparison.yaml" if choice.repo_id else f"model_cards/{title}/comparison.yaml"
     card = RepoCard.from_template(
@@ -267,7 +267,7 @@ def _limitations(results: Results) -> list[str]:
 def _recipes(results: Results) -> str:
     """A table of the recipes, with what sets the runs of one apart from the others'."""
     rows = []
-    for recipe in (results.recipes[of] for of in _one_per_recipe(results)):
+    for recipe in (results.recipes[name(row)] for row in results.best_rows):
         warmup, apart = recipe.warmup.replace("_", " "), []
         if recipe.warmup == "linear":
             warmup += f", {recipe.warmup_updates(results.length(recipe)):,} updates"
@@ -281,8 +281,3 @@ def _recipes(results: Results) -> str:
     heads = ["recipe", "optimizer", "its options", "warmup", "set apart by"]
     width = 5 if any(row[4] for row in rows) else 4
     return "\n".join(f"| {' | '.join(row[:width])} |" for row in [heads, ["---"] * 5, *rows])
-
-
-def _one_per_recipe(results: Results) -> dict[str, Record]:
-    """A record of each recipe, of its best learning rate."""
-    return {name(row): results.record(row) for row in results.best_rows}

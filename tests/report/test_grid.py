@@ -10,8 +10,8 @@ from made_up import read, record
 
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.report import rates
-from hf_radam.experiments.report.grid import sentences
 from hf_radam.experiments.report.report import make_report
+from hf_radam.experiments.report.verdict import grid_sentences
 
 RATES, BETAS = (1e-3, 2e-3, 5e-3), (0.98, 0.99, 0.999)
 
@@ -34,14 +34,15 @@ def larger_beta2_bears_higher_rates(recipe: str, beta2: float, rate: float, seed
 
 
 def test_how_widely_each_recipe_works() -> None:
-    assert sentences(read(made(larger_beta2_bears_higher_rates))) == [
+    assert grid_sentences(read(made(larger_beta2_bears_higher_rates))) == [
         "**RAdam works most widely.**",
         "All seeds end within 0.1 (0.03) of the best median eval loss at that learning rate: Adam in 3 (0) of 9, "
         "RAdam in 7 (7) of 9 settings.",
         "Best settings: Adam 0.200 (lr 0.001, beta2 0.98), RAdam 0.130 (lr 0.001, beta2 0.98).",
         "Of the grid, 18 settings have 3 seeds.",
     ]  # fmt: skip
-    said = sentences(read(made(lambda recipe, beta2, rate, seed: 0.15 if recipe == "adam" and rate > 1e-3 else 0.1)))
+    nearly = made(lambda recipe, beta2, rate, seed: 0.15 if recipe == "adam" and rate > 1e-3 else 0.1)
+    said = grid_sentences(read(nearly))
     assert said[0] == "**No clear winner.**", "Adam is within 0.1 everywhere"
 
 

@@ -83,7 +83,7 @@ def test_the_best_rate_is_chosen_by_validation() -> None:
     radam, baseline = read([*runs, record("adam_warmup", rate=8e-3, seed=0, loss=0.25)]).best_rows
     found = [(statistics.name(row), statistics.rate(row), len(row)) for row in (radam, baseline)]
     assert found == [("radam", 2e-3, 2), ("adam_warmup", 8e-3, 1)]
-    both = statistics.pairs(radam, baseline)  # best against best, for the seed that both have
+    both = radam.merge(baseline, on="seed")  # best against best, for the seed that both have
     assert list(both.value_x - both.value_y) == [0.25]
 
 

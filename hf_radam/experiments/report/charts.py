@@ -23,13 +23,11 @@ from hf_radam.experiments.report.drawing import (
     scale,
     word,
 )
-from hf_radam.experiments.report.grid import capital
-from hf_radam.experiments.report.statistics import crosses, middle, name, rate
+from hf_radam.experiments.report.statistics import capital, crosses, middle, name, rate
 from hf_radam.experiments.results import Results
 
 DASHES = ([1, 0], [8, 3], [2.5, 2], [10, 3, 2.5, 3])
 CROSS = {"type": "point", "shape": "M-0.7,-0.7L0.7,0.7M0.7,-0.7L-0.7,0.7", "size": 60, "strokeWidth": 1.8, "opacity": 1}
-HEAT_MAPS = 8
 # Share of all gradients that may lie outside of the drawn range, on either side.
 CROPPED = 5e-3
 
@@ -106,24 +104,22 @@ def fitted(points: pd.DataFrame, key: str) -> Spec:
 def points_of(results: Results, key: str) -> pd.DataFrame:
     """One of the numbers that evaluations hold, with what tells runs apart."""
     points = results.evaluations.loc[:, ["id", "step", key]].rename(columns={key: "value"})
-    return points.merge(results.runs[["id", "recipe", "label", "learning_rate"]], on="id")
+    return points.merge(results.runs[["id", "recipe"]], on="id")
 
 
 def evaluation(results: Results) -> Chart:
     """What recipes are judged by against updates, a panel for each learning rate; at one rate the loss and a metric."""
-    runs, recipes, panels = results.runs, list(results.runs.recipe.unique()), []
-    settings = [group for _, group in runs.groupby("learning_rate")]
-    alone = all(group.drop_duplicates("recipe").label.is_unique for group in settings)
-    called = "label" if len(settings) > 1 and alone else "recipe"
+    recipes, panels = list(results.runs.recipe.unique()), []
+    settings = [group for _, group in results.runs.groupby("learning_rate")]
     height = max(200, PITCH * max(group.recipe.nunique() for group in settings))
     for group in settings:
         for key in evaluated(results)[: 1 if len(settings) > 1 else None]:
             points, higher = points_of(results, key), METRICS[key].higher_is_better
             y = fitted(points, key)
-            points = points.loc[points.id.isin(group.id)].assign(name=points[called])
+            points = points.loc[points.id.isin(group.id)]
             x = number("step", title="update", scale={"nice": False, "domainMax": float(points.step.max())},
                        axis={"tickCount": 5})  # fmt: skip
-            last = points.groupby("id").tail(1).groupby(["recipe", "name"], sort=False)
+            last = points.groupby("id").tail(1).groupby("recipe", sort=False)
             last = last.value.agg(middle, higher_is_better=higher).reset_index()
             floors = {"constant prediction": results.facts.get("unigram_entropy"),
                       "target": results.comparison["target_loss"]}  # fmt: skip
@@ -133,10 +129,10 @@ def evaluation(results: Results) -> Chart:
                 "layer": [
                     *lines(points, x, number("value", **y), colored(recipes), dashed(results)),
                     *levels(floors if key == "loss" else {}, y),
-                    *named_ends(last, y, height, colored(recipes)),
+                    *named_ends(last.assign(name=last.recipe), y, height, colored(recipes)),
                 ],
             })  # fmt: skip
-    return _chart(results, "evaluation", "over updates", panels, list(runs[called]))
+    return _chart(results, "evaluation", "over updates", panels, recipes)
 
 
 def lines(points: pd.DataFrame, x: Spec, y: Spec, color: Spec, dashes: Spec) -> list[Spec]:
@@ -242,27 +238,23 @@ def effective_rates(results: Results) -> Chart:
 
 
 def gradient_histograms(results: Results) -> Chart:
-    """A heat map for each recipe and rate: update, log10|g|, share of the gradients; the line is the median."""
-    best = {(name(row), rate(row)): row for row in results.best_rows[:HEAT_MAPS]}
-    groups = results.rows if len(results.rows) <= HEAT_MAPS else best
-    shares = {key: _shares(results, row) for key, row in groups.items()}
-    lowest = {key: float(of["median"].min()) for key, (of, _) in shares.items()}
-    first, last = min(lowest, key=lowest.__getitem__), max(lowest, key=lowest.__getitem__)
-    message = "Gradients of the first updates, seeds together: the median |g| falls to " + " and ".join(
-        f"1e{lowest[key]:.1f} in {key[0]} (lr {key[1]:g})" for key in dict.fromkeys((first, last))
-    )
-    several = len({of_rate for _, of_rate in groups}) > 1
+    """A heat map for each recipe at its best rate: update, log10|g|, share of the gradients; the line is the median."""
+    shares = {f"{name(row)}, lr {rate(row):g}": _shares(results, row) for row in results.best_rows}
+    lowest = {setting: float(of["median"].min()) for setting, (of, _) in shares.items()}
+    extremes = dict.fromkeys(choose(lowest, key=lambda setting: lowest[setting]) for choose in (min, max))
+    told = " and ".join(f"1e{lowest[setting]:.1f} in {setting}" for setting in extremes)
+    message = f"Gradients of the first updates, seeds together: the median |g| falls to {told}"
     total = pd.concat([of for _, of in shares.values()]).groupby("low").share.sum().cumsum()
     low, high = (total.index[total.searchsorted(share * total.iat[-1])] for share in (CROPPED, 1 - CROPPED))
     brightest, panels = max(float(of.share.max()) for _, of in shares.values()), []
-    for (recipe, lr), (medians, of) in shares.items():
+    for setting, (medians, of) in shares.items():
         of = of.loc[(of.low >= low) & (of.low <= high) & (of.share > 0)]
         x = {**number("from", **scale(of["from"], True, most=4)), "title": "update (logarithmic)"}
         y = number("low", title="log10 |gradient|", scale={"zero": False, "nice": False})
         shade = number("share", scale={"range": "ramp", "domain": [0, brightest]},
                        legend={"format": "~%", "title": "share of gradients in a bin", "orient": "bottom"})  # fmt: skip
         panels.append({
-            "title": {"text": f"{recipe}, lr {lr:g}" if several else recipe, "fontSize": LABEL},
+            "title": {"text": setting, "fontSize": LABEL},
             "height": 160,
             "layer": [
                 layer(of, {"type": "rect", "clip": True}, x=x, x2={"field": "to"}, y=y, y2={"field": "high"},
@@ -272,7 +264,7 @@ def gradient_histograms(results: Results) -> Chart:
             ],
         })  # fmt: skip
     return Chart(name="gradient_histograms", title="Gradients of the first updates", message=message, panels=panels,
-                 columns=min(3, len({recipe for recipe, _ in groups})), palette=256)  # fmt: skip
+                 columns=min(3, len(shares)), palette=256)  # fmt: skip
 
 
 def _shares(results: Results, row: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

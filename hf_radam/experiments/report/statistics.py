@@ -16,8 +16,6 @@ Row = pd.DataFrame  # the runs of a recipe at a learning rate, with the columns 
 STRICT = 0.3
 # Two-sided sign-flip tests of fewer pairs cannot give p < 0.05, so that none is made.
 SEEDS_FOR_SIGNIFICANCE = 6
-# Of that many pairs all sign flips are enumerated, of more a sample of as many.
-EXACT_PAIRS = 16
 
 
 def name(row: Row) -> str:
@@ -56,6 +54,11 @@ def middle(values: pd.Series, *, higher_is_better: bool) -> float:
     return float(median) if math.isfinite(median) else math.nan
 
 
+def capital(text: str) -> str:
+    """The text with a capital in front."""
+    return text[0].upper() + text[1:]
+
+
 def crosses(failed: int, runs: int) -> str:
     """How many of some runs fail: ✗ 2/3, or ✗ where there is one run; empty where none does."""
     return "" if not failed else "✗" if runs == 1 else f"✗ {failed}/{runs}"
@@ -82,11 +85,6 @@ def modes(values: Sequence[float], apart: float = 0.1) -> list[list[float]]:
     return [ordered[:cut], ordered[cut:]]
 
 
-def pairs(ours: Row, theirs: Row) -> pd.DataFrame:
-    """`value` and `cost` of both (`_x` and `_y`), for each seed that both have."""
-    return ours.merge(theirs, on="seed")
-
-
 def sign_flip_p(differences: Sequence[float] | pd.Series) -> float | None:
     """Two-sided p-value of paired differences: how often flipping their signs gives a mean as far from 0.
 
@@ -100,9 +98,8 @@ def sign_flip_p(differences: Sequence[float] | pd.Series) -> float | None:
     found = np.array(differences, dtype=float)
     if len(found) < SEEDS_FOR_SIGNIFICANCE or not np.isfinite(found).all():
         return None
-    from scipy import stats  # slow to import
+    from scipy.stats import permutation_test  # slow to import
 
-    test = stats.permutation_test(
-        (found,), np.mean, permutation_type="samples", n_resamples=2**EXACT_PAIRS, rng=np.random.default_rng(0)
-    )
-    return float(test.pvalue)
+    # All sign flips of up to 16 pairs are enumerated, of more pairs a sample of as many.
+    options: dict[str, Any] = {"permutation_type": "samples", "n_resamples": 2**16, "rng": np.random.default_rng(0)}
+    return float(permutation_test((found,), np.mean, **options).pvalue)

@@ -16,7 +16,6 @@ from hf_radam.experiments.report.statistics import (
     crosses,
     each,
     name,
-    pairs,
     rate,
     sign_flip_p,
     spread,
@@ -148,7 +147,7 @@ def _plain(results: Results, row: Row, key: str) -> str:
 
 def _difference(results: Results, row: Row, baseline: Row) -> tuple[str, str]:
     """The mean difference, or its range where the seeds of either ended in two places; and the p-value."""
-    both, digits = pairs(row, baseline), results.metric.digits
+    both, digits = row.merge(baseline, on="seed"), results.metric.digits
     if both.empty:
         return "", ""
     gaps = both.value_x - both.value_y

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from hf_radam.experiments.report import grid, rates
+from hf_radam.experiments.report import rates
 from hf_radam.experiments.report.markdown import code
 from hf_radam.experiments.report.statistics import (
     BASELINE,
     SEEDS_FOR_SIGNIFICANCE,
     STRICT,
     Row,
+    capital,
     cost,
+    each,
     name,
-    pairs,
     sign_flip_p,
     spread,
 )
@@ -43,7 +45,7 @@ def judge(results: Results) -> Verdict:
     over, paired, duels = results.is_grid, results.paired(), rates.duels(results)
     # A search gives more seeds to what decides.
     opening = _unfinished(results, results.seeds if over else paired.seeds)
-    said = grid.sentences(results) if over else _Finding(paired).sentences() if paired.records else []
+    said = grid_sentences(results) if over else _Finding(paired).sentences() if paired.records else []
     first = [*said[:SENTENCES], *([rates.sentence(duels[:1])] if over and duels else [])]
     rest = [rates.sentence(duels)] if duels else []
     return Verdict(headline=(*opening, *first), text=" ".join([*opening, *said, *rest]))
@@ -59,6 +61,32 @@ def _unfinished(results: Results, seeds: Sequence[int]) -> list[str]:
         return count
     which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, which all recipes have"
     return [*count, f"So far, over {which}:" if results.missing else f"Over {which}; some were given more:"]
+
+
+def grid_sentences(results: Results) -> list[str]:
+    """Whether one recipe works most widely, how widely each does, the best setting of each, the seeds."""
+    metric, found = results.metric, results.cells
+    found = found.assign(settings=1, widely=found.failures == 0, strictly=found.strict_failures == 0)
+    groups = found.groupby("label", sort=False)
+    shares = pd.DataFrame(groups[["widely", "strictly"]].mean())
+    widest = [set(shares.index[shares[kind] == shares[kind].max()]) for kind in shares]
+    opening = f"{capital(min(widest[0]))} works most widely" if widest == widest[:1] * 2 and len(widest[0]) == 1 else ""
+    counts = [
+        f"{of.Index} in {of.widely} ({of.strictly}) of {of.settings}"
+        for of in each(pd.DataFrame(groups[["widely", "strictly", "settings"]].sum()))
+    ]
+    best = [
+        f"{of.label} {of.value:.{metric.digits}f} (lr {of.learning_rate:g}, beta2 {of.beta2:g})"
+        for of in each(found.loc[groups.cost.idxmin()])
+    ]
+    sizes = [f"{count} settings have {n} seed{'s' * (n > 1)}" for n, count in sorted(Counter(found.seeds).items())]
+    return [
+        f"**{opening or 'No clear winner'}.**",
+        f"All seeds end within {metric.apart:g} ({STRICT * metric.apart:g}) of the best median {metric.label} at that "
+        f"learning rate: {', '.join(counts)} settings.",
+        f"Best settings: {', '.join(best)}.",
+        f"Of the grid, {' and '.join(filter(None, [', '.join(sizes[:-1]), sizes[-1]]))}.",
+    ]
 
 
 class _Finding:
@@ -131,7 +159,7 @@ class _Finding:
             lost, won = (row.value.isna().all() for row in (radam, baseline))
             opening = "Keep the warmup" if lost else "RAdam wins" if won else "Depends on the seed"
             return f"**{opening}.** RAdam {self.ends(radam)}; {other} {self.ends(baseline)}{where}."
-        both = pairs(radam, baseline)
+        both = radam.merge(baseline, on="seed")
         gaps = both.cost_x - both.cost_y
         agreeing, difference = int((gaps * gaps.sum() > 0).sum()), f"{abs(ours - theirs):.{self.metric.digits}f}"
         if agreeing < len(gaps):
@@ -154,7 +182,7 @@ class _Finding:
             return []
         if seeds < SEEDS_FOR_SIGNIFICANCE:
             return [f"With {seeds} seeds no test can reach p < 0.05; {SEEDS_FOR_SIGNIFICANCE} can."]
-        both = pairs(radam, baseline)
+        both = radam.merge(baseline, on="seed")
         p = sign_flip_p(both.value_x - both.value_y)
         if p is None or len(both) < seeds:
             return [f"{seeds} seeds, and no test of significance, since one of the two diverged in some."]
