@@ -6,6 +6,7 @@ import copy
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -138,34 +139,29 @@ def test_compiled_and_capturable_follow_eager(name: str, beta2: float, compiled:
     assert error < CAPTURABLE_RTOL * eager.abs().max().item()
 
 
-def transposed(p: Tensor) -> Tensor:
-    return p.t().contiguous().t()
-
-
-def sliced(p: Tensor) -> Tensor:
-    return torch.full((p.shape[0], 2 * p.shape[1]), 7.0, dtype=p.dtype)[:, ::2].copy_(p)
-
-
-def expanded(p: Tensor) -> Tensor:
-    return p[:1].expand(p.shape)
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "dense": torch.clone,
+    "transposed": lambda p: p.t().contiguous().t(),
+    "sliced": lambda p: torch.full((p.shape[0], 2 * p.shape[1]), 7.0, dtype=p.dtype)[:, ::2].copy_(p),
+    "expanded": lambda p: p[:1].expand(p.shape),  # a gradient only: no parameter shares its memory with itself
+}
 
 
 @implementations
 @flags
 def test_memory_layout_does_not_matter(name: str, flags: dict[str, Any]) -> None:
     start = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    layouts = (torch.clone, transposed, sliced)
-    for of_parameter, of_gradient in itertools.product(layouts, (*layouts, expanded)):
-        plain, odd = start.clone().requires_grad_(), of_parameter(start).detach().requires_grad_()
+    for of_parameter, of_gradient in itertools.product([*LAYOUTS][:3], LAYOUTS):
+        plain, odd = start.clone().requires_grad_(), LAYOUTS[of_parameter](start).detach().requires_grad_()
         reference, optimizer = RAdam([plain], lr=1e-2, foreach=False, **flags), radam(name)([odd], lr=1e-2, **flags)
         generator = torch.Generator().manual_seed(1)
         for _ in range(12):
-            grad = of_gradient(torch.randn(4, 3, dtype=torch.float64, generator=generator))
+            grad = LAYOUTS[of_gradient](torch.randn(4, 3, dtype=torch.float64, generator=generator))
             plain.grad, odd.grad = grad.clone(), grad
             reference.step()
             optimizer.step()
         assert largest_difference(odd.detach(), plain.detach()) < FLOAT64, (of_parameter, of_gradient)
-        if of_parameter is sliced:  # the elements between those of the slice belong to somebody else
+        if of_parameter == "sliced":  # the elements between those of the slice belong to somebody else
             assert (odd.as_strided((4, 3), odd.stride(), odd.storage_offset() + 1) == 7.0).all()
 
 
@@ -173,7 +169,7 @@ def test_memory_layout_does_not_matter(name: str, flags: dict[str, Any]) -> None
 def test_a_loaded_state_of_another_layout_is_used_rightly(name: str) -> None:
     params = parameters(shapes=[(4, 3)])
     advance(optimizer := RAdam(params, lr=1e-2), params, 8)
-    odd = [transposed(params[0].detach()).requires_grad_()]
+    odd = [LAYOUTS["transposed"](params[0].detach()).requires_grad_()]
     other = radam(name)(odd, lr=1e-2)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     other.param_groups[0].update(IMPLEMENTATIONS[name])  # loading sets the saved options

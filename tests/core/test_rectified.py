@@ -357,24 +357,18 @@ def test_growth_limiter_forgets_start_up(name: str) -> None:
     assert torch.equal(run(disable_nl=False), run(disable_nl=True))
 
 
+ADAMW: Any = rectified(torch.optim.AdamW)
+FLAG: dict[str, Any] = {"degenerated_to_sgd": "no"}
 BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "no class": (lambda: rectified(torch.nn.Linear), TypeError, "takes an optimizer class, got <class"),  # pyright: ignore
-    "twice": (lambda: rectified(rectified(torch.optim.AdamW)), TypeError, "is rectified already"),
+    "twice": (lambda: rectified(ADAMW), TypeError, "is rectified already"),
     "of class RAdam": (lambda: rectified(torch.optim.RAdam), TypeError, "RAdam is rectified already"),
-    "flag": (
-        lambda: rectified(torch.optim.AdamW, degenerated_to_sgd="no"),  # pyright: ignore
-        TypeError,
-        "degenerated_to_sgd must be True or False, got 'no'",
-    ),
-    "flag of the new class": (
-        lambda: rectified(torch.optim.AdamW)(parameters(), optimized_update="no"),  # pyright: ignore
-        TypeError,
-        "optimized_update must be True or False, got 'no'",
-    ),
+    "flag": (lambda: rectified(torch.optim.AdamW, **FLAG), TypeError, "degenerated_to_sgd must be True or False, got"),
+    "flag of the new class": (lambda: ADAMW(parameters(), **FLAG), TypeError, "degenerated_to_sgd must be True or F"),
     "no betas": (lambda: rectified(torch.optim.SGD)(parameters()), ValueError, "have no betas and no eps"),
-    "unknown option": (lambda: rectified(torch.optim.AdamW)(parameters(), warmup=3), TypeError, "warmup"),  # pyright: ignore
-    "captured": (lambda: rectified(torch.optim.AdamW)(parameters(), capturable=True), ValueError, "use hf_radam.RAdam"),
-    "beta2": (lambda: rectified(torch.optim.AdamW)(parameters(), betas=(0.9, 0.6)), UserWarning, "stays momentum SGD"),
+    "unknown option": (lambda: ADAMW(parameters(), warmup=3), TypeError, "warmup"),
+    "captured": (lambda: ADAMW(parameters(), capturable=True), ValueError, "use hf_radam.RAdam"),
+    "beta2": (lambda: ADAMW(parameters(), betas=(0.9, 0.6)), UserWarning, "stays momentum SGD"),
 }
 
 

@@ -36,47 +36,38 @@ FLAGGED: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def through_dcp(optimizer: Any, folder: Path) -> Any:
-    dcp.save(state := flat_state(optimizer), checkpoint_id=folder)
-    loaded = {key: torch.full_like(value, 7.0) for key, value in state.items()}
-    dcp.load(loaded, checkpoint_id=folder)
-    return with_state(optimizer, loaded)
-
-
-def through_safetensors(optimizer: Any, folder: Path) -> Any:
-    return with_state(optimizer, load(save({key: value.clone() for key, value in flat_state(optimizer).items()})))
-
-
-def flat_state(optimizer: Any) -> dict[str, Tensor]:
-    return {f"{i}.{key}": value for i, of_p in optimizer.state_dict()["state"].items() for key, value in of_p.items()}
+def state_of(optimizer: Any, suffix: str = "") -> dict[str, Tensor]:
+    """The live tensors of a state dict."""
+    flat = {f"{i}.{key}": value for i, of_p in optimizer.state_dict()["state"].items() for key, value in of_p.items()}
+    return {name: value for name, value in flat.items() if name.endswith(suffix)}
 
 
 def with_state(optimizer: Any, state: dict[str, Tensor]) -> Any:
-    content = copy.deepcopy(optimizer.state_dict())
+    """A copy that has loaded this state."""
+    content, other = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(optimizer)
     for name, value in state.items():
         index, key = name.split(".")
         content["state"][int(index)][key] = value
-    return through_load(optimizer, content)
-
-
-def through_live_state(optimizer: Any, _: Path) -> Any:
-    content = copy.deepcopy(optimizer.state_dict())
-    for i, state in optimizer.state_dict()["state"].items():
-        content["state"][i]["step"] = state["step"]
-    return through_load(optimizer, content)
-
-
-def through_load(optimizer: Any, content: dict[str, Any]) -> Any:
-    other = copy.deepcopy(optimizer)
     other.state.clear()
     other.load_state_dict(content)
     return other
 
 
+def through_dcp(optimizer: Any, folder: Path) -> Any:
+    dcp.save(state := state_of(optimizer), checkpoint_id=folder)
+    loaded = {key: torch.full_like(value, 7.0) for key, value in state.items()}
+    dcp.load(loaded, checkpoint_id=folder)
+    return with_state(optimizer, loaded)
+
+
+def through_safetensors(optimizer: Any, _: Path) -> Any:
+    return with_state(optimizer, load(save({key: value.clone() for key, value in state_of(optimizer).items()})))
+
+
 WAYS: dict[str, Callable[[Any, Path], Any]] = {
     "deepcopy": lambda optimizer, _: copy.deepcopy(optimizer),
     "pickle": lambda optimizer, _: pickle.loads(pickle.dumps(optimizer)),
-    "the live state dict": through_live_state,
+    "the live state dict": lambda optimizer, _: with_state(optimizer, state_of(optimizer, ".step")),
     "distributed checkpoint": through_dcp,
     "safetensors": through_safetensors,
 }
