@@ -32,9 +32,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import benchmark_host
-import benchmark_sharded
 import torch
+from benchmark_host import host
+from benchmark_sharded import COLUMNS, ROWS, sharded
 from contenders import CONTENDERS, KERNELS, SHAPES, WARM_UP, Contender, mean_time, median_ratio, race, rows_of
 from torch.profiler import ProfilerActivity, profile
 
@@ -133,8 +133,14 @@ def table(benchmark: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
             "of the parameters": [f"{row['extra_ratio']:.2f}x" for row in rows],
             "state, bytes a parameter": [f"{row['state_bytes']:.2f}" for row in rows],
         }
+    elif "host" in benchmark:
+        about = (
+            f"{benchmark['tensors']} parameters of one element, CPU time of one thread; RAdam against AdamW with its "
+            f"step counts in one call, rectified AdamW against AdamW as it is{hardware}"
+        )
     else:
-        about = (benchmark_host if "host" in benchmark else benchmark_sharded).intro(benchmark) + hardware
+        size = f"{ROWS} x {COLUMNS}, float32, on {benchmark['processes']} processes"
+        about = f"{benchmark['tensors']} DTensor parameters of {size}; {benchmark['device']}{hardware}"
     columns = {head: cells for head, cells in columns.items() if any(cells)}
     versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     lines = [
@@ -191,11 +197,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--dtype", choices=["float32", "bfloat16"], default="float32")
     add("--steps", type=positive, default=5, help="timed steps of an optimizer in a round")
     add("--kernels", action="store_true", help="AdamWs of other libraries and their RAdams; torchao compiles long")
-    add = command("sharded", benchmark_sharded.sharded, "time of one step of sharded parameters", 7)
+    add = command("sharded", sharded, "time of one step of sharded parameters", 7)
     add("--processes", type=positive, default=2)
     add("--tensors", type=positive, default=200, help="parameters")
     add("--steps", type=positive, default=10, help="timed steps of an optimizer in a round")
-    add = command("host", benchmark_host.host, "CPU time of a step of many tiny tensors: a GPU's host", 25)
+    add = command("host", host, "CPU time of a step of many tiny tensors: a GPU's host", 25)
     add("--tensors", nargs="+", type=positive, default=[200, 500, 2000], help="parameters")
     options, found, facts = parser.parse_args(argv), [], {}
     try:

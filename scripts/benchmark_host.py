@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -43,14 +43,6 @@ def adamw_as_on_a_gpu(count: int) -> Callable[[], object]:
     for p, view in zip(params, counts.unbind(), strict=True):
         optimizer.state[p]["step"] = view
     return patch("torch._foreach_add_", lambda steps, one: counts.add_(one))(optimizer.step)
-
-
-def intro(benchmark: Mapping[str, Any]) -> str:
-    """What was measured."""
-    return (
-        f"{benchmark['tensors']} parameters of one element, CPU time of one thread; RAdam against AdamW with its step "
-        "counts in one call, rectified AdamW against AdamW as it is"
-    )
 
 
 def host(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

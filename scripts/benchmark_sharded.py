@@ -10,7 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -66,9 +66,3 @@ def sharded(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def _random(mesh: DeviceMesh) -> DTensor:
     return distribute_tensor(torch.randn(ROWS, COLUMNS), mesh, [Shard(0)])
-
-
-def intro(benchmark: Mapping[str, Any]) -> str:
-    """What was measured."""
-    size = f"{ROWS} x {COLUMNS}, float32, on {benchmark['processes']} processes"
-    return f"{benchmark['tensors']} DTensor parameters of {size}; {benchmark['device']}"

@@ -104,15 +104,9 @@ class RectificationCallback(TrainerCallback):
 
 
 class StartCallback(RectificationCallback):
-    """Warns at the start of a training: lost state, needless warmup, the cost of RAdam's start-up.
+    """Warns at the start of a training: lost state, needless warmup, the cost of RAdam's start-up."""
 
-    Args:
-        gives_advice: whether to log the share of Adam's learning rate that RAdam will use.
-    """
-
-    def __init__(self, gives_advice: bool) -> None:
-        self._gives_advice = gives_advice
-        self._said = False
+    _said = False
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **_: Any
@@ -138,7 +132,7 @@ class StartCallback(RectificationCallback):
                 stacklevel=2,
             )
         factor = _of_transformers(getattr(lr_scheduler, "scheduler", lr_scheduler))  # Accelerate wraps it
-        if self._gives_advice and factor and rectifies(inner) and state.is_world_process_zero and state.max_steps > 0:
+        if factor and rectifies(inner) and state.is_world_process_zero and state.max_steps > 0:
             found = advise(state.max_steps, betas_of(inner.param_groups[0])[1], factor)
             logger.log(logging.WARNING if found.share < HALF else logging.INFO, found.text)
 

@@ -107,7 +107,7 @@ def _join(trainer: Any) -> None:
     callbacks = trainer.callback_handler.callbacks
     if not any(isinstance(callback, StartCallback) for callback in callbacks):
         # First, so that the reports and the progress bar get what it adds to the logs.
-        callbacks.insert(0, StartCallback(getattr(trainer, "_hf_radam_gives_advice", True)))
+        callbacks.insert(0, StartCallback())
     # TRL's and Sentence Transformers' trainers have methods of their own for groups and cards.
     for name, more in (("create_optimizer", _create_optimizer), ("create_model_card", trainer_card.create_model_card)):
         _extend(next(cls for cls in type(trainer).__mro__ if name in vars(cls)), name, more)

@@ -126,6 +126,9 @@ def test_one_text_in_all_forms(files: Path) -> None:
     assert len(expected[1]["labels"]) == 9
     train, validation = examples(train_file="train.csv", label_column="past")  # a tenth is held out
     assert (len(train["text"]), len(validation["text"])) == (81, 9)
+    for ending in ("txt", "csv", "json", "jsonl"):  # as plain text
+        texts, _ = load_texts(LanguageModelingData(**of(ending), block_size=2))
+        assert [*texts["text"]] == Path("train.txt").read_text().splitlines()
 
 
 def read(name: str, content: str | bytes, **data: Any) -> tuple[list[str], list[str]]:
@@ -169,15 +172,6 @@ def test_labels_are_in_order_and_the_second_is_the_positive_one(labels: Any, nam
         if len(names) == 2:
             expected = f1_score(truth, np.zeros(12), pos_label=positive, zero_division=0)  # pyright: ignore[reportArgumentType]
             assert score(np.zeros(12), truth, names, options.get("positive_label"))["f1"] == expected
-
-
-def test_text_in_a_column_of_a_table_is_no_markup() -> None:
-    rows = [{"id": i, "text": f"word {i}"} for i in range(8)]
-    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    Path("a.csv").write_text("id,text\n" + "".join(f"{row['id']},{row['text']}\n" for row in rows))
-    for name in ("a.jsonl", "a.csv"):
-        train, *_ = load_texts(LanguageModelingData(train_file=name, validation_file=name, block_size=2))
-        assert [*train["text"]] == [row["text"] for row in rows]
 
 
 def test_constant_predictions_score_as_the_majority_class(files: Path) -> None:

@@ -542,8 +542,6 @@ def test_advice_evaluates_schedules_of_transformers_alone(name: str, caplog: pyt
     schedule = make(optimizer, lambda _: next(rates))
     left = len(list(copy.copy(rates)))
     state = TrainerState(max_steps=12)
-    StartCallback(gives_advice=True).on_train_begin(
-        arguments(), state, None, optimizer=optimizer, lr_scheduler=schedule
-    )
+    StartCallback().on_train_begin(arguments(), state, None, optimizer=optimizer, lr_scheduler=schedule)
     assert len(caplog.records) == known
     assert len(list(rates)) == left

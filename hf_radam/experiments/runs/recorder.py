@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import logging
 import math
 import os
 import shutil
@@ -41,6 +42,7 @@ from hf_radam.experiments.script_data import key_of
 from hf_radam.files import is_full_disk, one_line, write_whole
 from hf_radam.libraries import full_name
 from hf_radam.registry import list_optimizers
+from hf_radam.training import callbacks
 from hf_radam.training.arguments import name_of, registered
 from hf_radam.training.callbacks import innermost, spec_in_use
 
@@ -81,7 +83,7 @@ def record(trainer_class: Any, job: Job, tell: Tell) -> None:
 
     trainer_class.train, trainer_class.save_model = recorded, save_model
     trainer_class._save_checkpoint = _save_checkpoint
-    trainer_class._hf_radam_gives_advice = False  # the report says it
+    logging.getLogger(callbacks.__name__).setLevel(logging.ERROR)  # the report says what its advice says
 
 
 def _follow_parent(parent: int) -> None:
