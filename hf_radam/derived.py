@@ -97,12 +97,11 @@ def derived() -> dict[str, OptimizerSpec]:
         for name, like in _names().items()
         if not refusal(name)
     ]
-    kernels = (
-        (Rectified, "radam_torch_fp8", "torchao.optim:AdamWFp8", {}),
-        (OptimizerSpec, "radam_kahan", "optimi:RAdam", {"decouple_wd": True}),
-        (Rectified, "radam_deepspeed_cpu", "deepspeed.ops.adam:DeepSpeedCPUAdam", {}),
-    )
-    named = [cls(name=name, target=to, defaults=options, **_told(name)) for cls, name, to, options in kernels]
+    named = [
+        Rectified(name="radam_torch_fp8", target="torchao.optim:AdamWFp8", **_told("torch_fp8")),
+        OptimizerSpec(name="radam_kahan", target="optimi:RAdam", defaults={"decouple_wd": True}, **_told("kahan")),
+        Rectified(name="radam_deepspeed_cpu", target="deepspeed.ops.adam:DeepSpeedCPUAdam", **_told("deepspeed")),
+    ]
     return {spec.name: spec for spec in (*by_rule, *named)}
 
 
