@@ -210,10 +210,8 @@ def _about(results: Results, choice: Choice, weights: Record | None, found: Orig
     task = TASKS.get(found.task, ("other",))[0].replace("-", " ")
     what = f"models for {task}{f' from {_linked(found.base_model)}' if found.base_model else ''} on {text}"
     if found.script:
-        versions = sorted({str(record.environment["versions"].get(found.script)) for record in results.records})
-        what = (
-            f"by the training script {code(found.script)} ({' and '.join(map(literal, versions))}), which is not ours"
-        )
+        versions = sorted({literal(record.environment["versions"].get(found.script)) for record in results.records})
+        what = f"by the training script {code(found.script)} ({' and '.join(versions)}), which is not ours"
     count, whose = len(results.recipes), "The records of a" if choice.repo_type == "dataset" else "A"
     said = (
         f"{whose} comparison of {count} recipe{'s' * (count > 1)}, made with `hf_radam`: does "

@@ -194,10 +194,14 @@ def test_an_upload_that_broke_off_between_commits_is_no_stranger(bundle: Path, h
 
 
 def test_where_it_goes(bundle: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A private repo, a dataset, and a pull request."""
+    """A private repo that cannot have been public, a dataset, and a pull request."""
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     publish(bundle, Choice(repo_id="team/x", private=True))
     assert hub.repos["models", "team/x"].private
+    publish(bundle, Choice(repo_id=REPO))
+    with pytest.raises(UserError, match="--private needs a private repo"):
+        publish(bundle, Choice(repo_id=REPO, private=True))
+    assert len(hub.history(REPO)) == 2
     (bundle / "notes.md").write_text("mine")
     publish(bundle, Choice(repo_id="me/y", repo_type="dataset"))
     assert "notes.md" in hub.files("me/y", kind="datasets")
@@ -302,13 +306,6 @@ def test_bugs_of_our_own_are_not_called_faults_of_others(
 def test_what_xet_says_is_understood(said: str, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="write access" if kind is UserError else "broke off"), explained(REPO):
         raise RuntimeError(f"Data processing error: CAS service error: {said}")
-
-
-def test_a_public_repo_does_not_turn_private(bundle: Path, hub: HubServer) -> None:
-    publish(bundle, Choice(repo_id=REPO))
-    with pytest.raises(UserError, match="--private needs a private repo"):
-        publish(bundle, Choice(repo_id=REPO, private=True))
-    assert len(hub.history(REPO)) == 2
 
 
 def test_without_yes_nothing_is_uploaded(command: Any, hub: HubServer, built: Path, capsys: Any) -> None:

@@ -107,6 +107,8 @@ def test_runs_without_a_number_are_crosses() -> None:
     for chart in (charts.over_learning_rates(read(records)), charts.over_seeds(read(records))):
         values = [row.get("value") for row in rows(chart.panels[0], "point")]
         assert values.count(None) == (2 if chart.name == "over_learning_rates" else 1)
+    (panel,) = charts.over_seeds(read(CASES["another task"][0])).panels
+    assert {row["label"] for row in rows(panel, "point")} == {"adam ✗ 3/3", "radam ✗ 3/3"}, "failed runs are counted"
 
 
 def test_names_at_the_ends_do_not_overlap() -> None:
@@ -135,11 +137,6 @@ def test_curves_of_every_tenth_update_are_those_of_all_of_them() -> None:
         assert max(abs(losses.value - (200 - losses.step))) < 10
     assert rates[10] == {step: rates[100][step] for step in range(10, 101, 10)}
     assert rates[10][10] == 0 < rates[10][20]
-
-
-def test_failed_runs_are_counted_beside_the_recipe() -> None:
-    (panel,) = charts.over_seeds(read(CASES["another task"][0])).panels
-    assert {row["label"] for row in rows(panel, "point")} == {"adam ✗ 3/3", "radam ✗ 3/3"}
 
 
 def test_histogram_counts_each_gradient_in_its_bin() -> None:

@@ -18,14 +18,8 @@ CASES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "curves are text": (lambda r: r.update(curves=NOISE), "curves: Input should be a valid dictionary"),
     "a column is text": (lambda r: r["curves"].update(loss="1234"), "curves: loss: Input should be a valid list"),
     "a ragged column": (lambda r: r["curves"]["loss"].pop(), "curves: Value error, must hold lists of one length"),
-    "empty columns": (
-        lambda r: r.update(evaluations={"step": [], "loss": []}),
-        "evaluations: Value error, step",
-    ),
-    "a number is text": (
-        lambda r: r["curves"].update(loss=[NOISE] * 4),
-        "loss: 0: Input should be a valid number",
-    ),
+    "empty columns": (lambda r: r.update(evaluations={"step": [], "loss": []}), "evaluations: Value error, step"),
+    "a number is text": (lambda r: r["curves"].update(loss=[NOISE] * 4), "loss: 0: Input should be a valid number"),
     "steps that fall": (lambda r: r["curves"]["step"].reverse(), "curves: Value error, step must rise"),
     "final is a list": (lambda r: r.update(final=[1.0, NOISE]), "final: Input should be a valid dictionary"),
     "final without its loss": (lambda r: r["final"].pop("loss"), "final: loss or bleu is missing"),

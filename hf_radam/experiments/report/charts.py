@@ -181,11 +181,10 @@ def over_seeds(results: Results) -> Chart:
     """A dot for each run at its recipe's best learning rate, and how many failed."""
     key, rows = results.selection, []
     for row in results.best_rows:
-        parts = [name(row)] + ([f"lr {rate(row):g}"] if results.several_rates else [])
+        of_rate = f", lr {rate(row):g}" if results.several_rates else ""
         failed = "" if None in set(row.failed) else crosses(sum(row.failed), len(row))
         aside = np.linspace(-1, 1, len(row)) if len(row) > 1 else 0.0
-        label = f"{', '.join(parts)} {failed}".strip()
-        rows.append(row[["recipe", "value"]].assign(label=label, aside=aside))
+        rows.append(row[["recipe", "value"]].assign(label=f"{name(row)}{of_rate} {failed}".strip(), aside=aside))
     runs = pd.concat(rows)
     x = scale(runs.value, not results.metric.higher_is_better)
     color, y = colored(list(results.runs.recipe.unique())), word("label", axis={"grid": False, "labelLimit": 400})

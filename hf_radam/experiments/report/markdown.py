@@ -45,11 +45,6 @@ def table_markdown(table: Table) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def plain(sentence: str) -> str:
-    """A sentence of a verdict without Markdown's marks."""
-    return sentence.replace("`", "").replace("**", "")
-
-
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows as text in columns, the first to the left and the others to the right.
 

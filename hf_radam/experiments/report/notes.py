@@ -12,11 +12,8 @@ from hf_radam.experiments.results import Results
 def notes(results: Results) -> list[str]:
     """What the table does not say by itself, the limitations first."""
     runs, facts, shared, metric = results.runs, results.facts, results.comparison["shared"], results.metric
-    tokens, examples, label = (
-        shared.get("tokens_per_batch"),
-        shared.get("batch_size"),
-        results.records[0].positive_label,
-    )
+    first = results.records[0]
+    tokens, examples = shared.get("tokens_per_batch"), shared.get("batch_size")
     batch = f"{tokens} tokens" if tokens else f"{examples} examples" if examples else "the script's own batch"
     updates, seeds = (", ".join(map(str, sorted(set(of)))) for of in (runs.updates, runs.seed))
     rates, count = ", ".join(f"{peak:g}" for peak in sorted(set(runs.peak))), len(results.seeds)
@@ -41,12 +38,12 @@ def notes(results: Results) -> list[str]:
         f"p: sign-flip test of the differences to {BASELINE}, seed by seed, two-sided, not corrected for the number of "
         f"rows; given from {SEEDS_FOR_SIGNIFICANCE} pairs on.": several,
         "± is the sample standard deviation over seeds.": count > 1,
-        f"eval loss: {results.records[0].loss_unit}{smoothing}." + (
+        f"eval loss: {first.loss_unit}{smoothing}." + (
             "" if constant is None else " Always predicting the token frequencies of the training target costs about "
             f"{constant:.2f} (constant prediction)."): True,
         f"failed: {own.label} not better than that of always predicting the majority class, {majority}.":
             "majority_class" in facts,
-        f"F1 is that of the label {label!r}.": label is not None,
+        f"F1 is that of the label {first.positive_label!r}.": first.positive_label is not None,
     }  # fmt: skip
     told = zip(runs.recipe, runs.seed, runs.notes, strict=True)
     of_runs = [f"{recipe}, seed {seed}: {note}" for recipe, seed, of_run in told for note in of_run]

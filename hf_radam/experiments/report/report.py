@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from hf_radam.experiments.report import drawing
 from hf_radam.experiments.report.charts import charts
 from hf_radam.experiments.report.drawing import Image
-from hf_radam.experiments.report.markdown import aligned, literal, plain, table_markdown
+from hf_radam.experiments.report.markdown import aligned, literal, table_markdown
 from hf_radam.experiments.report.notes import notes
 from hf_radam.experiments.report.page import to_page
 from hf_radam.experiments.report.tables import Table, tables
@@ -99,7 +100,7 @@ def to_json(report: Report, images: Sequence[Image] = ()) -> str:
 
 def to_terminal(report: Report, folder: Path, output_dir: Path | None = None) -> str:
     """Verdict, the first table, where `write_report` has put the rest, and the command that publishes it."""
-    verdict, table = plain(" ".join(report.verdict.headline)), report.tables[0]
+    verdict, table = re.sub(r"`|\*\*", "", " ".join(report.verdict.headline)), report.tables[0]
     return "\n\n".join([
         "\n".join(printable(one_line(line)) for line in (report.name, verdict)),
         aligned([row[:TERMINAL_COLUMNS] for row in (table.columns, *table.rows)]),

@@ -9,17 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hf_radam.experiments.metrics import METRICS
-from hf_radam.experiments.report.statistics import (
-    BASELINE,
-    Row,
-    cost,
-    crosses,
-    each,
-    name,
-    rate,
-    sign_flip_p,
-    spread,
-)
+from hf_radam.experiments.report.statistics import BASELINE, Row, cost, crosses, each, name, rate, sign_flip_p, spread
 from hf_radam.experiments.results import Results
 
 
@@ -41,8 +31,7 @@ def tables(results: Results) -> tuple[list[Table], list[str]]:
     if results.is_grid:
         return [_grid(results)], [told]
     rows = sorted(results.best_rows, key=cost)  # best against best
-    columns, sentences = _columns(results, rows), []
-    judged = list(columns)[2]
+    columns, judged, sentences = _columns(results, rows), results.metric.label, []
     for head, column in [*columns.items()]:
         same = head not in ("recipe", judged) and len(rows) > 1 and len(set(column)) == 1
         if same and column[0]:
@@ -56,8 +45,8 @@ def tables(results: Results) -> tuple[list[Table], list[str]]:
 
 
 def _table(title: str, columns: Mapping[str, Sequence[str]], best: Sequence[tuple[int, int]] = ()) -> Table:
-    cells = tuple(zip(*columns.values(), strict=True))
-    return Table(title=title, columns=tuple(columns), rows=cells, best=frozenset(best))
+    rows = tuple(zip(*columns.values(), strict=True))
+    return Table(title=title, columns=tuple(columns), rows=rows, best=frozenset(best))
 
 
 def _columns(results: Results, rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -97,19 +86,19 @@ def _result(results: Results, row: Row) -> str:
 
 def _grid(results: Results) -> Table:
     """A row for each recipe and beta2, a column for each rate: the median, and how many runs fail."""
-    metric, heads = results.metric, ["label", "beta2"]
-    cells = results.cells.assign(text=[
-        f"{f'{of.value:.{metric.digits}f}' if math.isfinite(of.value) else 'not finite'} "
-        f"{crosses(of.failures, of.seeds)}".strip() for of in each(results.cells)
-    ]).set_index([*heads, "learning_rate"])  # fmt: skip
-    text, failures = cells.text.unstack(fill_value=""), cells.failures.unstack()
-    order = pd.MultiIndex.from_frame(results.cells.loc[:, heads].drop_duplicates())
-    text, failures = text.loc[order], failures.loc[order]
+    metric, rates, rows, bold = results.metric, results.learning_rates, [], []
+    for i, (_, group) in enumerate(results.cells.groupby(["label", "beta2"], sort=False)):
+        row = dict.fromkeys(rates, "")
+        for cell in each(group):
+            median = f"{cell.value:.{metric.digits}f}" if math.isfinite(cell.value) else "not finite"
+            row[cell.learning_rate] = f"{median} {crosses(cell.failures, cell.seeds)}".strip()
+            bold += [] if cell.failures else [(i, 2 + rates.index(cell.learning_rate))]
+        rows.append((group.label.iat[0], f"{group.beta2.iat[0]:g}", *row.values()))
     return Table(
         title=f"Median final {metric.label}; ✗ runs over {metric.apart:g} from the best median at that learning rate",
-        columns=("recipe", "beta2", *(f"lr {of_rate:g}" for of_rate in text)),
-        rows=tuple((label, f"{beta2:g}", *row) for (label, beta2), row in zip(order, text.to_numpy(), strict=True)),
-        best=frozenset((i, j + 2) for i, j in zip(*failures.eq(0).to_numpy().nonzero(), strict=True)),
+        columns=("recipe", "beta2", *(f"lr {of_rate:g}" for of_rate in rates)),
+        rows=tuple(rows),
+        best=frozenset(bold),
     )
 
 
