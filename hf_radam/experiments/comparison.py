@@ -93,9 +93,9 @@ class Comparison:
             "the model": self.model or any(recipe.model for recipe in self.recipes),
             "average_checkpoints": self.average_checkpoints,
         }
-        for name, given in {} if self.is_ours else of_script.items():
-            if given:
-                raise UserError(f"task script: {name} belongs to the script; give it in data.arguments")
+        given = [name for name, value in of_script.items() if value]
+        if given and not self.is_ours:
+            raise UserError(f"task script: {given[0]} belongs to the script; give it in data.arguments")
         check_least(self, 1 if self.is_ours else 0, "max_steps", "eval_steps")
         for key in ("recipes", "learning_rates", "seeds"):
             values = [value.name if isinstance(value, Recipe) else value for value in getattr(self, key)]
@@ -104,7 +104,7 @@ class Comparison:
         if not self.runs():
             raise UserError(f"none of the seeds {shown(list(self.seeds))} is one of a recipe; see the recipes' seeds")
         for recipe in self.recipes:
-            self._check_recipe(recipe)
+            self._check_recipe(recipe, recipe.max_steps or self.max_steps)
         valid = {f.name: f.type for f in dataclasses.fields(RAdamTrainingArguments) if f.name not in _RESERVED}
         for key, value in self.training.items():
             if key in _RESERVED:
@@ -114,9 +114,8 @@ class Comparison:
             if valid[key] in (bool, int, float):  # Transformers checks these no earlier than it uses them
                 typed(value, valid[key], f"training: {key}")
 
-    def _check_recipe(self, recipe: Recipe) -> None:
+    def _check_recipe(self, recipe: Recipe, steps: int) -> None:
         here = f"recipe {recipe.name!r}"
-        steps = recipe.max_steps or self.max_steps
         if steps and recipe.warmup_updates(steps) >= steps:
             raise UserError(
                 f"{here}: warmup_steps {recipe.warmup_steps:g} must be less than max_steps {steps}; "
@@ -128,9 +127,9 @@ class Comparison:
                 f"{here}: average_checkpoints {self.average_checkpoints} needs save_steps of which max_steps {steps} "
                 f"is a multiple, at least {self.average_checkpoints} times; got {self.save_steps}"
             )
-        for key in {"name_or_path", "revision"} & recipe.model.keys():
+        if own := {"name_or_path", "revision"} & recipe.model.keys():
             raise UserError(
-                f"{here}: model may not set {key!r}, since all recipes begin with the same checkpoint; make a "
+                f"{here}: model may not set {min(own)!r}, since all recipes begin with the same checkpoint; make a "
                 "comparison of its own"
             )
 
@@ -231,9 +230,7 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
         raise UserError(f"no such comparison file: {path}; give a YAML file, or a name of `hf-radam configs`")
     content = read_yaml(path.read_bytes(), str(path))
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path} must hold the keys of a comparison, got {shown(content)}; see `hf-radam configs script`"
-        )
+        raise UserError(f"{path} must hold the keys of a comparison, got {shown(content)}; see hf-radam configs script")
     overrides, entries = dict(overrides or {}), content.get("recipes")
     if not isinstance(entries, list):
         raise UserError(f"{path}: recipes must be a list, got {shown(entries)}; give it one, such as [adam, radam]")

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,14 +63,12 @@ def _version(package: str) -> str | None:
 def _commit() -> str | None:
     """The commit of a source checkout, with "+" where it has changes; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, check=True).stdout.strip()
-
     if not (root / ".git").exists():
         return None
+    git = partial(subprocess.check_output, cwd=root, text=True, stderr=subprocess.DEVNULL)
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "hf_radam", "scripts") else "")
+        changes = git(["git", "status", "--porcelain", "hf_radam", "scripts"])
+        return git(["git", "rev-parse", "HEAD"]).strip() + ("+" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -169,10 +168,9 @@ class Record:
             content = json.loads(text or path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
             _demand(isinstance(content, dict), "the file must be a mapping")
             _demand(content.get("version") == VERSION, f"its version must be {VERSION}, that of this hf_radam")
-            record = _adapter().validate_python(content)
+            record = _RECORD.validate_python(content)
             _demand(is_metric(record.metric), "metric must be letters, digits or _")
-            needed = ("loss", record.metric)
-            _demand(record.final.keys() >= {*needed}, f"final: {' or '.join(needed)} is missing")
+            _demand(record.final.keys() >= {"loss", record.metric}, f"final: loss or {record.metric} is missing")
             return record
         except (OSError, ValueError, RecursionError) as error:  # of the file, of JSON, of what it says
             why = "it is nested too deep" if isinstance(error, RecursionError) else one_line(error)
@@ -209,6 +207,4 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
 
 
-@cache
-def _adapter() -> TypeAdapter[Record]:
-    return TypeAdapter(Record)
+_RECORD = TypeAdapter(Record)

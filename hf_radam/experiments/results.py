@@ -46,8 +46,7 @@ class Results:
         comparison, records = read_comparison(folder), load_records(folder)
         if len({record.metric for record in records}) > 1:
             raise UserError(f"{folder} holds records of tasks with different metrics; move one kind out of the folder")
-        order = list(comparison["recipes"])
-        order += sorted({record.recipe for record in records} - set(order))
+        order = [*comparison["recipes"], *sorted({record.recipe for record in records})]
         records.sort(key=lambda record: (order.index(record.recipe), record.learning_rate, record.seed))
         try:
             read_recipes(comparison, records)
@@ -96,10 +95,9 @@ class Results:
 
     @cached_property
     def rows(self) -> dict[tuple[str, float], pd.DataFrame]:
-        """The runs of each recipe and learning rate: by rate, recipes in their first order, then by seed."""
-        order = {recipe: place for place, recipe in enumerate(self.runs.recipe.unique())}
-        by = self.runs.assign(place=self.runs.recipe.map(order)).sort_values(["learning_rate", "place", "seed"]).index
-        groups = self.runs.loc[by].groupby(["recipe", "learning_rate"], sort=False)
+        """The runs of each recipe and learning rate: by rate, and within a rate in the order of the records."""
+        by_rate = self.runs.sort_values("learning_rate", kind="stable")
+        groups = by_rate.groupby(["recipe", "learning_rate"], sort=False)
         return {(name(row), rate(row)): row for _, row in groups}
 
     @cached_property

@@ -143,7 +143,7 @@ def portable(arguments: str) -> str:
             value = "SECRET"
         elif value and _is_path(value):
             value = Path(value).name
-        found.append(f"{flag}{equals}{value}")
+        found.append(flag + equals + value)
         before = word if word.startswith("-") else ""
     return shlex.join(found)
 

@@ -7,15 +7,12 @@ import json
 import math
 import re
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from comparisons import COMPARE, CONFIGS, TINY, compare, outcome, write_config
+from comparisons import CONFIGS, TINY, compare, outcome, write_config
 from sketches import sketches
 
 from hf_radam.cli import main
@@ -23,10 +20,12 @@ from hf_radam.examples.parallel_text import TranslationData, load_pairs
 from hf_radam.examples.text import own_tokenizer
 from hf_radam.examples.translation import TranslationModel, build_model
 from hf_radam.experiments.comparison import Comparison, load_comparison
+from hf_radam.experiments.folder import claim
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report.report import write_report
 from hf_radam.experiments.runs.gradients import BINS
 from hf_radam.experiments.runs.sweep import sweep
+from hf_radam.experiments.runs.words import fingerprint_of
 from hf_radam.experiments.schema import UserError
 from hf_radam.publishing.bundle import build
 from hf_radam.publishing.card import Choice
@@ -179,47 +178,6 @@ def test_more_seeds_join_and_finished_runs_are_skipped(sketched: None, tmp_path:
     assert (thinned.seed, thinned.curves["step"], thinned.gradients is None) == (1, [1, 2, 4, 5], True)
 
 
-def test_killed_and_started_again(sketched: None, tmp_path: Path) -> None:
-    """As a user's job is: its second run has not ended, and was killed while it wrote its first checkpoint."""
-    config = write_config(tmp_path)
-    with subprocess.Popen([*COMPARE, config, "--output_dir", "r", "--parallel_runs", "1"]) as job:
-        deadline = time.monotonic() + 120
-        while not (saved := [*Path("r").glob("runs/adam_warmup-*/model/checkpoint-5/trainer_state.json")]):
-            assert job.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        job.send_signal(signal.SIGKILL)
-    (finished,) = Path("r/records").iterdir()
-    content = finished.read_bytes()
-    saved[0].write_text("{")
-    (saved[0].parent / "optimizer.pt").write_bytes(b"half")
-    assert compare(config, "--output_dir", "r") == 0
-    assert finished.read_bytes() == content
-    assert not list(Path("r").glob("runs/*/model/checkpoint-*"))
-    assert compare(config, "--output_dir", "straight") == 0
-    resumed, straight = ([outcome(record) for record in load_records(Path(name))] for name in ("r", "straight"))
-    assert resumed == straight
-    tables = [(Path(name) / "table.md").read_text().splitlines() for name in ("r", "straight")]
-    without_time = [[line.rsplit("|", 3)[0] for line in table if line.startswith("|")] for table in tables]
-    assert without_time[0] == without_time[1]
-
-
-def test_a_diverged_run_stays_in_the_table(sketched: None, tmp_path: Path) -> None:
-    config = write_config(
-        tmp_path,
-        recipes=["radam", {"name": "boom", "optimizer": "adam", "optim_args": {"eps": 1.0, "weight_decay": 1e30}}],
-        training={},
-    )
-    assert compare(config, "--output_dir", "r") == 0
-    records = by_recipe(tmp_path / "r")
-    assert records["boom"].diverged
-    assert not records["radam"].diverged
-    assert set(records["boom"].final.values()) == {None}
-    row = next(line for line in (tmp_path / "r" / "table.md").read_text().splitlines() if line.startswith("| boom"))
-    assert "✗" in row
-    assert "not finite" in row
-
-
 def test_pre_ln_begins_with_the_same_weights(tmp_path: Path) -> None:
     tokenizer = own_tokenizer(["ein hund .", "a dog ."], 300, tmp_path)
     weights: list[dict[str, torch.Tensor]] = []
@@ -246,48 +204,33 @@ def pairs_of(**data: Any) -> tuple[list[Any], list[Any]]:
     return load_pairs(TranslationData(**{"max_eval_samples": 20, **data}))[:2]
 
 
-def test_plain_packed_and_json_text_are_one(tmp_path: Path) -> None:
+def test_one_text_in_all_forms(tmp_path: Path) -> None:
+    """Plain, as JSON lines, packed, and as a dataset: a local folder takes the place of a Hub name."""
     text_files(tmp_path)
-    prefixes = {"train_prefix": str(tmp_path / "train"), "validation_prefix": str(tmp_path / "val")}
+    hub, prefixes = tmp_path / "hub", {"train_prefix": "train", "validation_prefix": "val"}
     plain = pairs_of(**prefixes)
-    rows: dict[str, list[str]] = {}
+    hub.mkdir()
+    for pairs, split in zip(plain, ("train", "validation"), strict=True):
+        lines = [json.dumps({"translation": {"de": de, "en": en}}) for de, en in pairs]
+        (hub / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     for path in [*tmp_path.glob("train.*"), *tmp_path.glob("val.*")]:
-        rows[path.name] = path.read_text(encoding="utf-8").splitlines()
-        with gzip.open(f"{path}.gz", "wt", encoding="utf-8") as file:
-            file.write(path.read_text(encoding="utf-8"))
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
     assert pairs_of(**prefixes) == plain
-    for part in ("train", "val"):
-        pairs = zip(rows[f"{part}.de"], rows[f"{part}.en"], strict=True)
-        lines = [json.dumps({"translation": {"de": de, "en": en}}) for de, en in pairs]
-        (tmp_path / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    files = {"train_file": str(tmp_path / "train.jsonl"), "validation_file": str(tmp_path / "val.jsonl")}
-    assert pairs_of(**files) == plain
-
-
-def test_a_dataset_of_the_hubs_form(tmp_path: Path) -> None:
-    """A local folder in the place of a Hub name: the same loader, no network."""
-    text_files(tmp_path)
-    hub = tmp_path / "hub"
-    hub.mkdir()
-    for part, split in (("train", "train"), ("val", "validation")):
-        sides = [(tmp_path / f"{part}.{language}").read_text().splitlines() for language in ("de", "en")]
-        rows = [json.dumps({"translation": {"de": de, "en": en}}) for de, en in zip(*sides, strict=True)]
-        (hub / f"{split}.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    prefixes = {"train_prefix": str(tmp_path / "train"), "validation_prefix": str(tmp_path / "val")}
-    assert pairs_of(dataset_name=str(hub)) == pairs_of(**prefixes)
+    assert pairs_of(train_file="hub/train.jsonl", validation_file="hub/validation.jsonl") == plain
+    assert pairs_of(dataset_name="hub") == plain
     with pytest.raises(UserError, match="source_lang"):
-        pairs_of(dataset_name=str(hub), source_lang="fr")
+        pairs_of(dataset_name="hub", source_lang="fr")
     with pytest.raises(UserError, match="cannot load dataset"):
-        pairs_of(dataset_name=str(tmp_path / "nowhere"))
+        pairs_of(dataset_name="nowhere")
 
 
 def test_without_validation_text_the_end_is_held_out(tmp_path: Path) -> None:
     text_files(tmp_path)
-    train, held_out = pairs_of(train_prefix=str(tmp_path / "train"))
+    train, held_out = pairs_of(train_prefix="train")
     assert (len(train), len(held_out)) == (28, 20)
     with pytest.raises(UserError, match="there are only 48; give validation_prefix"):
-        pairs_of(train_prefix=str(tmp_path / "train"), max_eval_samples=48)
+        pairs_of(train_prefix="train", max_eval_samples=48)
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
@@ -351,11 +294,7 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         {}, ["--train_prefix", "train", "--set", "batch_size=60"], "fewer training examples than batch_size 60",
     ),
     "null sentence": ({}, ["--train_file", "null.jsonl"], "set source_lang and target_lang"),
-    "missing text": (
-        {},
-        ["--train_prefix", "nowhere/train"],
-        "No such file or directory: 'nowhere/train.de'",
-    ),
+    "missing text": ({}, ["--train_prefix", "nowhere/train"], "No such file or directory: 'nowhere/train.de'"),
     "missing json": ({}, ["--train_file", "nowhere.jsonl"], "No such file or directory: 'nowhere.jsonl'"),
     "empty text": ({}, ["--train_prefix", "empty"], "empty.de is empty"),
     "unlike lengths": ({}, ["--train_prefix", "short"], "short.de has 2 lines but short.en has 1"),
@@ -443,15 +382,20 @@ def test_a_changed_recipe_needs_another_name(tmp_path: Path) -> None:
         sweep(of(1, average_checkpoints=3, save_steps=1), tmp_path / "r")
 
 
-@pytest.mark.parametrize("recipe", ["radam", "schedule_free_radam"])
-def test_killed_before_the_record_is_written(tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize(("recipe", "damaged"), [("radam", False), ("radam", True), ("schedule_free_radam", False)])
+def test_killed_before_the_record_is_written(recipe: str, damaged: bool, tmp_path: Path) -> None:
     """All updates are done and the translation too: the same record, and not one update more."""
     comparison = load_comparison(write_config(tmp_path, recipes=[recipe], save_steps=6))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Record, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             sweep(comparison, tmp_path / "killed")
+    (state,) = tmp_path.glob("killed/runs/*/model/checkpoint-6/trainer_state.json")
+    if damaged:  # as by a kill while it was written
+        state.write_text("{")
+        (state.parent / "optimizer.pt").write_bytes(b"half")
     sweep(comparison, tmp_path / "killed")
+    assert not list(tmp_path.glob("killed/runs/*/model/checkpoint-*"))
     sweep(comparison, tmp_path / "straight")
     killed, straight = (outcome(by_recipe(tmp_path / name)[recipe]) for name in ("killed", "straight"))
     assert killed == straight
@@ -473,17 +417,14 @@ def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_other_text_under_the_same_name_is_another_comparison(
-    sketched: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_text_under_the_same_name_is_another_comparison(tmp_path: Path) -> None:
     text_files(tmp_path)
-    config = write_config(tmp_path, recipes=["adam"], max_steps=1, eval_steps=1)
-    arguments = [config, "--output_dir", "r", "--train_prefix", "train", "--validation_prefix", "val"]
-    assert compare(*arguments) == 0
-    lines = (tmp_path / "train.de").read_text().splitlines()
-    (tmp_path / "train.de").write_text("\n".join(reversed(lines)))
-    assert compare(*arguments) == 2
-    assert "r holds results on another text or checkpoint" in capsys.readouterr().err
+    asked = load_comparison(write_config(tmp_path), {"data": {"train_prefix": "train", "validation_prefix": "val"}})
+    with claim(tmp_path / "r", asked, fingerprint_of(asked)):
+        Path("train.de").write_text("other")
+        message = "r holds results on another text or checkpoint"
+        with pytest.raises(UserError, match=message), claim(tmp_path / "r", asked, fingerprint_of(asked)):
+            pass
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.yaml")))

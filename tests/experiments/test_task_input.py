@@ -40,8 +40,7 @@ def files() -> Path:
 
 def test_divergence_is_recorded_and_the_rest_goes_on(files: Path) -> None:
     boom = {"name": "boom", "optimizer": "adam", "optim_args": {"eps": 1.0, "weight_decay": 1e30}}
-    for task in ("classification", "language_modeling"):
-        content, flags = SPLIT[task]
+    for task, (content, flags) in SPLIT.items():
         config = write(files, content, recipes=[boom, "radam"])
         assert compare(config, *flags, "--output_dir", task) == 0
         records = {record.recipe: record for record in load_records(Path(task))}

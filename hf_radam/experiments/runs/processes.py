@@ -28,13 +28,10 @@ T = TypeVar("T")
 
 
 def places(count: int, cores: int, gpus: Sequence[str], environment: Mapping[str, str]) -> list[dict[str, str]]:
-    """What the environment of each process has beside ours: its number of threads, its GPU.
+    """What the environment of each process has beside ours: its share of the cores as threads, its GPU.
 
-    Args:
-        count: number of processes.
-        cores: of the CPU, which they share.
-        gpus: entries of CUDA_VISIBLE_DEVICES; may be empty. Those fewer than `count` are used by several, in turn.
-        environment: ours; a number of threads in it is kept.
+    Entries of CUDA_VISIBLE_DEVICES fewer than `count` are used by several, in turn. A number of threads in the
+    environment is kept.
 
     Example:
         >>> places(2, cores=4, gpus=["0"], environment={})[1]
@@ -45,11 +42,7 @@ def places(count: int, cores: int, gpus: Sequence[str], environment: Mapping[str
 
 
 def as_many_as_fit(threads: int | None) -> int:
-    """How many runs at a time GPUs, or else cores, and the free memory allow; at least 1.
-
-    Args:
-        threads: CPU threads of each run; one if None.
-    """
+    """How many runs of so many threads GPUs, or else cores, and the free memory allow at a time; at least 1."""
     devices = len(gpus_here()) if torch.accelerator.is_available() else _cores() // (threads or 1)
     # This process has the data; a run adds its model, gradients, optimizer state and activations.
     each = 2 * psutil.Process().memory_info().rss
@@ -80,8 +73,7 @@ def in_parallel(
 
     Args:
         function: picklable, as are the items.
-        items: handed out in order, each taken when a process is free for it.
-        processes: how many at a time.
+        items: each is taken when a process is free for it.
         log: the file for what the process of an item prints.
         on_update: called here with what a run tells.
         gpus: entries of CUDA_VISIBLE_DEVICES, to be shared out; none to leave them to the runs.
@@ -170,8 +162,6 @@ def method() -> str:
 
 def import_ahead(modules: Sequence[str]) -> None:
     """Import modules beside what this process does, once for all processes that are forks; called once."""
-    if method() != "forkserver":
-        return
     forkserver.set_forkserver_preload([*modules])
     before = dict(os.environ)
     # It finds what we have found, and no file of the working directory instead.

@@ -32,12 +32,11 @@ def sweep(
 
     Args:
         comparison: what to run.
-        folder: results; made if missing. More recipes, learning rates or seeds may be added to it later, but not runs
-            of another comparison.
+        folder: results; made if missing. Recipes, learning rates or seeds may be added later, not another comparison.
         parallel_runs: how many runs at a time, each in a process of its own, on its own GPU or cores. None for as many
-            as GPUs, or cores, and free memory allow; for 1 where nobody knows what a run needs: the script is the
-            user's, or has several processes. Records are those of a sequential job, up to rounding if
-            `comparison.threads` is not set: the runs then share the cores.
+            as these and free memory allow, or for 1 where nobody knows what a run needs: the script is the user's, or
+            has several processes. Records are those of a sequential job; up to rounding, where the runs share the cores
+            because `comparison.threads` is not set.
         accelerate_config: of the processes of each run.
 
     Returns:
@@ -69,8 +68,8 @@ def sweep(
         parallel_runs = 1 if of_unknown_size else as_many_as_fit(comparison.threads)
     parallel_runs = min(parallel_runs, max(1, len(missing)))
     train = partial(launching.train, jobs, command)
-    log = lambda run: run_folder(folder, run) / LOG  # noqa: E731
     gpus = gpus_here() if accelerate_config is None else []
+    log = lambda run: run_folder(folder, run) / LOG  # noqa: E731
     progress, locks = Progress(missing), dict[str, FileLock]()
     with claim(folder, comparison, fingerprint), progress.bar, ExitStack() as held:
         tqdm.write(f"{len(missing)} of {len(runs)} runs to do, {parallel_runs} at a time", file=sys.stderr)
