@@ -137,30 +137,21 @@ def write_results(
         changes: fields of the comparison.
     """
     by_rate = {name: of if isinstance(of, Mapping) else {1e-3: of} for name, of in losses.items()}
-    rates = tuple(next(iter(by_rate.values())))
     seeds = max(len(of_rate) for of in by_rate.values() for of_rate in of.values())
-    described = comparison(list(losses), rates, seeds, **changes)
+    described = comparison(list(losses), tuple(next(iter(by_rate.values()))), seeds, **changes)
     recipes = {recipe.name: recipe.__dict__ for recipe in described.recipes}
-    made = [
-        (run, of_run(run, of_rate[run.seed]))
-        for run in described.runs()
-        if run.seed < len(of_rate := by_rate[run.recipe.name][run.learning_rate])
-    ]
-    records = [made_up for _, made_up in made]
-    _write(folder, records, name=described.name, shared=described.shared(), target_loss=described.target_loss,
-           recipes=recipes)  # fmt: skip
-    for run, _ in made:
+    content = {"name": described.name, "shared": described.shared(), "target_loss": described.target_loss,
+               "recipes": recipes, "data": "0" * 64}  # fmt: skip
+    write_whole(folder / "comparison.json", json.dumps(content))
+    for run in described.runs():
+        ends = by_rate[run.recipe.name][run.learning_rate]
+        if run.seed >= len(ends):
+            continue
+        of_run(run, ends[run.seed]).save(folder / "records" / f"{run.id}.json")
         model = folder / "runs" / run.id / "model"
         model.mkdir(parents=True)
         save_file({"weight": torch.full((64,), float(run.seed))}, model / "model.safetensors")
         (model / "config.json").write_text('{"model_type": "marian", "_name_or_path": "/home/ann/model"}')
         (model / "tokenizer.json").write_text('{"model": {"vocab": {"ann": 1, "/tmp/x": 2}}}')
         (model / "training_args.bin").write_bytes(b"\x80\x04N.")
-    return folder
-
-
-def _write(folder: Path, records: Iterable[Record], **content: Any) -> Path:
-    for made_up in records:
-        made_up.save(folder / "records" / f"{made_up.id}.json")
-    write_whole(folder / "comparison.json", json.dumps({**content, "data": "0" * 64}))
     return folder

@@ -66,11 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train what is missing and write the report; returns the exit code.
-
-    Raises:
-        UserError: the user's fault.
-    """
+    """Train what is missing and write the report; returns the exit code."""
     from hf_radam.experiments.comparison import load_comparison
 
     named = options.script or options.module

@@ -250,11 +250,7 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
 
 
 def read_recipe(entry: Any) -> Recipe:
-    """A recipe from what a comparison's file or a record says.
-
-    Raises:
-        UserError: no mapping, an unknown key, a value of the wrong type, a name that cannot stand in file names.
-    """
+    """A recipe from what a comparison's file or a record says; a UserError if that is none."""
     if not isinstance(entry, (str, dict)):
         raise UserError(f"a recipe must be a name or a mapping, got {shown(entry)}; write radam, or {{recipe: radam}}")
     given = {"recipe": entry} if isinstance(entry, str) else dict(entry)

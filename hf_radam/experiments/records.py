@@ -149,21 +149,13 @@ class Record:
         return int(self.curves["step"][-1] or 0)
 
     def save(self, path: Path) -> None:
-        """Write the record whole or not at all.
-
-        Raises:
-            UserError: it could not be read again.
-        """
+        """Write the record whole or not at all; a UserError if it could not be read again."""
         Record.load(path, content := json.dumps(_compact(asdict(self)), separators=(",", ":")) + "\n")
         write_whole(path, content)
 
     @classmethod
     def load(cls, path: Path, text: str | None = None) -> Record:
-        """Read a record: what a file holds, or a text that shall become one.
-
-        Raises:
-            UserError: it is no record.
-        """
+        """Read a record, what a file holds or a text that shall become one; a UserError if it is none."""
         try:
             content = json.loads(text or path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
             _demand(isinstance(content, dict), "the file must be a mapping")
@@ -181,11 +173,7 @@ class Record:
 
 
 def load_records(folder: Path) -> list[Record]:
-    """All records of a results folder, in a fixed order.
-
-    Raises:
-        UserError: there is none, or a file is no record.
-    """
+    """All records of a results folder, in a fixed order; a UserError if there is none, or a file is no record."""
     paths = sorted((folder / "records").glob("*.json"))
     if not paths:
         raise UserError(f"{folder} holds no records (records/*.json); run hf-radam compare --output_dir {folder} first")

@@ -38,11 +38,7 @@ class Results:
 
     @classmethod
     def load(cls, folder: Path) -> Results:
-        """Read a results folder.
-
-        Raises:
-            UserError: the folder holds no comparison, or no record, or one with names that no run of ours has.
-        """
+        """Read a folder; a UserError if it holds no comparison, no record, or one with names that no run has."""
         comparison, records = read_comparison(folder), load_records(folder)
         if len({record.metric for record in records}) > 1:
             raise UserError(f"{folder} holds records of tasks with different metrics; move one kind out of the folder")
@@ -201,11 +197,7 @@ class Results:
         return modes(values, self.metric.apart) if values else []
 
     def best_run(self, recipe: str | None = None) -> Record:
-        """The best run of a recipe, by default of the best recipe.
-
-        Raises:
-            UserError: no such recipe, or none of its runs ended with finite numbers.
-        """
+        """The best run of a recipe, by default of the best; a UserError if there is none with finite numbers."""
         rows = {name(row): row for row in self.best_rows}
         if recipe is not None and recipe not in rows:
             raise UserError(unknown_name("recipe", recipe, rows))
@@ -220,11 +212,7 @@ class Results:
 
 
 def read_recipes(comparison: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Recipe]:
-    """All recipes of a comparison and of its records, by name.
-
-    Raises:
-        UserError: a definition that no recipe has.
-    """
+    """All recipes of a comparison and of its records, by name; a UserError about what defines no recipe."""
     definitions = [*comparison["recipes"].values(), *(record.config["recipe"] for record in records)]
     return {recipe.name: recipe for recipe in map(read_recipe, definitions)}
 

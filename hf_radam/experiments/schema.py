@@ -41,11 +41,7 @@ def unknown(kind: str, value: Any, valid: Iterable[str], where: str = "") -> Use
 
 
 def check_least(options: Any, least: int, *names: str, where: str = "") -> None:
-    """Refuse options that are set and too small.
-
-    Raises:
-        UserError: naming the first of them.
-    """
+    """Refuse options that are set and too small, by a UserError about the first of them."""
     for name in names:
         value = getattr(options, name)
         if value is not None and value < least:
@@ -53,11 +49,7 @@ def check_least(options: Any, least: int, *names: str, where: str = "") -> None:
 
 
 def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
-    """Make a dataclass of a mapping; refuse unknown and missing keys, and values of the wrong type.
-
-    Raises:
-        UserError: naming `where` and the key.
-    """
+    """Make a dataclass of a mapping; a UserError names `where` and what is unknown, missing or of another type."""
     fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
     hints = get_type_hints(cls, include_extras=True)
     for key in content:
@@ -77,10 +69,7 @@ def _check(hint: Any) -> TypeAdapter[Any]:
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:
-    """The value, as the hint wants it: a list as a tuple, a whole number as a float.
-
-    Raises:
-        UserError: it is of another type, or out of range.
+    """The value, as the hint wants it: a list as a tuple, a whole number as a float; else a UserError.
 
     Example:
         >>> typed([1, 2], Listed[float], "betas")
@@ -111,14 +100,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str | bytes, what: str) -> Any:
-    """What YAML says.
-
-    Args:
-        text: the YAML.
-        what: it is, in messages.
-
-    Raises:
-        UserError: it is not YAML, or more than a comparison can mean.
+    """What YAML says; a UserError calls it `what` if it is not YAML, or more than a comparison can mean.
 
     Example:
         >>> [read_yaml(text, "a value") for text in ("3e-3", "[1, 2]", "de")]

@@ -370,16 +370,22 @@ def test_what_only_building_shows_is_said_before_the_first_update(case: str, tmp
     assert len(load_records(tmp_path / "r")) == 1
 
 
-def test_a_changed_recipe_needs_another_name(tmp_path: Path) -> None:
-    def of(warmup_steps: int, **changes: Any) -> Comparison:
+def test_a_folder_is_for_one_comparison_on_one_text(tmp_path: Path) -> None:
+    def of(warmup_steps: int = 1, **changes: Any) -> Comparison:
         recipes = [{"recipe": "adam_warmup", "warmup_steps": warmup_steps}]
-        return load_comparison(write_config(tmp_path, recipes=recipes, max_steps=3, eval_steps=3, **changes))
+        data = {"train_prefix": "train", "validation_prefix": "val"}
+        return load_comparison(write_config(tmp_path, recipes=recipes, data=data, **changes))
 
-    sweep(of(1), tmp_path / "r")
-    with pytest.raises(UserError, match=r"adam_warmup was .* a changed recipe a new name"):
-        sweep(of(2), tmp_path / "r")
-    with pytest.raises(UserError, match=r"average_checkpoints was None and is now 3"):
-        sweep(of(1, average_checkpoints=3, save_steps=1), tmp_path / "r")
+    def refused(asked: Comparison, message: str) -> None:
+        with pytest.raises(UserError, match=message), claim(tmp_path / "r", asked, fingerprint_of(asked)):
+            pass
+
+    text_files(tmp_path)
+    with claim(tmp_path / "r", of(), fingerprint_of(of())):
+        refused(of(2), "adam_warmup was .* a changed recipe a new name")
+        refused(of(average_checkpoints=2, save_steps=6), "average_checkpoints was None and is now 2")
+        Path("train.de").write_text("other")
+        refused(of(), "r holds results on another text or checkpoint")
 
 
 @pytest.mark.parametrize(("recipe", "damaged"), [("radam", False), ("radam", True), ("schedule_free_radam", False)])
@@ -415,16 +421,6 @@ def test_killed_before_the_folder_is_claimed(tmp_path: Path) -> None:
 
 def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
-
-
-def test_other_text_under_the_same_name_is_another_comparison(tmp_path: Path) -> None:
-    text_files(tmp_path)
-    asked = load_comparison(write_config(tmp_path), {"data": {"train_prefix": "train", "validation_prefix": "val"}})
-    with claim(tmp_path / "r", asked, fingerprint_of(asked)):
-        Path("train.de").write_text("other")
-        message = "r holds results on another text or checkpoint"
-        with pytest.raises(UserError, match=message), claim(tmp_path / "r", asked, fingerprint_of(asked)):
-            pass
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.yaml")))

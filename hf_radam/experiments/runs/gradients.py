@@ -33,9 +33,8 @@ def is_recorded(update: int) -> bool:
 def histogram(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     """Count the entries of all tensors by log10|g|; of more than `SAMPLE` entries, evenly spaced ones.
 
-    Returns:
-        float32 counts, shape (BINS,), on the tensors' device, which is not waited for. What is outside of the range,
-        zeros among it, or no number is not counted.
+    The counts stay on the tensors' device, which is not waited for. Nothing outside of the range is counted: no zero,
+    and what is no number.
 
     Example:
         >>> int(histogram([torch.tensor([1e-3, -1e-3, 0.0])]).max())
@@ -74,11 +73,9 @@ class GradientHistograms(TrainerCallback):
 
 
 def collect(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The histograms of a run, from Trainer's log.
+    """The histograms of a run, from Trainer's log: range of log10|g|, recorded updates, a row of counts for each.
 
-    Returns:
-        `low` and `high`, the range of log10|g|; `step`, the recorded updates; `counts`, for each of them one number a
-        bin. Of two entries for one step (after a resume) the later counts.
+    Of two entries for one step (after a resume) the later counts.
     """
     rows = {entry["step"]: entry[_KEY] for entry in history if _KEY in entry}
     return {"low": LOW, "high": HIGH, "step": list(rows), "counts": list(rows.values())}

@@ -98,7 +98,8 @@ def _built_optimizer(trainer: Any) -> dict[str, Any]:
     """
     name, options = describe_optimizer(trainer.optimizer)
     of_group = innermost(trainer.optimizer).param_groups[0]
-    options |= {key: [of_group[key]] for key in ("train_mode",) if key in of_group}
+    if "train_mode" in of_group:
+        options["train_mode"] = [of_group["train_mode"]]
     plain = {key: values[0] for key, values in options.items() if isinstance(values[0], (bool, int, float, str, tuple))}
     return {"name": str(trainer.args.optim), "class": name, **plain}
 
@@ -119,11 +120,7 @@ def unheeded(optimizer: Any, asked: Mapping[str, Any]) -> tuple[str, Any, Any] |
 
 
 def add_untuned_warmup(scheduler: Any, warmup: Any, recipe: str) -> None:
-    """Multiply the scheduler's factors, the present one too, by those of the recipe's rule, where that is untuned.
-
-    Raises:
-        UserError: the schedule is no function of the step, or the optimizer has no betas.
-    """
+    """Multiply the scheduler's factors, the present one too, by those of the recipe's rule, where that is untuned."""
     rule: Any = UNTUNED_WARMUP.get(warmup)
     if rule is None:
         return

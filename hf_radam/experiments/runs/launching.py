@@ -66,11 +66,6 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the script's process has beside ours."""
 
-    @classmethod
-    def read(cls, folder: Path) -> Job:
-        """Read what `train` has written."""
-        return cls(**json.loads((folder / ASKED).read_text(encoding="utf-8")))
-
 
 def train(jobs: Mapping[str, Job], command: Sequence[str] | None, run: Run, tell: Tell) -> None:
     """Run the script of a run to its end, where its recording lies in the run's folder.

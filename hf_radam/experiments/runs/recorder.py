@@ -23,7 +23,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_radam.experiments.environment import reset_peak_memory
-from hf_radam.experiments.folder import BEGUN, FACTS, MESSAGES, RECORDING
+from hf_radam.experiments.folder import ASKED, BEGUN, FACTS, MESSAGES, RECORDING
 from hf_radam.experiments.runs.gradients import GradientHistograms
 from hf_radam.experiments.runs.history import (
     NOISE,
@@ -49,7 +49,7 @@ from hf_radam.training.callbacks import innermost, spec_in_use
 
 def follow(trainer_class: Any) -> None:
     """Have Transformers' Trainer, on which all others build, record what is asked for, in a process of its own."""
-    job = Job.read(Path(os.environ[FOLDER]))
+    job = Job(**json.loads(Path(os.environ[FOLDER], ASKED).read_text(encoding="utf-8")))
 
     def tell(message: Mapping[str, Any]) -> None:
         with Path(job.folder, MESSAGES).open("a", encoding="utf-8") as file:
