@@ -104,13 +104,10 @@ def remove_checkpoints(folder: Path, run: Run) -> None:
 def check_folder(
     folder: Path, comparison: Comparison, fingerprint: str | None = None, others: bool = False
 ) -> dict[str, Any]:
-    """Refuse a folder with results of something else; without a fingerprint, before any text is read.
+    """Refuse a folder that is a file, or holds other files, another comparison, or results on another text.
 
-    Returns:
-        Its `comparison.json`; {} where that binds nobody: a job stopped before its first result, and no others work.
-
-    Raises:
-        UserError: it is a file, or holds other files, another comparison, or results on another text.
+    Without a fingerprint no text is compared. Returns its `comparison.json`, or {} where that binds nobody: a job has
+    stopped before its first result, and no others work.
     """
     description = folder / "comparison.json"
     if folder.exists() and not folder.is_dir():

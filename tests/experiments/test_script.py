@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from comparisons import ROOT, outcome
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import HfArgumentParser, Trainer, TrainerCallback, TrainingArguments
 from workers import compared_script
 
+from hf_radam import register_optimizer, registry
 from hf_radam.experiments.comparison import Comparison, Run, load_comparison
 from hf_radam.experiments.folder import RECORDING, run_folder
 from hf_radam.experiments.records import load_records
@@ -31,6 +32,7 @@ from hf_radam.publishing.card import render
 from hf_radam.publishing.reproduce import comparison_file
 from hf_radam.rectification import untuned_linear
 from hf_radam.training.mixin import RAdamTrainerMixin
+from hf_radam.training.optimizers import class_and_options
 from hf_radam.training.trainer import RAdamTrainingArguments
 
 SCRIPT = ROOT / "tests" / "workers" / "compared_script.py"
@@ -55,7 +57,7 @@ TINY: dict[str, Any] = {
 
 def comparison(**changes: Any) -> Comparison:
     path = Path("tiny_script.yaml")
-    path.write_text(yaml.safe_dump({**TINY, **changes}))
+    path.write_text(json.dumps({**TINY, **changes}))  # with quotes around all text, which yaml.dump may leave out
     return load_comparison(path)
 
 
@@ -340,6 +342,47 @@ def test_arguments_of_a_run() -> None:
         "--output_dir", f"/r/runs/{run.id}/model", "seed=0",
         "--optim", "adam", "--lr", "0.01", "--warmup_steps", "0.25", "--optim_args", "betas=(0.9, 0.98)",
     ]  # fmt: skip
+
+
+class Options(torch.optim.SGD):
+    """Takes options of any type."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0, kind: Any = None, mode: Any = None,
+                 name: Any = None, steps: Any = None) -> None:  # fmt: skip
+        super().__init__(params, lr, weight_decay=weight_decay)
+
+
+@pytest.fixture
+def words_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """The arguments of a run by an optimizer with such options."""
+    monkeypatch.setattr(registry, "_REGISTRY", {**registry._REGISTRY})
+    register_optimizer("options", Options)
+
+    def words(optimizer: str = "options", **options: Any) -> list[str]:
+        recipe = {"name": "r", "optimizer": optimizer, "optim_args": options}
+        (run,) = comparison(recipes=[recipe], data=data(arguments="")).runs()
+        return [*job_of(run, Path("r"), "").arguments]
+
+    return words
+
+
+def test_values_stay_what_they_are(words_of: Callable[..., list[str]]) -> None:
+    options = {"kind": "a-b", "mode": True, "name": 1e-3, "steps": [1, 4]}
+    parser = HfArgumentParser(RAdamTrainingArguments)  # pyright: ignore[reportArgumentType]
+    of_optimizer = class_and_options(*parser.parse_args_into_dataclasses(words_of(**options)))[1]
+    assert {name: of_optimizer[name] for name in options} == {**options, "steps": (1, 4)}
+
+
+@pytest.mark.parametrize("value", ["a,b", "true", "1e-3", "none"])
+def test_what_text_cannot_carry_is_refused(value: str, words_of: Callable[..., list[str]]) -> None:
+    with pytest.raises(UserError, match=r"recipe 'r': .*optim_args"):
+        words_of(kind=value)
+
+
+@pytest.mark.parametrize("optimizer", ["radam", "adam", "adamw_torch", "adafactor"])
+def test_one_option_sets_no_second_one(optimizer: str, words_of: Callable[..., list[str]]) -> None:
+    with pytest.raises(UserError, match=r"recipe 'r': .*eps"):
+        words_of(optimizer, eps="1e-8,weight_decay=9")
 
 
 @pytest.mark.parametrize("own", ["--report_to=tensorboard", "--report-to=tensorboard"])

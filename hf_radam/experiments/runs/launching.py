@@ -150,8 +150,7 @@ def _told(process: subprocess.Popen[bytes], path: Path) -> Iterator[dict[str, An
 def keep(run: Run, folder: Path) -> Record:
     """Make the record of a run whose script has ended well, and drop what it left beside its model.
 
-    Raises:
-        UserError: the script evaluated nothing, or another run has the very same curve.
+    A script that evaluated nothing is refused, and one that gives two runs the very same curve.
     """
     script, is_ours = run.comparison.script, run.comparison.is_ours
     recorded = json.loads((run_folder(folder, run) / RECORDING).read_text(encoding="utf-8"))

@@ -116,10 +116,10 @@ class Progress:
 
     def finish(self, run: Run, record: Record) -> None:
         """Print what a run ended with."""
-        before, _ = self.present.pop(str(run), (0, 0.0))
         metric, value = METRICS[record.metric], record.final[record.metric]
         result = f"{metric.label} {math.nan if value is None else value:.{metric.digits}f}"
         if record.diverged:
             result += " (diverged)"
         tqdm.write(f"{run}: {result}, {record.seconds_per_step * record.updates:.0f} s", file=sys.stderr)
+        before, _ = self.present.pop(str(run), (0, 0.0))
         self.bar.update(record.updates - before)

@@ -48,9 +48,8 @@ def fingerprint_of(comparison: Comparison) -> str:
 def job_of(run: Run, folder: Path, fingerprint: str) -> Job:
     """What the process of a run needs, in a results folder.
 
-    Raises:
-        UserError: an unknown optimizer or option; what a script of ours does not take; an argument of a user's script
-            that the comparison sets.
+    A UserError names an unknown optimizer or option, what a script of ours does not take, and an argument of a user's
+    script that the comparison sets.
     """
     comparison, script, place = run.comparison, run.comparison.script, run_folder(folder, run).resolve()
     environment = {} if comparison.threads is None else {"OMP_NUM_THREADS": str(comparison.threads)}
@@ -135,8 +134,8 @@ def run_name(run: Run) -> str:
 def _settings(run: Run, place: Path) -> dict[str, Any]:
     """Training arguments of a run."""
     comparison, recipe = run.comparison, run.recipe
-    on_device = {name: torch.accelerator.is_available() for name in ("use_cpu", "dataloader_pin_memory")}
-    on_device["use_cpu"] = not on_device["use_cpu"]
+    accelerated = torch.accelerator.is_available()
+    on_device = {"use_cpu": not accelerated, "dataloader_pin_memory": accelerated}
     reports = any(word.partition("=")[0] in ("--report_to", "--report-to") for word in comparison.script.own_arguments)
     settings: dict[str, Any] = {
         **({} if reports else {"report_to": "none"}),
