@@ -100,12 +100,12 @@ def through_a_file(content: Any, weights_only: bool = True) -> Any:
 
 
 def with_gaps(make: Callable[..., Optimizer], dtype: torch.dtype = torch.float64, shapes: Shapes = SHAPES) -> Tensor:
-    """Parameters that begin late, all of which miss some steps, and of which the last joins as a group of its own."""
+    """Parameters that begin late, all of which miss some steps, and of which the last joins with options of its own."""
     params, gradients = parameters(dtype, shapes), Gradients()
     optimizer = make(params[:-1], lr=1e-2, weight_decay=0.0)
     for step in range(30):
         if step == 12:
-            optimizer.add_param_group({"params": params[-1:]})
+            optimizer.add_param_group({"params": params[-1:], "lr": 3e-3, "betas": (0.8, 0.95), "eps": 1e-4})
         gradients.set(params)
         for i, p in enumerate(params):
             p.grad = None if step < 5 * i or step % (i + 2) == 1 else p.grad

@@ -179,24 +179,7 @@ def test_a_loaded_state_of_another_layout_is_used_rightly(name: str) -> None:
 
 
 @implementations
-def test_groups_have_their_own_options(name: str) -> None:
-    a, b = parameters(shapes=[(3, 2), (3, 2)])
-    options = ({"lr": 1e-2, "weight_decay": 0.1}, {"lr": 1e-3, "betas": (0.8, 0.95), "eps": 1e-4})
-    together = radam(name)([{"params": [p], **o} for p, o in zip((a, b), options, strict=True)])
-    advance(together, [a, b], 20)
-
-    alone = parameters(shapes=[(3, 2), (3, 2)])
-    optimizers = [radam(name)([p], **o) for p, o in zip(alone, options, strict=True)]
-    gradients = Gradients()
-    for _ in range(20):
-        gradients.set(alone)
-        for optimizer in optimizers:
-            optimizer.step()
-    assert torch.equal(flat([a, b]), flat(alone))
-
-
-@implementations
-def test_missing_gradients_late_groups_and_unlike_step_counts(name: str) -> None:
+def test_missing_gradients_late_groups_with_own_options_and_unlike_step_counts(name: str) -> None:
     assert largest_difference(with_gaps(radam(name)), with_gaps(torch.optim.RAdam)) < FLOAT64
 
 

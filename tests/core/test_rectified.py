@@ -72,12 +72,11 @@ def test_step_is_as_near_to_radam_as_the_librarys_adamw_is_to_adamw(name: str) -
 @pytest.mark.parametrize("name", TORCH)
 def test_options_mean_what_they_mean_in_class_radam(name: str, flags: str) -> None:
     options = dict(FLAGS[flags])
-    expected = train(RAdam, params := parameters(), **options)
+    expected = train(RAdam, parameters(), **options)
     decoupled = options.pop("decoupled_weight_decay", True)
     cls = rectified(torch.optim.AdamW if decoupled else torch.optim.Adam)
     found = train(cls, parameters(), **KERNELS[name].options, **{"weight_decay": 0.0, **options})
     assert largest_difference(found, expected) < 1e-12
-    assert len(params) > 1
 
 
 @pytest.mark.parametrize("name", kernels())
