@@ -27,8 +27,8 @@ _SHAPES = ((4, 3), (5,))
 _SIZES = list(map(math.prod, _SHAPES))
 _TOLERANCE = 1e-3  # of the distance moved. float32 costs about 1e-6; other optimizers differ by 1e-2
 _RATES = (0.1, 0.05, 0.2, 0.1)
-# Each asks one question: the other numbers have no effect, and every number changes from step to step. Beside it
-# stands what a class does that no Adam agrees with, and which class to take instead.
+# Each row asks one question: its other numbers have no effect, and every number changes from step to step. The texts
+# name the fault of a class that no Adam agrees with, and the class to take instead.
 _QUESTIONS: tuple[tuple[Numbers, str, str], ...] = (
     (
         [AdamWScalars(lr, 1e-12, 0.0) for lr in _RATES],
