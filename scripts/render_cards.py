@@ -34,6 +34,7 @@ from hf_radam.experiments.report.drawing import Image
 from hf_radam.experiments.report.markdown import table_markdown
 from hf_radam.experiments.report.report import Report, draw, make_report, to_json, write_report
 from hf_radam.experiments.report.statistics import cost
+from hf_radam.experiments.report.tables import Table
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing.card import picture
@@ -65,12 +66,7 @@ def load(folder: Path) -> Rendered:
 
 
 def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
-    """A page with all that comes from records made anew.
-
-    Args:
-        page: where it lies, for the paths of figures.
-        text: what stands there.
-        cards: by folder, relative to the root.
+    """The text of a page with all that comes from records made anew; `cards` are by folder, relative to the root.
 
     Raises:
         ValueError: no such kind, folder or figure.
@@ -147,10 +143,14 @@ def _outcome(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
 
 
 def equal_rates(tasks: Mapping[str, Results]) -> str:
-    """The rule, a table, and a sentence for each comparison."""
-    found = {task: rates.duels(results) for task, results in tasks.items()}
-    said = "\n".join(f"- {task}. {rates.sentence(duels)}" for task, duels in found.items())
-    return f"{rates.RULE}\n\n{table_markdown(rates.comparison_table(found))}\n\n{said}\n"
+    """The rule, a table with a row for each recipe that RAdam is compared with, and a sentence for each task."""
+    rows, said = [], []
+    for task, duels in ((task, rates.duels(results)) for task, results in tasks.items()):
+        rows += [(task, duel.other, *map(str, duel.counts.values()), duel.seeds) for duel in duels]
+        said.append(f"- {task}. {rates.sentence(duels)}\n")
+    columns = ("task", "against", *rates.OUTCOMES, "seeds")
+    table = Table(title="RAdam at equal effective rates", columns=columns, rows=tuple(rows))
+    return f"{rates.RULE}\n\n{table_markdown(table)}\n\n{''.join(said)}"
 
 
 def coming_from_adam(tasks: Mapping[str, Results]) -> str:

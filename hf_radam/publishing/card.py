@@ -84,14 +84,8 @@ def render(
 ) -> str:
     """The card, as Markdown with metadata on top; names and settings are escaped before they reach the template.
 
-    Args:
-        results: what was compared.
-        report: verdict, tables and notes.
-        images: figures, with paths relative to the card, in the order in which they are shown.
-        title: name of the model in the metadata; the last part of the repo's id, or the folder in `model_cards`.
-        choice: where it is published.
-        weights: the run whose weights lie beside the card.
-        usage: Python that loads what lies beside the card.
+    `title` is the model's name in the metadata. The weights of the run `weights` lie beside the card, and the Python
+    in `usage` loads what lies there.
     """
     found, (first, *tables) = reproduce.origin(results, choice.base_model), report.tables
     ended = [f"{name(row)}: {json.dumps(results.record(row).optimizer)}" for row in results.best_rows]
@@ -142,13 +136,7 @@ def snippet(task: str, folder: Path, repo_id: str) -> str:
 
 
 def picture(image: Image, folder: str = "", *, hub: bool = False) -> str:
-    """HTML that shows a figure in the colours of the page.
-
-    Args:
-        image: the figure.
-        folder: what to put before its paths; ends with a slash.
-        hub: on the Hub, which has a switch of its own, and not on GitHub.
-    """
+    """HTML that shows a figure below a folder (`NAME/`) in the colours of the page: GitHub's, or those of the Hub."""
     if hub:
         return _img(image, folder + image.path, "dark:hidden") + "\n" + _img(image, image.dark, "hidden dark:block")
     dark, light = html.escape(folder + image.dark), _img(image, folder + image.path)

@@ -27,10 +27,6 @@ _DEFAULT = {".gitattributes", "README.md"}
 def look(folder: Path, target: Choice) -> list[str]:
     """Find out whether `publish` may upload a folder, and what it will delete; changes nothing.
 
-    Args:
-        folder: file by file what the repo shall hold.
-        target: where.
-
     Returns:
         The files there that an earlier publication has written and that this one no longer has.
 
@@ -71,12 +67,7 @@ def _is_same(there: RepoFile, here: Path) -> bool:
 
 
 def publish(folder: Path, target: Choice, deleted: list[str]) -> tuple[str, bool]:
-    """Upload a folder; what the repo holds already is not sent again.
-
-    Args:
-        folder: file by file what the repo shall hold.
-        target: where.
-        deleted: what `look` has found.
+    """Upload a folder and delete what `look` has found; what the repo holds already is not sent again.
 
     Returns:
         The address of the page, or of the pull request, and whether anything has changed there.

@@ -115,12 +115,6 @@ def _duel(found: pd.DataFrame, other: str, metric: Metric) -> Duel:
     return Duel(other=other, counts=counts, widest=widest, seeds=seeds_of(found))
 
 
-def comparison_table(found: Mapping[str, Sequence[Duel]]) -> Table:
-    """A row for each task and recipe that RAdam is compared with."""
-    rows = tuple((task, of.other, *map(str, of.counts.values()), of.seeds) for task in found for of in found[task])
-    return Table(title="RAdam at equal effective rates", columns=("task", "against", *OUTCOMES, "seeds"), rows=rows)
-
-
 def best_rates(tasks: Mapping[str, Results]) -> tuple[Table, str]:
     """RAdam's best peak rate over that of Adam without and with warmup, by task and beta2; and what follows from it."""
     rows, ratios = [], {"without": [], "with": []}

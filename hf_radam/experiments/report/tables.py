@@ -54,10 +54,10 @@ def _columns(results: Results, rows: Sequence[Row]) -> dict[str, list[str]]:
     judged, digits, target = results.metric.label, results.metric.digits, results.comparison["target_loss"]
     baseline = next((row for row in rows if name(row) == BASELINE), None)
     others = [key for key in dict.fromkeys([results.task_metric, "loss"]) if key != results.selection]
-    found = []
+    columns: dict[str, list[str]] = {}
     for row in rows:
         difference, p = ("", "") if baseline is None or row is baseline else _difference(results, row, baseline)
-        found.append({
+        cells = {
             "recipe": name(row),
             "lr": f"{rate(row):g}" if len(results.learning_rates) > 1 else "",
             judged: _result(results, row),
@@ -68,8 +68,10 @@ def _columns(results: Results, rows: Sequence[Row]) -> dict[str, list[str]]:
             f"updates to loss {target or 0:g}": "" if target is None else _steps(row),
             "failed": "" if None in set(row.failed) else crosses(sum(row.failed), len(row)) or "none",
             "diverged": crosses(sum(row.diverged), len(row)) or "none",
-        })  # fmt: skip
-    return {head: [of[head] for of in found] for head in found[0]}
+        }
+        for head, cell in cells.items():
+            columns.setdefault(head, []).append(cell)
+    return columns
 
 
 def _result(results: Results, row: Row) -> str:
