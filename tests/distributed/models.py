@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-VOCAB, LENGTH, EXAMPLES = 37, 9, 104
+VOCAB, LENGTH, EXAMPLES = 37, 9, 72
 
 
 def bert() -> PreTrainedModel:

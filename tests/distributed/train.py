@@ -76,7 +76,7 @@ def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
             "optim": case.get("optim", "radam"),
             "per_device_train_batch_size": BATCH // processes // accumulation,
             "gradient_accumulation_steps": accumulation,
-            "max_steps": 12,
+            "max_steps": 8,
             "learning_rate": 0.05,
             "weight_decay": 0.1,
             "max_grad_norm": 0.0,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import LONG, MODELS, Engine, accelerate, assert_follows, train
+from launching import LONG, MODELS, SAVING, TAKEN_UP, Engine, accelerate, assert_follows, train
 from torch import Tensor
 
 from hf_radam.training.optimizers import keep_in_deepspeed
@@ -35,9 +35,8 @@ def test_follows_the_reference_and_resumes(name: str, reference: dict[str, Tenso
     engine = Engine([*accelerate(config), *options], 2, "DEEPSPEED")
     cases: dict[str, Any] = {model: {"model": model, "output_dir": "out"} for model in MODELS}
     cases |= {f"{model}/accumulated": {**cases[model], "accumulation": 2} for model in MODELS}
-    saving = {**LONG["arguments"], "save_strategy": "steps", "save_steps": 3}
-    cases["straight"] = {**LONG, "output_dir": "straight", "arguments": saving}
-    resumed = {f"from_{n}": {**LONG, "output_dir": "resumed", "resume": f"straight/checkpoint-{n}"} for n in (3, 12)}
+    cases["straight"] = {**LONG, "output_dir": "straight", "arguments": SAVING}
+    resumed = {f"from_{n}": {**LONG, "output_dir": "resumed", "resume": f"straight/checkpoint-{n}"} for n in TAKEN_UP}
     if offload != "none":  # DeepSpeed's kernel, which rounds a weight after decay and step, torch's after each
         alone = {model: {**cases[model], "optim": "radam_deepspeed_cpu"} for model in MODELS}
         alone["long"] = {**LONG, "output_dir": "alone", "optim": "radam_deepspeed_cpu"}
@@ -55,7 +54,7 @@ def test_follows_the_reference_and_resumes(name: str, reference: dict[str, Tenso
     assert_follows(results["straight"], reference["long"], engine, "other_world")
     for case in resumed:
         assert_follows(results[case], results["straight"]["trajectory"], engine, "same_world")
-        assert len(results[case]["trajectory"]) == 30 - int(case.rpartition("_")[2])
+        assert len(results[case]["trajectory"]) == SAVING["max_steps"] - int(case.rpartition("_")[2])
 
     # The control: the optimizer's state is read, and DeepSpeed does not go on without.
     states = list((tmp_path / "straight/checkpoint-12/global_step12").glob("*optim_states.pt"))

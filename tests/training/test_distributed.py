@@ -19,6 +19,8 @@ from launching import (
     LONG,
     MODELS,
     OPTIONS,
+    SAVING,
+    TAKEN_UP,
     TOLERANCES,
     Engine,
     accelerate,
@@ -80,7 +82,7 @@ def every_training(engine: Engine) -> dict[str, Any]:
 def resumed(format: str) -> dict[str, Any]:
     """Taken up in start-up and after it."""
     case = {**LONG, "output_dir": "resumed", "environment": environment(format)}
-    cases = {f"from_{step}": {**case, "resume": f"{format}/checkpoint-{step}"} for step in (3, 12)}
+    cases = {f"from_{step}": {**case, "resume": f"{format}/checkpoint-{step}"} for step in TAKEN_UP}
     # A scaler multiplies and divides by a power of two, which rounds nothing.
     cases["scaled_from_12"] = {**cases["from_12"], "scaler": True}
     return {f"{format}/{name}": case for name, case in cases.items()}
@@ -93,8 +95,7 @@ def environment(format: str) -> dict[str, str]:
 def straight_and_resumed(engine: Engine) -> dict[str, Any]:
     cases: dict[str, Any] = {}
     for format in formats(engine):
-        saving = {**LONG["arguments"], "save_strategy": "steps", "save_steps": 3}
-        straight = {**LONG, "arguments": saving, "output_dir": format, "environment": environment(format)}
+        straight = {**LONG, "arguments": SAVING, "output_dir": format, "environment": environment(format)}
         cases |= {f"{format}/straight": straight, **resumed(format)}
     return cases
 
@@ -170,7 +171,7 @@ def test_the_same_processes_go_on_bit_for_bit(name: str, reference: dict[str, Te
         assert_follows(straight, reference["long"], engine, "other_world")
         for case in resumed(format):
             assert_follows(results[case], straight["trajectory"], engine, "same_world")
-            assert len(results[case]["trajectory"]) == 30 - int(case.rpartition("_")[2])
+            assert len(results[case]["trajectory"]) == SAVING["max_steps"] - int(case.rpartition("_")[2])
 
 
 # Where checkpoints come from, and on how many processes they are taken up again.
