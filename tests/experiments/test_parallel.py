@@ -12,7 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comparisons import compare, outcome, write_config
+from comparisons import TINY, compare, outcome, write_config
+from task_files import TRANSLATION, write, write_files
 from workers.parallel_tasks import do, log, train_unless_killed
 
 from hf_radam.experiments.comparison import load_comparison
@@ -36,14 +37,24 @@ def python(script: str, *arguments: object) -> subprocess.Popen[bytes]:
 
 
 def test_killed_and_started_again_it_gives_the_records_of_a_sequential_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First the whole job is killed, then the process of one run."""
-    config, folder = write_config(tmp_path, recipes=["adam", "radam"]), tmp_path / "parallel"
+    """First the whole job is killed, while a checkpoint is written; then the process of one run.
+
+    With dropout, batches by tokens and averaged weights.
+    """
+    data = {"train_prefix": "train", "validation_prefix": "validation", "vocab_size": 300}
+    model = {**TINY["model"], "dropout": 0.1}
+    changes = {"max_steps": 12, "eval_steps": 4, "save_steps": 4, "average_checkpoints": 3, "data": data}
+    config = write(write_files(), TRANSLATION, recipes=["adam", "radam"], model=model, **changes)
+    folder = tmp_path / "parallel"
     job = python("from workers.parallel_tasks import compare; compare()", config, "--parallel_runs", 2,
                  "--output_dir", folder)  # fmt: skip
     assert job.wait(timeout=300) == -signal.SIGKILL
-    assert [path.name for path in folder.glob("runs/*/model/checkpoint-*")] == 2 * ["checkpoint-5"]
+    saved = sorted(folder.glob("runs/*/model/checkpoint-*"))
+    assert [path.name for path in saved] == 2 * ["checkpoint-4"]
+    (saved[0] / "trainer_state.json").write_text("{")
+    (saved[0] / "optimizer.pt").write_bytes(b"half")
     for recipe in ("adam", "radam"):  # nobody trains on beside the next job
         wait_for_the_end_of(int((tmp_path / recipe).read_text()))
 
@@ -64,6 +75,8 @@ def test_killed_and_started_again_it_gives_the_records_of_a_sequential_job(
     assert results(folder) == results(tmp_path / "sequential")
     assert len(results(folder)) == 2
     assert not list(folder.glob("runs/*/model/checkpoint-*"))
+    for weights in folder.glob("runs/*/model/model.safetensors"):
+        assert weights.read_bytes() == Path("sequential", weights.relative_to(folder)).read_bytes()
 
 
 def wait_for_the_end_of(pid: int) -> None:

@@ -6,10 +6,7 @@ import importlib
 import io
 import json
 import math
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from comparisons import COMMITTED, COMPARE, CONFIGS, ROOT, TINY, compare, environment, run
+from comparisons import COMMITTED, CONFIGS, ROOT, compare, environment, run
 from datasets import Dataset
 from safetensors.torch import load_file
 from sklearn.metrics import f1_score
@@ -247,30 +244,6 @@ def test_accumulation_makes_no_difference(task: str, files: Path) -> None:
     assert compare(config, *flags, "--output_dir", "one") == 0
     assert compare(config, *flags, "--output_dir", "split", "--set", "gradient_accumulation_steps=2") == 0
     assert_alike(Path("one"), Path("split"))
-
-
-def test_killed_and_started_again(files: Path) -> None:
-    """With dropout, batches by tokens and averaged weights, the killed run ends as the one that was let go on."""
-    model = {**TINY["model"], "dropout": 0.1}
-    changes = {"max_steps": 40, "eval_steps": 20, "save_steps": 10, "average_checkpoints": 3, "model": model}
-    command = [*COMPARE, str(write(files, TRANSLATION, **changes)), *PARALLEL, "--output_dir"]
-    process = subprocess.Popen([*command, "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(files.glob("killed/runs/*/model/checkpoint-20/trainer_state.json")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not list(files.glob("killed/records/*"))
-    assert compare(*command[len(COMPARE) :], "killed") == 0
-    assert compare(*command[len(COMPARE) :], "straight") == 0
-    (killed,), (straight,) = load_records(files / "killed"), load_records(files / "straight")
-    for name in ("loss", "grad_norm"):
-        assert killed.curves[name] == straight.curves[name]
-    assert killed.final == straight.final
-    weights = [load_file(next(files.glob(f"{name}/runs/*/model/model.safetensors"))) for name in ("killed", "straight")]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_the_average_is_that_of_the_last_checkpoints(files: Path) -> None:
