@@ -75,17 +75,13 @@ def train(
     cases: Mapping[str, Any],
     folder: Path,
     name: str = "job",
-    results: bool = True,
     timeout: float = TIMEOUT,
 ) -> dict[str, Any]:
-    """Run `distributed/train.py` on cases; returns its results, and under "output" what it wrote to the terminal.
-
-    Of several machines only the first has `results`.
-    """
+    """Run `distributed/train.py` on cases; returns its results, and under "output" what it wrote to the terminal."""
     description, out = folder / f"{name}.json", folder / f"{name}.pt"
     description.write_text(json.dumps(cases))
     output = run([*launcher, str(WORKERS / "train.py"), str(description), str(out)], folder, timeout)
-    return {**(torch.load(out, weights_only=False) if results else {}), "output": output}
+    return {**torch.load(out, weights_only=False), "output": output}
 
 
 def run(command: list[str], cwd: Path, timeout: float = TIMEOUT) -> str:
