@@ -30,9 +30,10 @@ from benchmark import table as benchmark_table
 from bf16_weights import table as bf16_table
 
 from hf_radam.experiments.report import rates
-from hf_radam.experiments.report.drawing import Image
+from hf_radam.experiments.report.charts import effective_rates
+from hf_radam.experiments.report.drawing import Image, save
 from hf_radam.experiments.report.markdown import table_markdown
-from hf_radam.experiments.report.report import Report, draw, make_report, to_json, write_report
+from hf_radam.experiments.report.report import Report, make_report, to_json, write_report
 from hf_radam.experiments.report.statistics import cost
 from hf_radam.experiments.report.tables import Table
 from hf_radam.experiments.results import Results
@@ -186,17 +187,17 @@ def main() -> None:
     cards: dict[str, Rendered] = {}
     for description in sorted(ROOT.glob("model_cards/**/comparison.json")):
         folder = description.parent
-        is_whole = folder.parent.name == "model_cards"  # one within another is a search or a part of the same question
-        if is_whole:
+        if folder.parent.name == "model_cards":
             for figure in folder.glob("figures/*.png"):
                 figure.unlink()
             write_report(folder, most=FIGURES)
-        card = load(folder)
-        if is_whole:
+            card = load(folder)
             write_card(card, folder.name, folder)
-        elif rates.duels(card.results):
-            card = replace(card, images=draw(card.results, folder, only="effective_rates"))
-            write_whole(folder / "summary.json", to_json(card.report, card.images))
+        else:  # a search, or a part of the same question
+            card = load(folder)
+            if rates.duels(card.results):
+                card = replace(card, images=[save(effective_rates(card.results), folder / "figures")])
+                write_whole(folder / "summary.json", to_json(card.report, card.images))
         cards[str(folder.relative_to(ROOT))] = card
     for page in PAGES:
         write_whole(page, render(page, page.read_text(encoding="utf-8"), cards))

@@ -193,7 +193,6 @@ class _Handler(BaseHTTPRequestHandler):
             rf"GET /api{REPO}": self._info,
             rf"POST {FILES}\.git/info/lfs/objects/batch": self._lfs_batch,
             r"PUT /objects/(?P<oid>\w+)": self._lfs_put,
-            r"POST /objects/(?P<oid>\w+)": self._lfs_verify,
             rf"(GET|HEAD) {FILES}/resolve/(?P<revision>refs/pr/\d+|[^/]+)/(?P<path>.+)": self._resolve,
         }
         for pattern, handler in routes.items():
@@ -303,20 +302,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._may_write(about["id"])
         answers = []
         for wanted in json.loads(body)["objects"]:
-            link = {"href": f"{self.hub.endpoint}/objects/{wanted['oid']}"}
+            upload = {"href": f"{self.hub.endpoint}/objects/{wanted['oid']}"}
             known = wanted["oid"] in self.hub.objects
-            answers.append(wanted if known else {**wanted, "actions": {"upload": link, "verify": link}})
+            answers.append(wanted if known else {**wanted, "actions": {"upload": upload}})
         self._send(200, {"transfer": "basic", "objects": answers})
 
     def _lfs_put(self, about: dict[str, str], _: Any, body: bytes) -> None:
         if hashlib.sha256(body).hexdigest() != about["oid"]:
             raise Refused(400, "the content is another")
         self.hub.objects[about["oid"]] = body
-        self._send(200, {})
-
-    def _lfs_verify(self, about: dict[str, str], *_: Any) -> None:
-        if about["oid"] not in self.hub.objects:
-            raise Refused(404, "no such object")
         self._send(200, {})
 
     def _commit(self, about: dict[str, str], _: Any, body: bytes) -> None:

@@ -26,19 +26,11 @@ _STAY_HOME = frozenset({"training_args.bin", "optimizer.pt", "scheduler.pt", "tr
 
 
 def build(folder: Path, output_dir: Path, choice: Choice) -> Path:
-    """Write everything that is to be uploaded; the results themselves stay as they are.
-
-    Args:
-        folder: a results folder of `hf-radam compare`.
-        output_dir: new, empty, or that of an earlier call, which is replaced as a whole.
-        choice: what to publish.
-
-    Returns:
-        The path of the card, `output_dir/README.md`.
+    """Write all that is to be uploaded of a results folder, which stays as it is; returns the path of the card.
 
     Raises:
         UserError: no results, no such recipe, no weights; links that lead out of the results folder; an `output_dir`
-            that holds anything else.
+            that holds anything but an earlier copy.
     """
     for path in (folder / "comparison.json", folder / "records", *folder.glob("records/*.json")):
         _refuse_outside(path, folder)

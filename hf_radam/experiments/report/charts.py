@@ -57,12 +57,12 @@ def ends(results: Results) -> str:
     order = sorted(results.best_rows, key=lambda row: row.cost.median())
     radam = next((row for row in order if row.family.iat[0] == "radam"), order[0])
     said = []
-    for row in (row for row in order if any(row is chosen for chosen in (order[0], radam, order[-1]))):
+    for recipe, row in {name(row): row for row in (order[0], radam, order[-1])}.items():
         finite, count = row.value.dropna(), len(row)
         told = dict.fromkeys(f"{end:.{results.metric.digits}f}" for end in (finite.min(), finite.max()) if len(finite))
         broken = [f"{count - len(finite)} of {count} not finite"] * (len(finite) < count)
         of_rate = f" (lr {rate(row):g})" if results.several_rates else ""
-        said.append(f"{name(row)}: {' and '.join(filter(None, [' to '.join(told), *broken]))}{of_rate}")
+        said.append(f"{recipe}: {' and '.join(filter(None, [' to '.join(told), *broken]))}{of_rate}")
     place = "each recipe's best rate" if results.several_rates else _rates(results.runs)
     return f"Final {results.metric.label} at {place}. {'; '.join(said)}"
 

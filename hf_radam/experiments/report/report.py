@@ -43,10 +43,9 @@ def make_report(results: Results) -> Report:
     return Report(name=results.comparison["name"], verdict=judge(results), tables=found, notes=said)
 
 
-def draw(results: Results, folder: Path, most: int | None = None, only: str | None = None) -> list[Image]:
-    """Draw all figures below `folder/figures`, or the `most` that say most, or the one of that name."""
-    chosen = [chart for chart in charts(results)[:most] if only in (None, chart.name)]
-    return [drawing.save(chart, folder / "figures") for chart in chosen]
+def draw(results: Results, folder: Path, most: int | None = None) -> list[Image]:
+    """Draw all figures below `folder/figures`, or the `most` that say most."""
+    return [drawing.save(chart, folder / "figures") for chart in charts(results)[:most]]
 
 
 def write_report(folder: Path, output_dir: Path | None = None, most: int | None = None) -> Report:
