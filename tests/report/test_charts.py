@@ -217,8 +217,7 @@ def test_a_family_is_what_the_optimizer_is_not_what_the_name_says() -> None:
         record("radam b2=0.995", optimizer="radam"),
         record("adam_warmup_80", optimizer="adam", warmup="linear", warmup_steps=2),
         record("radam they say", optimizer="adam", warmup="untuned_linear"),
-        record("a", optimizer="lion"),
-        record("b", optimizer="sgd"),
+        *(record(name, optimizer=name) for name in ("lion", "sgd")),
     ]
     runs = read(records).runs
     assert list(runs.family) == ["adam", "radam", "warmup", "untuned", "lion", "sgd"]

@@ -45,7 +45,7 @@ def test_texts_of_records_stay_text() -> None:
 
 
 def test_values_are_those_of_the_records() -> None:
-    _, spec = page.live(read(RECORDS))[0]
+    spec = page.live(read(RECORDS))[0]
     told = spec["transform"][0]["from"]["data"]["values"]
     assert [(run["run"], run["recipe"], float(run["lr"]), run["seed"]) for run in told] == [
         (i, run.recipe, run.learning_rate, run.seed) for i, run in enumerate(RECORDS)

@@ -32,11 +32,11 @@ def to_page(results: Results, *, title: str, verdict: Sequence[str] = (), tables
     parts = {
         "title": html.escape(title),
         "verdict": "\n".join(map(_paragraph, verdict)),
-        "curves": _options({str(i): name for i, (name, _) in enumerate(curves)}, "0"),
+        "curves": _options({str(i): spec["title"] for i, spec in enumerate(curves)}, "0"),
         "rates": _options(rates, f"{first.learning_rate.iat[0]:g}"),
         "tables": "\n".join(map(_table, tables)),
         "engine": _engine(),
-        "data": embedded({"curves": [spec for _, spec in curves], "themes": themes}),
+        "data": embedded({"curves": curves, "themes": themes}),
     }
     template = resources.files("hf_radam.experiments.report").joinpath("page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
@@ -59,18 +59,15 @@ def _engine() -> str:
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed").replace("</script", "<\\/script")
 
 
-def live(results: Results) -> list[tuple[str, Spec]]:
-    """What the page shows: names of numbers, and for each a view over the updates of all runs at a rate."""
-    losses, shares = windows(results)
-    evaluations = [
-        (charts.titled(results, key), key, charts.points_of(results, key)) for key in charts.evaluated(results)
-    ]
-    found: list[tuple[str, pd.DataFrame, Spec, str]] = [
-        *((title, points, charts.fitted(points, key), "linear") for title, key, points in evaluations),
-        ("training loss, as trained", losses, charts.fitted(losses, "loss"), "log"),
-        ("learning rate × rectification, by its peak", shares, scale(shares.value, False), "linear"),
-    ]
-    return [(title, _live(results, title, points, axis, steps)) for title, points, axis, steps in found]
+def live(results: Results) -> list[Spec]:
+    """What the page shows: for each number a view over the updates of all runs at a rate."""
+    views, (losses, shares) = [], windows(results)
+    for key in charts.evaluated(results):
+        points = charts.points_of(results, key)
+        views.append(_live(results, charts.titled(results, key), points, charts.fitted(points, key), "linear"))
+    views.append(_live(results, "training loss, as trained", losses, charts.fitted(losses, "loss"), "log"))
+    title, axis = "learning rate × rectification, by its peak", scale(shares.value, False)
+    return [*views, _live(results, title, shares, axis, "linear")]
 
 
 def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, steps: str) -> Spec:
