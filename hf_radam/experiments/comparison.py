@@ -222,9 +222,6 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
             from one (`recipe: adam_warmup`) and sets fields of `Recipe`.
         overrides: fields that replace those of the file; `data`, `model` and `training` are merged key by key, and
             names in `recipes` select from the recipes of the file first.
-
-    Raises:
-        UserError: no such file, no YAML, an unknown key or recipe, a value of the wrong type or range.
     """
     if not path.is_file():
         raise UserError(f"no such comparison file: {path}; give a YAML file, or a name of `hf-radam configs`")

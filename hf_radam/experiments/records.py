@@ -9,17 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    Strict,
-    StrictBool,
-    TypeAdapter,
-    ValidationError,
-    WrapValidator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, Strict, TypeAdapter, ValidationError, WrapValidator
 
 from hf_radam.experiments.metrics import is_metric
 from hf_radam.experiments.schema import UserError
@@ -93,7 +83,7 @@ class Record:
     """Title of the comparison it was made for."""
     config: Annotated[Mapping[str, Any], AfterValidator(_config)]
     """Everything that decides the result, the recipe, learning rate and seed among it."""
-    diverged: StrictBool
+    diverged: Annotated[bool, Strict()]
     """Whether the loss became infinite or NaN, or ended above that of the untrained model, in training as well."""
     curves: Columns
     """One entry a recorded update: step, loss (as trained), learning_rate, rectification, rho, grad_norm, seconds."""

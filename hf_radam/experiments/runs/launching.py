@@ -16,16 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_radam.experiments.comparison import Run
-from hf_radam.experiments.folder import (
-    ASKED,
-    BEGUN,
-    LOG,
-    MESSAGES,
-    RECORDING,
-    record_path,
-    remove_checkpoints,
-    run_folder,
-)
+from hf_radam.experiments.folder import ASKED, BEGUN, LOG, MESSAGES, RECORDING, record_path, run_folder
 from hf_radam.experiments.metrics import LOWER
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.schema import UserError
@@ -148,7 +139,7 @@ def _told(process: subprocess.Popen[bytes], path: Path) -> Iterator[dict[str, An
 
 
 def keep(run: Run, folder: Path) -> Record:
-    """Make the record of a run whose script has ended well, and drop what it left beside its model.
+    """Make the record of a run whose script has ended well.
 
     A script that evaluated nothing is refused, and one that gives two runs the very same curve.
     """
@@ -177,7 +168,6 @@ def keep(run: Run, folder: Path) -> Record:
     if not is_ours and not record.diverged:
         _refuse_the_same(run, record, folder)
     record.save(record_path(folder, run))
-    remove_checkpoints(folder, run)
     return record
 
 

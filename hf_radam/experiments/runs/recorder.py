@@ -24,18 +24,8 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_radam.experiments.environment import reset_peak_memory
 from hf_radam.experiments.folder import ASKED, BEGUN, FACTS, MESSAGES, RECORDING
+from hf_radam.experiments.runs import history
 from hf_radam.experiments.runs.gradients import GradientHistograms
-from hf_radam.experiments.runs.history import (
-    NOISE,
-    add_untuned_warmup,
-    curves_of,
-    evaluations_of,
-    is_finite,
-    is_update,
-    measured,
-    resume_point,
-    unheeded,
-)
 from hf_radam.experiments.runs.launching import FOLDER, Job, Tell
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.script_data import key_of
@@ -131,7 +121,7 @@ class _Recorder(TrainerCallback):
         self.trainer, trainer.args = trainer, self._arguments(trainer.args)
         for callback in (self, *([GradientHistograms()] if self.job.record_every == 1 else [])):
             trainer.add_callback(callback)
-        own = resume_point(Path(trainer.args.output_dir))
+        own = history.resume_point(Path(trainer.args.output_dir))
         reset_peak_memory()
         try:
             done = train(checkpoint if own is None else own)
@@ -168,7 +158,7 @@ class _Recorder(TrainerCallback):
                 f"the script ignores --optim: it was given {name} and trains with "
                 f"{full_name(type(innermost(optimizer)))}; have it build what --optim names"
             )
-        if registered(name) is None and (dropped := unheeded(optimizer, self.job.optim_args)):
+        if registered(name) is None and (dropped := history.unheeded(optimizer, self.job.optim_args)):
             raise UserError(
                 f"Transformers ignores the option {dropped[0]!r} of {name!r}; leave it out, or take a registered "
                 f"optimizer: {', '.join(list_optimizers())}"
@@ -178,7 +168,7 @@ class _Recorder(TrainerCallback):
             demanded["warmup_steps"] = math.ceil(demanded["warmup_steps"] * state.max_steps)
         own = {"optim": name, "seed": args.seed, "max_steps": state.max_steps, "warmup_steps": warmup}
         wrong = [(key, demanded[key], own[key]) for key in own if demanded.get(key, own[key]) != own[key]]
-        live = unheeded(optimizer, {key: value for key, value in demanded.items() if key not in own})
+        live = history.unheeded(optimizer, {key: value for key, value in demanded.items() if key not in own})
         for key, asked, found in [*wrong, *([live] if live and live[2] is not None else [])]:
             raise UserError(
                 f"the script ignores --{key}: it was given {asked} and its Trainer has {found}; name the script's own "
@@ -188,7 +178,7 @@ class _Recorder(TrainerCallback):
             raise UserError(f"warmup_steps {warmup} must be less than the script's {state.max_steps} updates")
         if not args.load_best_model_at_end:
             state.save_steps = self.job.save_steps or math.ceil(state.max_steps / 4)
-        add_untuned_warmup(getattr(lr_scheduler, "scheduler", lr_scheduler), self.job.warmup, self.job.recipe)
+        history.add_untuned_warmup(getattr(lr_scheduler, "scheduler", lr_scheduler), self.job.warmup, self.job.recipe)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock."""
@@ -207,7 +197,7 @@ class _Recorder(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Write the time beside the loss; stop a run whose loss is no number."""
-        if is_update(logs):
+        if history.is_update(logs):
             state.log_history[-1]["seconds"] = self.seconds
             self.tell(step=state.global_step, loss=logs["loss"])
             if not math.isfinite(logs["loss"]):
@@ -216,14 +206,14 @@ class _Recorder(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
         """Refuse a metric that is not there as early as that shows; a script may evaluate after its training."""
         if f"eval_{self.job.metric}" not in metrics and "eval_loss" in metrics:
-            names = {key.removeprefix("eval_") for key in metrics if key.startswith("eval_")} - NOISE
+            names = {key.removeprefix("eval_") for key in metrics if key.startswith("eval_")} - history.NOISE
             self.stop(f"the script evaluates no {self.job.metric!r}; set metric to one of {', '.join(sorted(names))}")
         self.write()
 
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
         """Keep what is only measured at the end, on a test set."""
         found = {key.removeprefix("test_"): value for key, value in metrics.items() if key.startswith("test_")}
-        self.tested |= {key_of(name): value for name, value in found.items() if name not in {*NOISE, "loss"}}
+        self.tested |= {key_of(name): value for name, value in found.items() if name not in {*history.NOISE, "loss"}}
         self.write()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -235,21 +225,21 @@ class _Recorder(TrainerCallback):
         """What there is to record by now; nothing before the training has ended, or if no update was made."""
         if not self.ended or not PartialState().is_main_process:
             return
-        state, args = self.trainer.state, self.trainer.args
-        curves = curves_of(state.log_history)
+        state, args, job = self.trainer.state, self.trainer.args, self.job
+        curves = history.curves_of(state.log_history)
         if not curves["step"]:
             return
-        evaluations = evaluations_of(state.log_history, self.job.eval_steps, curves["step"][-1], self.job.metric)
+        evaluations = history.evaluations_of(state.log_history, job.eval_steps, curves["step"][-1], job.metric)
         if (facts := Path(args.output_dir, FACTS)).is_file():  # a full disk takes it away
             self.facts = json.loads(facts.read_text(encoding="utf-8"))
-        notes, whole = [*self.notes], is_finite(curves)
+        notes, whole = [*self.notes], history.is_finite(curves)
         if state.global_step < state.max_steps and whole:
             notes.append(f"the script ended it after {state.global_step} of {state.max_steps} updates")
         if args.load_best_model_at_end and (best := state.best_global_step):
             notes.append(f"its last evaluation is that of the script's best model, of update {best}")
         last = {key: values[-1] for key, values in evaluations.items() if key != "step" and values}
         final = {**self.tested, **last} if whole else dict.fromkeys([*self.tested, *last, "loss"], math.nan)
-        fields = measured(self.trainer, curves, evaluations, self.job.record_every)
+        fields = history.measured(self.trainer, curves, evaluations, job.record_every)
         content = {**fields, "notes": notes, "facts": self.facts, "final": final}
         write_whole(self.folder / RECORDING, json.dumps(content))
 

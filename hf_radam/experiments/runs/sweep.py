@@ -81,6 +81,7 @@ def sweep(
                 for run in done:
                     found = True
                     progress.finish(run, launching.keep(run, folder))
+                    remove_checkpoints(folder, run)
                     locks[run.id].release()
         for run in runs:  # killed between its record and the end of its checkpoints
             if record_path(folder, run).is_file():
