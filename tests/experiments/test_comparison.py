@@ -209,6 +209,10 @@ def test_one_text_in_all_forms(tmp_path: Path) -> None:
     text_files(tmp_path)
     hub, prefixes = tmp_path / "hub", {"train_prefix": "train", "validation_prefix": "val"}
     plain = pairs_of(**prefixes)
+    train, held_out = pairs_of(train_prefix="train")
+    assert (len(train), len(held_out)) == (28, 20), "the end is held out"
+    with pytest.raises(UserError, match="there are only 48; give validation_prefix"):
+        pairs_of(train_prefix="train", max_eval_samples=48)
     hub.mkdir()
     for pairs, split in zip(plain, ("train", "validation"), strict=True):
         lines = [json.dumps({"translation": {"de": de, "en": en}}) for de, en in pairs]
@@ -223,14 +227,6 @@ def test_one_text_in_all_forms(tmp_path: Path) -> None:
         pairs_of(dataset_name="hub", source_lang="fr")
     with pytest.raises(UserError, match="cannot load dataset"):
         pairs_of(dataset_name="nowhere")
-
-
-def test_without_validation_text_the_end_is_held_out(tmp_path: Path) -> None:
-    text_files(tmp_path)
-    train, held_out = pairs_of(train_prefix="train")
-    assert (len(train), len(held_out)) == (28, 20)
-    with pytest.raises(UserError, match="there are only 48; give validation_prefix"):
-        pairs_of(train_prefix="train", max_eval_samples=48)
 
 
 def bad_files(folder: Path) -> dict[str, Path]:

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -104,10 +104,10 @@ def _built_optimizer(trainer: Any) -> dict[str, Any]:
     return {"name": str(trainer.args.optim), "class": name, **plain}
 
 
-def unheeded(optimizer: Any, asked: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """The first option that no group of parameters has as it was asked for: its name, what was asked, what is there."""
+def unheeded(optimizer: Any, asked: Mapping[str, Any], **own: Any) -> Iterator[tuple[str, Any, Any]]:
+    """What neither a group of parameters nor `own` has as it was asked for: its name, what was asked, what is there."""
     groups = [
-        {**group, **dict(zip(("adam_beta1", "adam_beta2"), group.get("betas", ()), strict=False))}
+        {**group, **dict(zip(("adam_beta1", "adam_beta2"), group.get("betas", ()), strict=False)), **own}
         for group in innermost(optimizer).param_groups
     ]
     for name, value in asked.items():
@@ -115,8 +115,7 @@ def unheeded(optimizer: Any, asked: Mapping[str, Any]) -> tuple[str, Any, Any] |
         there = torch.tensor(value, dtype=found[0].dtype).item() if isinstance(found[0], torch.Tensor) else value
         plain = json.loads(json.dumps([there, *found], default=float))
         if plain[0] not in plain[1:]:
-            return name, value, found[0]
-    return None
+            yield name, value, found[0]
 
 
 def add_untuned_warmup(scheduler: Any, warmup: Any, recipe: str) -> None:

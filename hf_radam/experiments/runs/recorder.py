@@ -158,22 +158,21 @@ class _Recorder(TrainerCallback):
                 f"the script ignores --optim: it was given {name} and trains with "
                 f"{full_name(type(innermost(optimizer)))}; have it build what --optim names"
             )
-        if registered(name) is None and (dropped := history.unheeded(optimizer, self.job.optim_args)):
+        if dropped := [] if registered(name) else [*history.unheeded(optimizer, self.job.optim_args)]:
             raise UserError(
-                f"Transformers ignores the option {dropped[0]!r} of {name!r}; leave it out, or take a registered "
+                f"Transformers ignores the option {dropped[0][0]!r} of {name!r}; leave it out, or take a registered "
                 f"optimizer: {', '.join(list_optimizers())}"
             )
         warmup = args.get_warmup_steps(state.max_steps)
         if 0 < demanded.get("warmup_steps", 0) < 1:
             demanded["warmup_steps"] = math.ceil(demanded["warmup_steps"] * state.max_steps)
         own = {"optim": name, "seed": args.seed, "max_steps": state.max_steps, "warmup_steps": warmup}
-        wrong = [(key, demanded[key], own[key]) for key in own if demanded.get(key, own[key]) != own[key]]
-        live = history.unheeded(optimizer, {key: value for key, value in demanded.items() if key not in own})
-        for key, asked, found in [*wrong, *([live] if live and live[2] is not None else [])]:
-            raise UserError(
-                f"the script ignores --{key}: it was given {asked} and its Trainer has {found}; name the script's own "
-                "flag in data.flags, or make the script use it"
-            )
+        for key, asked, found in history.unheeded(optimizer, demanded, **own):
+            if found is not None:  # else this optimizer knows no such option
+                raise UserError(
+                    f"the script ignores --{key}: it was given {asked} and its Trainer has {found}; name the script's "
+                    "own flag in data.flags, or make the script use it"
+                )
         if warmup and warmup >= state.max_steps:
             raise UserError(f"warmup_steps {warmup} must be less than the script's {state.max_steps} updates")
         if not args.load_best_model_at_end:
