@@ -8,7 +8,6 @@ import pickle
 import re
 import zlib
 from collections import defaultdict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,7 +25,7 @@ _SEAL = b"\nhf_radam crc32 "
 
 
 def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoint:
-    """Read the optimizer of a DCP folder, flattened (`flatten_optimizer_state_dict`) or not; see `read_checkpoint`."""
+    """Read the optimizer of a DCP folder; see `read_checkpoint`."""
     with reading(folder):
         reader = SafeReader(folder)
         metadata = reader.metadata
@@ -48,7 +47,7 @@ def read_distributed(folder: Path, *, moments: bool = True) -> OptimizerCheckpoi
             found = sorted({str(path[0]) for path in paths.values()})
             raise CheckpointError(f"{folder} has no optimizer, only {', '.join(found)}; give the optimizer's folder")
         if "param_groups" not in optimizer:
-            optimizer = _unflatten(optimizer, _order_of_groups(metadata))
+            raise CheckpointError(f"{folder} was saved with flatten_optimizer_state_dict; save it without")
         shards = sorted({folder / info.relative_path for info in metadata.storage_data.values()})
     ranks = {match[1] for shard in shards if (match := re.match(r"__(\d+)_", shard.name))}
     return OptimizerCheckpoint(
@@ -146,35 +145,3 @@ class _MetadataUnpickler(pickle._Unpickler):
         ):
             return found
         raise pickle.UnpicklingError(f"it names {module}.{name}, which does not belong there")
-
-
-def _unflatten(flat: dict[str, Any], order: list[str]) -> dict[str, Any]:
-    """Undo `flatten_optimizer_state_dict`: successive parameters with the same options form a group."""
-    state: dict[str, dict[str, Any]] = defaultdict(dict)
-    options: dict[str, dict[str, Any]] = defaultdict(dict)
-    for path, value in flat.items():
-        section, rest = path.split(".", 1)
-        name, key = rest.rsplit(".", 1)
-        (state if section == "state" else options)[name][key] = value
-    groups: list[dict[str, Any]] = []
-    for name in order:
-        if not groups or {**groups[-1], "params": None} != {**options[name], "params": None}:
-            groups.append({**options[name], "params": []})
-        groups[-1]["params"].append(name)
-    return {"state": dict(state), "param_groups": groups}
-
-
-def _order_of_groups(metadata: Metadata) -> list[str]:
-    """The order of the parameters in a flattened checkpoint: the first process's, if that had all of them."""
-    wrote: dict[str, str] = {index.fqn: info.relative_path for index, info in metadata.storage_data.items()}
-    files: dict[str, set[str]] = defaultdict(set)
-    for key, path in metadata.planner_data.items():
-        if path[0] == "optimizer" and path[1].startswith("param_groups."):
-            files[path[1].split(".", 1)[1].rsplit(".", 1)[0]].add(wrote[key])
-    order = list(files)
-    if any(files[name].isdisjoint(files[following]) for name, following in pairwise(order)):
-        raise CheckpointError(
-            "this flattened checkpoint does not tell the order of the parameters; load it into a model and save that "
-            "with hf_radam.save_optimizer"
-        )
-    return order

@@ -47,7 +47,7 @@ TOLERANCE = 1e-6
 CONTROL = 1e-2
 
 LAYOUTS = ("fsdp", "tp")
-SAVES = ("sharded", "full", "flat", *(f"accelerate_{kind}" for kind in KINDS))
+SAVES = ("sharded", "full", *(f"accelerate_{kind}" for kind in KINDS))
 WAYS = (*SAVES, "sharded_by_accelerate", "full_by_accelerate")
 # Saved by torch's RAdam and loaded in ours, and the other way.
 INTERCHANGES = (*(f"torch_{kind}" for kind in KINDS), *(f"{kind}_in_torch" for kind in KINDS))
@@ -190,7 +190,6 @@ def test_deepspeed_as_installed(tmp_path: Path, stage: int) -> None:
 # What `inspect` must say of each kind, beside what all have in common.
 INSPECTED = {
     "sharded": ["sharded by torch.distributed.checkpoint", "processes   2"],
-    "flat": ["sharded by torch.distributed.checkpoint", "processes   2"],
     "full": ["one file, parameters by name (FULL_STATE_DICT)", "files       1"],
     "zero1": ["DeepSpeed ZeRO-1", "processes   2"],
     "zero2": ["DeepSpeed ZeRO-2", "processes   2"],
@@ -348,6 +347,7 @@ DAMAGES: dict[str, tuple[str, str, Callable[[Path], Any], str]] = {
     "metadata empty": ("sharded", ".metadata", write(b""), ".metadata is damaged"),
     "metadata sealed wrongly": ("sharded", ".metadata", lambda f: flip(f, -8), "its checksum differs"),
     "metadata with an end": ("sharded", ".metadata", lambda f: flip(f, 8 * -20), "has extra bytes at its end"),
+    "flattened": ("flat", ".metadata", Path.touch, "was saved with flatten_optimizer_state_dict; save it without"),
     "metadata with code": ("sharded", ".metadata", write(pickle.dumps(Evil())), "which does not belong there"),
     "full truncated": ("full", "optimizer.bin", truncate, OF_UNKNOWN_FORM),
     "full empty": ("full", "optimizer.bin", write(b""), OF_UNKNOWN_FORM),

@@ -208,7 +208,7 @@ def go(what: str, layout: str, folder: Path, accelerator: Any) -> None:
             plugins[kind], accelerator, optimizer, model, folder / saved
         )
 
-    names = ["sharded", "full", "flat", *(f"{by}_{kind}" for by in ("accelerate", "torch") for kind in KINDS)]
+    names = ["sharded", "full", *(f"{by}_{kind}" for by in ("accelerate", "torch") for kind in KINDS)]
     ways: dict[str, tuple[Callable[..., Optimizer], Callable[[nn.Module, Optimizer], None]]] = {
         **{name: (RAdam, by_us(name)) for name in names},
         "sharded_by_accelerate": (RAdam, by_accelerate("SHARDED_STATE_DICT", "sharded")),
