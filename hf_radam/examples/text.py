@@ -181,6 +181,10 @@ def cell(where: str, row: Any, column: str, blank: bool = False) -> Any:
         return ""
     if not isinstance(value, (str, int, float)):
         raise UserError(f"{where}: column {column!r} must be text or a number, got {shown(value)}")
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where} holds half of a surrogate pair ({error.reason}); mend its text") from error
     return value
 
 

@@ -105,6 +105,7 @@ TABLES: dict[str, tuple[str, dict[str, Any], str]] = {
     "open.csv": ('text,past\na,no\n"b,yes\nc,no\n', {}, "open.csv is no CSV: .* EOF inside string starting at row 2"),
     "twice.csv": ("text,past,past\na,no,1\nb,yes,2\n", {}, "two columns of one name in text, past, past"),
     "words.doc": ("a", {}, "must end in .csv, .tsv, .json or .jsonl"),
+    "half.jsonl": ('{"text": "a\\ud800b", "past": 1}\n{"past": 2}', {}, "row 1 holds half of a surrogate pair"),
     "nan.jsonl": ('{"text": "a", "past": NaN}\n', {}, "row 1: column 'past' is empty"),
     "list.jsonl": ('{"text": ["a"], "past": 1}\n{"past": 2}', {}, r"'text' must be text or a number, got \['a'\]"),
     "list.json": ("[1, 2]", {}, "list.json, row 1 must have the column 'past', got 1"),
