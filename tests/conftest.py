@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ from filelock import FileLock
 from launching import FURTHER, LONG, MODELS, OPTIONS, torchrun, train
 from sketches import sketches
 from torch import Tensor
+
+
+def pytest_collection_finish() -> None:
+    """What is imported is no garbage; Accelerate looks through it at every start of a training, for half a second."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

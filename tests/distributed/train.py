@@ -8,6 +8,7 @@ Runs all cases one after the other, and saves for each where its parameters were
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -137,6 +138,7 @@ def main() -> None:
     """Run the cases."""
     cases, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     on_cpu.patch()
+    gc.freeze()  # what is imported; Accelerate collects garbage at every start of a training
     results = {}
     for name, case in cases.items():
         state = PartialState(cpu=not torch.accelerator.is_available())

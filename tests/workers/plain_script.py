@@ -7,6 +7,7 @@ Trains each case, a list of command-line arguments, and writes what its log and 
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 import subprocess
@@ -86,6 +87,7 @@ def train(argv: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
+    gc.freeze()  # what is imported; Accelerate collects garbage at every start of a training
     cases, out = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     found = {name: train(argv) for name, argv in cases.items()}
     if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:

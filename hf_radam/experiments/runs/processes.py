@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import multiprocessing
 import os
 import pickle
@@ -131,6 +132,7 @@ def _work(channel: Connection, log: Path, environment: Mapping[str, str], call: 
             os.dup2(file.fileno(), stream)
     os.environ.clear()
     os.environ.update(environment)
+    gc.freeze()  # what was imported; Accelerate looks through the rest at every start of a training
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # imported before, with other numbers of threads
     threading.Thread(target=_follow_parent, args=(channel,), daemon=True).start()
     try:
