@@ -11,6 +11,7 @@ digests of uploads are checked.
 from __future__ import annotations
 
 import base64
+import fnmatch
 import hashlib
 import json
 import re
@@ -286,11 +287,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _preupload(self, about: dict[str, str], _: Any, body: bytes) -> None:
         self._may_write(about["id"])
         head, asked = self._head(about), json.loads(body)
+        ignored = [line for line in asked.get("gitIgnore", "").splitlines() if line]
         answers = []
         for path in (file["path"] for file in asked["files"]):
             mode = "lfs" if path.endswith(LFS_ENDINGS) else "regular"
             known = {"oid": head.files[path].oid} if path in head.files else {}
-            answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, **known})
+            ignore = any(fnmatch.fnmatch(path.split("/")[-1], rule) for rule in ignored)
+            answers.append({"path": path, "uploadMode": mode, "shouldIgnore": ignore, **known})
         self._send(200, {"files": answers})
 
     def _xet_token(self, about: dict[str, str], *_: Any) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from hf_radam.files import write_whole
 from hf_radam.publishing.card import render
 from hf_radam.publishing.reproduce import comparison_file
 from hf_radam.rectification import untuned_linear
+from hf_radam.training import callbacks
 from hf_radam.training.mixin import RAdamTrainerMixin
 from hf_radam.training.optimizers import class_and_options
 from hf_radam.training.trainer import RAdamTrainingArguments
@@ -148,7 +150,7 @@ def test_scripts_that_end_without_a_record(case: str) -> None:
 
 
 @pytest.fixture
-def trainer_class(monkeypatch: pytest.MonkeyPatch) -> Any:
+def trainer_class(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Trainer whose trainings are recorded as asked."""
 
     def follow(**asked: Any) -> Any:
@@ -162,7 +164,8 @@ def trainer_class(monkeypatch: pytest.MonkeyPatch) -> Any:
         recorder.follow(Followed)
         return Followed
 
-    return follow
+    yield follow
+    logging.getLogger(callbacks.__name__).setLevel(logging.NOTSET)  # a recorder silences advice in its process
 
 
 def training_arguments(cls: Any = TrainingArguments, **changes: Any) -> TrainingArguments:
