@@ -77,7 +77,6 @@ def test_the_api_page_has_every_public_name() -> None:
     assert sorted(re.findall(r":: hf_radam\.([\w.]+)", page)) == sorted([*hf_radam.__all__, "rectified.rectified"])
 
 
-@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     run([sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "docs", tmp_path], cwd=ROOT)
 

@@ -229,7 +229,9 @@ def _alike(results: Results) -> str:
     if results.comparison["shared"]["task"] != "script":
         return "the same data order, the same initial weights for a seed, the same learning rates and updates"
     seen = ", and for a seed the same loss at the first update: the same initial weights and first examples"
-    return f"the same arguments, learning rates and updates{seen if results.same_start else ''}"
+    early = any(record.updates < results.length(results.recipes[record.recipe]) for record in results.records)
+    updates = "updates (fewer where a run ended early)" if early else "updates"
+    return f"the same arguments, learning rates and {updates}{seen if results.same_start else ''}"
 
 
 def _limitations(results: Results) -> list[str]:

@@ -243,6 +243,15 @@ def test_what_sets_a_recipe_apart_is_shown(tmp_path: Path) -> None:
     assert '"lr_at_the_end": 0.001' not in card
 
 
+def test_runs_of_a_script_that_ended_early_are_no_equal_budgets() -> None:
+    whole = Results.load(ROOT / "model_cards" / "script_sft")
+    first, *others = whole.records
+    ended = replace(first, curves={name: values[:3] for name, values in first.curves.items()})
+    for records, more in ((whole.records, ""), ([ended, *others], " (fewer where a run ended early)")):
+        read = replace(whole, records=records)
+        assert f"learning rates and updates{more}, and for" in render(read, make_report(read), title="sft")
+
+
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("model_cards/*/comparison.json")))
 def test_our_cards_are_those_of_the_records(name: str, tmp_path: Path) -> None:
     """Stale? `make cards` renders them anew."""
