@@ -34,10 +34,9 @@ class RAdam(Optimizer):
     With moments :math:`m_t, v_t` as in Adam and :math:`\rho_t`, which exceeds 5 from step 6 on (for beta2 >= 0.9),
 
     .. math::
-        \theta_t = (1 - \alpha \lambda)\, \theta_{t-1} - \alpha \begin{cases}
-            r_t\, \hat m_t \sqrt{1 - \beta_2^t} / (\sqrt{v_t} + \epsilon) & \rho_t > 5 \\
-            \hat m_t & \text{otherwise}
-        \end{cases}
+        \theta_t &= (1 - \alpha \lambda)\, \theta_{t-1} - \alpha u_t \\
+        u_t &= \frac{r_t\, \hat m_t \sqrt{1 - \beta_2^t}}{\sqrt{v_t} + \epsilon} \text{ if } \rho_t > 5 \\
+        u_t &= \hat m_t \text{ otherwise}
 
     Usually set `lr`, `weight_decay` and, for short runs, `betas`. The signature extends that of `torch.optim.RAdam`;
     one default differs: decay is decoupled, as in the paper's experiments. Checkpoints interchange with both
