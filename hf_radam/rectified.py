@@ -200,8 +200,7 @@ class RectifiedMixin(Optimizer):
 
     def _steps(self, params: list[Tensor]) -> list[Any]:
         """The step counts in the state; None for a parameter without one."""
-        states = [self.state.get(p) for p in params]
-        return [state.get("step") if state else None for state in states]
+        return [self.state.get(p, {}).get("step") for p in params]
 
     def _remember(self, params: list[Tensor], steps: list[Any], counts: list[float]) -> None:
         if any(step is None for step in steps):  # some have just taken their first step

@@ -183,10 +183,10 @@ def main(argv: list[str] | None = None) -> int:
         made.add_argument("--json", type=Path, help="file for the same numbers")
         return made.add_argument
 
-    default = "cuda" if torch.cuda.is_available() else "cpu"
+    devices = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
     add = command("step", step, "time and memory of one step, side by side", 7)
     add("--shapes", nargs="+", choices=SHAPES, default=["bert-base", "lora"], help="decoder-1b takes a large GPU")
-    add("--device", choices=["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"], default=default)
+    add("--device", choices=devices, default=devices[0])
     add("--dtype", choices=["float32", "bfloat16"], default="float32")
     add("--steps", type=int, default=5, help="timed steps of an optimizer in a round")
     add("--kernels", action="store_true", help="AdamWs of other libraries and their RAdams; torchao compiles long")
