@@ -20,7 +20,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 html_theme, html_title, html_show_copyright = "furo", "hf_radam", False
 html_theme_options = {"source_repository": REPO, "source_branch": "main", "source_directory": "docs/"}
 # Files of the repository that pages link are shown on GitHub; see `_leave`.
-exclude_patterns = ["benchmark", "bf16_weights", "_static"]
+exclude_patterns = ["benchmark", "_static"]
 myst_enable_extensions, myst_heading_anchors = ["dollarmath"], 3
 source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 default_role = "code"

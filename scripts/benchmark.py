@@ -171,6 +171,13 @@ def facts_of(benchmark: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def counted(text: str) -> int:
+    """A number of rounds, steps, processes or tensors."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be >= 1, got {number}; leave it out for the default")
+    return number
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(description="Measure what an optimizer costs.")
@@ -179,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     def command(name: str, measured: Callable[..., Any], text: str, rounds: int) -> Callable[..., Any]:
         made = commands.add_parser(name, help=text)
         made.set_defaults(measured=measured)
-        made.add_argument("--rounds", type=int, default=rounds, help="times that each optimizer has its turn")
+        made.add_argument("--rounds", type=counted, default=rounds, help="times that each optimizer has its turn")
         made.add_argument("--json", type=Path, help="file for the same numbers")
         return made.add_argument
 
@@ -188,14 +195,14 @@ def main(argv: list[str] | None = None) -> int:
     add("--shapes", nargs="+", choices=SHAPES, default=["bert-base", "lora"], help="decoder-1b takes a large GPU")
     add("--device", choices=devices, default=devices[0])
     add("--dtype", choices=["float32", "bfloat16"], default="float32")
-    add("--steps", type=int, default=5, help="timed steps of an optimizer in a round")
+    add("--steps", type=counted, default=5, help="timed steps of an optimizer in a round")
     add("--kernels", action="store_true", help="AdamWs of other libraries and their RAdams; torchao compiles long")
     add = command("sharded", sharded, "time of one step of sharded parameters", 7)
-    add("--processes", type=int, default=2)
-    add("--tensors", type=int, default=200, help="parameters")
-    add("--steps", type=int, default=10, help="timed steps of an optimizer in a round")
+    add("--processes", type=counted, default=2)
+    add("--tensors", type=counted, default=200, help="parameters")
+    add("--steps", type=counted, default=10, help="timed steps of an optimizer in a round")
     add = command("host", host, "CPU time of a step of many tiny tensors: a GPU's host", 25)
-    add("--tensors", nargs="+", type=int, default=[200, 500, 2000], help="parameters")
+    add("--tensors", nargs="+", type=counted, default=[200, 500, 2000], help="parameters")
     options, found, facts = parser.parse_args(argv), [], {}
     try:
         for benchmark in options.measured(options):

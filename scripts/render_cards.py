@@ -13,7 +13,6 @@ On a page, what is rendered stands between one of these lines and `<!-- end -->`
     <!-- best_rates: model_cards/NAME -->       RAdam's best learning rate over Adam's, likewise
     <!-- benchmark: FILE.json -->               all tables of a benchmark
     <!-- costs: FILE.json FILE.json -->         RAdam's time over fused AdamW's, ours and PyTorch's
-    <!-- bf16_weights: FOLDER -->               what scripts/bf16_weights.py found
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from pathlib import Path
 
 import pandas as pd
 from benchmark import table as benchmark_table
-from bf16_weights import table as bf16_table
 
 from hf_radam.experiments.report import rates
 from hf_radam.experiments.report.charts import effective_rates
@@ -90,7 +88,6 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         "best_rates": lambda *paths: coming_from_adam(tasks(paths)),
         "benchmark": benchmark,
         "costs": costs,
-        "bf16_weights": lambda path: bf16_table(json.loads((ROOT / path / "bf16_weights.json").read_text("utf-8"))),
     }
 
     def block(match: re.Match[str]) -> str:

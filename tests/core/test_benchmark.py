@@ -64,3 +64,12 @@ def test_a_rectified_class_is_measured_by_its_plain_one(monkeypatch: pytest.Monk
     monkeypatch.setattr(benchmark, "race", lambda calls, *_: dict(zip(calls, times, strict=True)))
     rows = benchmark.measure("lora", kernels, torch.device("cpu"), torch.float32, 1, 3)["rows"]
     assert [row.get("of_plain") for row in rows] == [None, 1.5, None, None]
+
+
+@pytest.mark.parametrize(
+    "arguments", ["step --steps 0", "sharded --processes 0", "host --rounds 0", "host --tensors 3 0"]
+)
+def test_nothing_is_measured_no_times(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.main(arguments.split())
+    assert f"error: argument {arguments.split()[1]}: must be >= 1, got 0; leave it out" in capsys.readouterr().err

@@ -106,6 +106,24 @@ def test_low_bits_go_where_32_bits_go(kernel: str, way: str) -> None:
     assert off <= most[way == "bf16"]
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param("radam_kahan", {}, marks=needs("optimi")),
+        pytest.param("radam_torch_8bit", {"bf16_stochastic_round": True}, marks=needs("torchao")),
+    ],
+)
+def test_small_steps_move_bf16_weights(name: str, options: dict[str, Any]) -> None:
+    """Rounding to the nearest would undo each of them."""
+    weights = torch.nn.Parameter(torch.ones(64, 64, dtype=torch.bfloat16))
+    optimizer = get_optimizer(name)([weights], lr=1e-4, betas=(0.9, 0.9), **options)
+    for _ in range(200):
+        weights.grad = torch.ones_like(weights)
+        optimizer.step()
+    assert 1 - weights.float().mean().item() == pytest.approx(200 * 1e-4, rel=0.1)
+
+
 @pytest.mark.parametrize("kernel", kernels("torch fused", "bitsandbytes 8"))
 def test_options_reach_the_flags_and_the_class_or_are_refused(kernel: str) -> None:
     name = NAMES[kernel][0]
