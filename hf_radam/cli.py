@@ -15,7 +15,7 @@ from hf_radam import __version__
 from hf_radam.errors import NetworkError, UserError, closest
 from hf_radam.experiments import command as compare
 from hf_radam.files import is_full_disk
-from hf_radam.training.advice import advise_command
+from hf_radam.training import advice
 from hf_radam.training.launch import run_script
 
 # Packages of the extra `compare`; without them these commands would train first and fail then.
@@ -42,35 +42,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit code: 0, 1 for the network's fault, 2 for the user's, 130 for Ctrl-C."""
-    argv = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 lacks the sign of plus and minus
     try:
-        if argv[:1] == ["run"]:  # all that follows belongs to the script
-            return run_script(argv[1:])
-        if argv[:1] == ["advise"]:
-            return _advise(argv[1:])
-        parser, commands = _parser(everything="--help_all" in argv)
-        own = argv[argv.index("--") + 1 :] if argv[:1] == ["compare"] and "--" in argv else None
-        argv = argv if own is None else argv[: argv.index("--")]
-        if argv and not argv[0].startswith("-") and argv[0] not in commands:
-            parser.error(f"unknown command {argv[0]!r}{closest(argv[0], commands)}")
-        if not argv:
-            parser.print_help()
-            return 0
-        options, unknown = parser.parse_known_args(argv)
-        if unknown:
-            command = commands[options.command]
-            near = closest(unknown[0].partition("=")[0], command._option_string_actions)
-            command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
-        options.arguments = own
-        needed = COMPARE if options.command in ("compare", "report", "publish") else ()
-        if lacking := [name for name in needed if importlib.util.find_spec(name) is None]:
-            raise UserError(f"this command needs {', '.join(lacking)}: pip install 'hf_radam[compare]'")
-        if options.command in ("report", "publish") and not (options.runs_dir / "comparison.json").is_file():
-            raise UserError(f"no results in {options.runs_dir}/")
-        code = options.work(options)
+        code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -86,6 +62,27 @@ def main(argv: list[str] | None = None) -> int:
         return 1 if isinstance(error, NetworkError) else 2
 
 
+def _run(argv: list[str]) -> int:
+    if argv[:1] == ["run"]:  # all that follows belongs to the script
+        return run_script(argv[1:])
+    parser = _parser()
+    if not argv:
+        parser.print_help()
+        return 0
+    end = argv.index("--") if argv[0] == "compare" and "--" in argv else len(argv)
+    options, unknown = parser.parse_known_args(argv[:end])
+    if unknown:
+        near = closest(unknown[0].partition("=")[0], options.parser._option_string_actions)
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+    options.arguments = argv[end + 1 :]
+    needed = COMPARE if options.command in ("compare", "report", "publish") else ()
+    if lacking := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise UserError(f"this command needs {', '.join(lacking)}: pip install 'hf_radam[compare]'")
+    if options.command in ("report", "publish") and not (options.runs_dir / "comparison.json").is_file():
+        raise UserError(f"no results in {options.runs_dir}/")
+    return options.work(options)
+
+
 def _remedy(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "; name a folder that you may write to"
@@ -98,8 +95,7 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr)
 
 
-def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParser]]:
-    """The parser and those of its commands; the help of rare options is hidden, unless `everything` is asked for."""
+def _parser() -> _Parser:
     parser = _Parser(
         prog="hf-radam",
         description="Rectified Adam for Transformers: optimizers, comparisons, reports, cards, checkpoints.",
@@ -108,28 +104,22 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
     )
     parser.add_argument("--version", action="version", version=f"hf_radam {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    made: dict[str, argparse.ArgumentParser] = {}
 
     def command(name: str, work: Callable[[Any], int], text: str) -> argparse.ArgumentParser:
-        made[name] = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        made[name].set_defaults(work=work)
-        return made[name]
+        made = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        made.set_defaults(work=work, parser=made)
+        return made
 
-    def rare(text: str) -> str:
-        return text if everything else argparse.SUPPRESS
-
-    compare.add_arguments(
-        command("compare", compare.run, "train every recipe of a comparison and write the report"), rare
-    )
+    compare.add_arguments(command("compare", compare.run, "train every recipe of a comparison and write the report"))
     configs = command("configs", compare.configs, "list the comparisons that come with the package, or print one")
     configs.add_argument("name", nargs="?", help="the one to print")
     report = command("report", compare.report, "write the report of a results folder again")
     report.add_argument("runs_dir", type=Path, help="results folder of a comparison")
     report.add_argument("--output_dir", type=Path, help="where to write; the results folder if not given")
-    _publish_arguments(command("publish", _publish, "put a comparison on the Hub"), rare)
+    _publish_arguments(command("publish", _publish, "put a comparison on the Hub"))
     optimizers = command("optimizers", _optimizers, "list the optimizers that --optim and a recipe may name")
     optimizers.add_argument("--all", action="store_true", help="also the paper's ablations, and references")
-    commands.add_parser("advise", help="say what RAdam's start-up costs a training of some length")
+    advice.add_arguments(command("advise", advice.run, "say what RAdam's start-up costs a training of some length"))
     commands.add_parser("run", help="run a training script that then knows every name as --optim")
     checkpoint = command("checkpoint", _checkpoint, "inspect or consolidate the optimizer state of a checkpoint")
     actions = checkpoint.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
@@ -138,27 +128,24 @@ def _parser(everything: bool) -> tuple[_Parser, dict[str, argparse.ArgumentParse
     for action in (inspect, consolidate):
         action.add_argument("checkpoint", type=Path, metavar="CKPT", help="folder of a checkpoint, or its optimizer")
     consolidate.add_argument("out", type=Path, metavar="OUT", help="file to write; must not exist")
-    return parser, made
+    return parser
 
 
 def _optimizers(options: argparse.Namespace) -> int:
     from hf_radam.registry import get_optimizer, list_optimizers
 
     installed, missing = ["\ninstalled"], ["\nnot installed: pip install what follows the colon"]
-    for name in list_optimizers():
-        what, _, install = get_optimizer(name).description.partition("; not installed: pip install ")
-        if options.all or name not in ABLATIONS:
-            (missing if install else installed).append(f"  {name:<21}  {what}: {install}".removesuffix(": "))
+    for spec in map(get_optimizer, list_optimizers()):
+        line = f"  {spec.name:<21}  {spec.description}"
+        if spec.name in ABLATIONS and not options.all:
+            continue
+        if spec.library and importlib.util.find_spec(spec.library) is None:
+            missing.append(f"{line}: '{spec.extra}'")
+        else:
+            installed.append(line)
     print("Start with `radam`. Every RAdam (arXiv 1908.03265) is meant to run with warmup_steps=0.")
     print("\n".join([*installed, *missing]))
     return 0
-
-
-def _advise(argv: list[str]) -> int:
-    try:
-        return advise_command(argv)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def _checkpoint(options: argparse.Namespace) -> int:
@@ -168,7 +155,7 @@ def _checkpoint(options: argparse.Namespace) -> int:
     return 0
 
 
-def _publish_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -> None:
+def _publish_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s RUNS_DIR --repo_id REPO [options]"
     parser.epilog = (
         "examples:\n"
@@ -180,7 +167,6 @@ def _publish_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], st
     )
     add = parser.add_argument
     add("runs_dir", type=Path, metavar="RUNS_DIR", help="results folder of a comparison")
-    add("--help_all", action="help", help="show the rarer options as well, and quit")
     add("--repo_id", required=True, metavar="REPO", help="namespace/name on the Hub")
     add("--repo_type", choices=("model", "dataset", "space"), default="model", metavar="TYPE",
         help="model (weights; if not given), dataset (records) or space (the page)")  # fmt: skip
@@ -189,11 +175,10 @@ def _publish_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], st
     add("--private", action="store_true", help="make the repo private")
     add("--dry_run", action="store_true", help="write and list what would be uploaded, without the Hub")
     add("--yes", action="store_true", help="upload without asking; needed where there is no terminal")
-    add = parser.add_argument_group("rarer options").add_argument
-    add("--license", default="apache-2.0", metavar="L", help=rare("in the card's metadata; apache-2.0 if not given"))
-    add("--base_model", metavar="M", help=rare("checkpoint that was fine-tuned, by its name on the Hub"))
-    add("--create_pr", action="store_true", help=rare("open a pull request instead of committing"))
-    add("--allow", nargs="+", default=[], metavar="TEXT", help=rare("text that looks private and may be published"))
+    add("--license", default="apache-2.0", metavar="L", help="in the card's metadata; apache-2.0 if not given")
+    add("--base_model", metavar="M", help="checkpoint that was fine-tuned, by its name on the Hub")
+    add("--create_pr", action="store_true", help="open a pull request instead of committing")
+    add("--allow", nargs="+", default=[], metavar="TEXT", help="text that looks private and may be published")
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -56,9 +56,8 @@ class LikeTransformers(OptimizerSpec):
 
     def load(self) -> Any:
         """`rectified`; an ImportError that names what to install if the library is missing."""
-        library, install, _ = library_of(self.like)
-        if not installed(library):
-            raise ImportError(f"optimizer {self.name!r} needs {library!r}: pip install '{install}'")
+        if not installed(self.library):
+            raise ImportError(f"optimizer {self.name!r} needs {self.library!r}: pip install '{self.extra}'")
         return rectified
 
     def __call__(self, params: Any, **options: Any) -> Optimizer:
@@ -151,5 +150,4 @@ def _of_transformers() -> list[str]:
 
 def _told(name: str) -> dict[str, Any]:
     library, install, does = library_of(name)
-    missing = "" if installed(library) else f"; not installed: pip install '{install}'"
-    return {"description": does + missing, "extra": install, "warmup_free": True, "reference": PAPER}
+    return {"description": does, "library": library, "extra": install, "warmup_free": True, "reference": PAPER}

@@ -43,8 +43,10 @@ class OptimizerSpec:
     """Whether it is meant to run without learning-rate warmup."""
     reference: str = ""
     """Where it was published."""
+    library: str = ""
+    """The package that must be installed, where the class belongs to an optional dependency."""
     extra: str = ""
-    """What `pip install` brings, where the class belongs to an optional dependency."""
+    """What `pip install` takes to bring it."""
 
     def load(self) -> type[Optimizer]:
         """Import the class.

@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from hf_radam.errors import UserError, closest
 
 CONFIGS = Path(__file__).parent / "configs"
 
+# Fields of a comparison that have a flag of their name.
+FIELDS = ("recipes", "learning_rates", "seeds", "max_steps", "threads")
 # Options of the data that have a flag; `--set data.KEY=VALUE` sets every other.
 DATA_FLAGS = {
     "train_file": "training data: text, JSON lines, TSV or CSV",
@@ -32,9 +33,9 @@ DATA_FLAGS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -> None:
-    """The options of `run`; `rare` hides the help of those that few need, unless all is asked for."""
-    parser.usage = "%(prog)s [COMPARISON] [options]"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `run`; those that set a field of the comparison are kept under its name, as `--set` has it."""
+    parser.usage = "%(prog)s [COMPARISON] [options] [-- ARGUMENTS OF THE SCRIPT]"
     parser.epilog = (
         "examples:\n  hf-radam compare                                    # grammar, the default\n"
         "  hf-radam compare my.yaml --seeds 0 1 2 --output_dir runs/mine\n"
@@ -44,35 +45,43 @@ def add_arguments(parser: argparse.ArgumentParser, rare: Callable[[str], str]) -
     add = parser.add_argument
     add("comparison", nargs="?", metavar="COMPARISON",
         help="a YAML file, or a name of `hf-radam configs`; grammar if not given")  # fmt: skip
-    add("--help_all", action="help", help="show the options of data as well, and quit")
     add("--output_dir", type=Path, metavar="DIR", help="results folder; runs/NAME if not given")
-    add("--script", metavar="X", help="a training script, or a command such as 'trl sft'; its arguments follow --")
-    add("--module", metavar="X", help=rare("likewise, in a module"))
     add("--recipes", nargs="+", metavar="R", help="run only these recipes, of the file or built in")
     add("--learning_rates", nargs="+", type=float, metavar="LR", help="peak learning rates that every recipe tries")
     add("--seeds", nargs="+", type=int, metavar="S", help="seeds of initial weights and data order")
     add("--max_steps", type=int, metavar="N", help="updates of each run")
     add("--threads", type=int, metavar="N", help="CPU threads of each run")
-    add("--name_or_path", metavar="M", help="checkpoint to fine-tune: a name on the Hub, or a folder")
-    add("--ignore_mismatched_sizes", action="store_true", default=None, help=rare("replace a head of other size"))
-    add("--report_to", nargs="+", metavar="T", help="trackers: tensorboard, trackio, wandb")
+    add("--name_or_path", dest="model.name_or_path", metavar="M",
+        help="checkpoint to fine-tune: a name on the Hub, or a folder")  # fmt: skip
+    add("--ignore_mismatched_sizes", dest="model.ignore_mismatched_sizes", action="store_true", default=None,
+        help="replace a head of other size")  # fmt: skip
+    add("--report_to", dest="training.report_to", nargs="+", metavar="T", help="trackers: tensorboard, trackio, wandb")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any field, as training.adam_beta2=0.99")
     add("--parallel_runs", type=int, metavar="N", help="runs at a time; as many as fit if not given")
     add("--accelerate_config", metavar="C", help="in several processes: ddp, fsdp2, deepspeed_zero2, ... or a file")
     data = parser.add_argument_group("data").add_argument
     for name, text in DATA_FLAGS.items():
-        data(f"--{name}", metavar="X", help=rare(text))
-    data("--trainer", type=int, metavar="K", help=rare("which training to compare, if the script has several"))
+        data(f"--{name}", dest=f"data.{name}", metavar="X", help=text)
+    script = parser.add_argument_group("a script of your own").add_argument
+    script("--script", dest="data.script", metavar="X", help="a Python file, or a command such as 'trl sft'")
+    script("--module", dest="data.module", metavar="X", help="likewise, in a module")
+    script("--trainer", dest="data.trainer", type=int, metavar="K",
+           help="which training to compare, if the script has several")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Train what is missing and write the report; returns the exit code."""
     from hf_radam.experiments.comparison import load_comparison
 
-    named = options.script or options.module
-    path = comparison_file(options.comparison or ("script" if named else "grammar"))
-    name = path.stem if options.comparison or not named else Path(named.split()[0]).stem
-    comparison = load_comparison(path, _overrides(options))
+    given = _given(options)
+    named = given["data"].get("script") or given["data"].get("module")
+    if named and not options.comparison:
+        path, name = comparison_file("script"), Path(named.split()[0]).stem
+        given.setdefault("name", f"Can warmup go in {Path(named).name}?")
+    else:
+        path = comparison_file(options.comparison or "grammar")
+        name = path.stem
+    comparison = load_comparison(path, given)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
             "hf-radam compare starts the processes of its runs by itself; start it without a launcher, with "
@@ -102,29 +111,26 @@ def comparison_file(given: str) -> Path:
     return named
 
 
-def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """What replaces fields of the comparison: flags, and what --set says."""
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of the comparison that --set and flags give."""
     from hf_radam.experiments.schema import read_yaml
 
     found: dict[str, Any] = {"data": {}, "model": {}, "training": {}}
+    fields: dict[str, Any] = {}
     for text in options.set:
         key, equals, value = text.partition("=")
-        part, dot, name = key.rpartition(".")
+        part, dot, _ = key.rpartition(".")
         if not equals or (dot and part not in found):
             near = closest(part, found) if dot else ""
             raise UserError(f"--set takes KEY=VALUE, KEY a field, data.X, model.X or training.X; got {text!r}{near}")
-        (found[part] if dot else found)[name] = read_yaml(value, f"--set {text}")
-    given = {name: value for name, value in vars(options).items() if value is not None}
-    for name in ("recipes", "learning_rates", "seeds", "max_steps", "threads"):
-        if name in given:
-            found[name] = given[name]
-    found["data"].update({name: given[name] for name in (*DATA_FLAGS, "script", "module", "trainer") if name in given})
-    if options.arguments is not None:
-        found["data"]["arguments"] = shlex.join(options.arguments)
-    if not options.comparison and (script := options.script or options.module):
-        found.setdefault("name", f"Can warmup go in {Path(script).name}?")
-    found["model"].update({name: given[name] for name in ("name_or_path", "ignore_mismatched_sizes") if name in given})
-    found["training"].update({name: given[name] for name in ("report_to",) if name in given})
+        fields[key] = read_yaml(value, f"--set {text}")
+    flags = {key: value for key, value in vars(options).items() if "." in key or key in FIELDS}
+    fields.update({key: value for key, value in flags.items() if value is not None})
+    if options.arguments:
+        fields["data.arguments"] = shlex.join(options.arguments)
+    for key, value in fields.items():
+        part, dot, name = key.rpartition(".")
+        (found[part] if dot else found)[name] = value
     return found
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
+from hf_radam.errors import UserError
 from hf_radam.rectification import rectification
 
 HALF = 0.5
@@ -99,26 +100,27 @@ def plot(max_steps: int, beta2: float, width: int = 60, height: int = 8) -> str:
     return "\n".join([*rows, " " * 5 + "1" + last.rjust(len(bars) - 1)])
 
 
-def advise_command(argv: Sequence[str]) -> int:
-    """`hf-radam advise`: print the advice and the curve of r_t; a ValueError names an argument that is out of range."""
-    parser = argparse.ArgumentParser(
-        "hf-radam advise",
-        description="What share of Adam's learning rate RAdam will use, and what would raise it.",
-        epilog="Example: hf-radam advise --max_steps 250 --adam_beta2 0.999 --lr_scheduler_type cosine",
-        allow_abbrev=False,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `run`."""
+    parser.epilog = "example:\n  hf-radam advise --max_steps 250 --adam_beta2 0.999 --lr_scheduler_type cosine"
     add = parser.add_argument
     add("--max_steps", type=int, required=True, metavar="N", help="number of updates")
-    add("--adam_beta2", "--beta2", type=float, default=0.999, metavar="B", help="0.999 if not given")
-    add("--lr_scheduler_type", "--scheduler", choices=SCHEDULES, default="linear", help="linear if not given")
+    add("--adam_beta2", type=float, default=0.999, metavar="B", help="0.999 if not given")
+    add("--lr_scheduler_type", choices=SCHEDULES, default="linear", metavar="S", help="linear, cosine or constant")
     add("--warmup_steps", type=float, default=0.0, metavar="N", help="updates, or a share below 1; 0 if not given")
-    asked = parser.parse_args(argv)
-    warmup = math.ceil(asked.warmup_steps * (asked.max_steps if asked.warmup_steps < 1 else 1))
-    decay = SCHEDULES[asked.lr_scheduler_type]
+
+
+def run(options: argparse.Namespace) -> int:
+    """`hf-radam advise`: print the advice and the curve of r_t; returns the exit code."""
+    max_steps, decay = options.max_steps, SCHEDULES[options.lr_scheduler_type]
+    warmup = math.ceil(options.warmup_steps * (max_steps if options.warmup_steps < 1 else 1))
 
     def factor(update: int) -> float:
-        return update / warmup if update < warmup else decay((update - warmup) / max(1, asked.max_steps - warmup))
+        return update / warmup if update < warmup else decay((update - warmup) / max(1, max_steps - warmup))
 
-    print(advise(asked.max_steps, asked.adam_beta2, factor).text + ".")
-    print(f"\nr_t, the part of the learning rate that update t uses:\n{plot(asked.max_steps, asked.adam_beta2)}")
+    try:
+        print(advise(max_steps, options.adam_beta2, factor).text + ".")
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    print(f"\nr_t, the part of the learning rate that update t uses:\n{plot(max_steps, options.adam_beta2)}")
     return 0

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from hf_radam import rectification
-from hf_radam.training.advice import SCHEDULES, advise, advise_command, share_of_adam
+from hf_radam.cli import main
+from hf_radam.training.advice import SCHEDULES, advise, share_of_adam
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -57,8 +58,7 @@ def test_bad_arguments(arguments: tuple[int, float], message: str) -> None:
 
 
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["--max_steps", "250", "--beta2", "0.999", "--scheduler", "cosine"]
-    assert advise_command(asked) == 0
+    assert main(["advise", "--max_steps", "250", "--adam_beta2", "0.999", "--lr_scheduler_type", "cosine"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("RAdam with beta2=0.999 uses 17% of the learning rate")
     assert len(lines) == 3 + 9
