@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat, Strict, TypeAdapter, ValidationError, WrapValidator
 
-from hf_radam.experiments.metrics import is_metric
 from hf_radam.experiments.schema import UserError
 from hf_radam.files import one_line, write_whole
 
@@ -60,14 +59,11 @@ def _gradients(found: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def _metrics(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    _demand(all(map(is_metric, values)), "names must be letters, digits or _")
-    return values
-
-
+# Names that no page can misread.
+Name = Annotated[str, Field(pattern="^[A-Za-z0-9_]{1,64}$")]
 # A whole number stays one, so that a record is written as it was read.
 Number = Annotated[FiniteFloat, Strict(), WrapValidator(lambda value, check: (check(value), value)[1])]
-Columns = Annotated[Mapping[str, list[Number | None]], AfterValidator(_columns)]
+Columns = Annotated[Mapping[Name, list[Number | None]], AfterValidator(_columns)]
 _Histograms = TypeAdapter(dict[str, Number | list[Number] | list[list[Number]]])
 
 
@@ -87,9 +83,9 @@ class Record:
     """Whether the loss became infinite or NaN, or ended above that of the untrained model, in training as well."""
     curves: Columns
     """One entry a recorded update: step, loss (as trained), learning_rate, rectification, rho, grad_norm, seconds."""
-    evaluations: Annotated[Columns, AfterValidator(_metrics)]
+    evaluations: Columns
     """One entry an evaluation: step, loss (in `loss_unit`, without label smoothing), and further metrics."""
-    final: Annotated[Mapping[str, Number | None], AfterValidator(_metrics)]
+    final: Mapping[Name, Number | None]
     """The last evaluation, and the task's metric."""
     facts: Mapping[str, Number]
     """Numbers about the data, such as the loss of constant prediction."""
@@ -103,7 +99,7 @@ class Record:
     """Bytes: of the GPU, or on a CPU of the whole process."""
     environment: Annotated[Mapping[str, Any], AfterValidator(_environment)]
     """Versions, commit, hardware, processes, threads."""
-    metric: str
+    metric: Name
     """The key of `final` that is the task's own metric; see `metrics.METRICS`."""
     loss_unit: str
     """What the evaluation loss is counted in."""
@@ -151,7 +147,6 @@ class Record:
             _demand(isinstance(content, dict), "the file must be a mapping")
             _demand(content.get("version") == VERSION, f"its version must be {VERSION}, that of this hf_radam")
             record = _RECORD.validate_python(content)
-            _demand(is_metric(record.metric), "metric must be letters, digits or _")
             _demand(record.final.keys() >= {"loss", record.metric}, f"final: loss or {record.metric} is missing")
             return record
         except (OSError, ValueError, RecursionError) as error:  # of the file, of JSON, of what it says

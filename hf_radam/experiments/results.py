@@ -15,7 +15,7 @@ import pandas as pd
 from hf_radam.errors import unknown_name
 from hf_radam.experiments.comparison import read_recipe
 from hf_radam.experiments.folder import read_comparison
-from hf_radam.experiments.metrics import METRICS, Metric
+from hf_radam.experiments.metrics import Metric, metric_named
 from hf_radam.experiments.recipes import Recipe
 from hf_radam.experiments.records import Record, load_records
 from hf_radam.experiments.report.statistics import STRICT, cost, modes, name, rate
@@ -172,7 +172,7 @@ class Results:
     @property
     def metric(self) -> Metric:
         """What is to be known of that number."""
-        return METRICS[self.selection]
+        return metric_named(self.selection)
 
     @property
     def learning_rates(self) -> list[float]:
@@ -248,13 +248,13 @@ def _told_apart(record: Record, table: pd.DataFrame) -> pd.DataFrame:
 def _run(record: Record, judged: str, target_loss: float | None) -> dict[str, Any]:
     recipe, updates, environment = read_recipe(record.config["recipe"]), record.updates, record.environment
     betas = record.optimizer.get("betas") or recipe.optim_args.get("betas")
-    kind, warmup, metric = family(recipe), recipe.warmup_updates(updates), METRICS[judged]
+    kind, warmup, metric = family(recipe), recipe.warmup_updates(updates), metric_named(judged)
     rates, steps = effective_rates(record), np.array(record.curves["step"], dtype=float)
     value, last = record.final[judged], record.evaluations[judged][-1]
     reached = zip(record.evaluations["step"], record.evaluations["loss"], strict=True)
     target = -math.inf if target_loss is None else target_loss
     # No better than always predicting the majority class.
-    own, majority = METRICS[record.metric].cost, record.facts.get("majority_class")
+    own, majority = metric_named(record.metric).cost, record.facts.get("majority_class")
     versions = ", ".join(f"{package} {version}" for package, version in environment["versions"].items() if version)
     return {
         "id": record.id,

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from hf_radam.experiments.metrics import LOWER, METRICS, is_metric
+from hf_radam.experiments.metrics import LOWER, METRICS, metric_named
 from hf_radam.experiments.schema import UserError
 
 # The scripts of ours; `script` is any other.
@@ -66,18 +66,18 @@ class ScriptData:
 
     def _check_metric(self, metric: str) -> None:
         key, known, better = key_of(metric), metric in METRICS, self.greater_is_better
-        if not is_metric(key):
+        if not 0 < len(key) <= 64:
             raise UserError(f"data: metric must be a name of at most 64 letters, got {metric[:80]!r}")
         if not known and not key.endswith("loss") and better is None:
             raise UserError(f"data: is more {metric} better? Set greater_is_better to true or false")
-        if better not in (None, METRICS[key].higher_is_better) and (known or better):
+        if better not in (None, metric_named(key).higher_is_better) and (known or better):
             raise UserError(f"data: greater_is_better: {better} is wrong for {metric}; drop it")
 
     @property
     def metric_key(self) -> str:
         """The metric by the name that records have for it, which says its direction."""
         key = key_of(self.metric or "loss")
-        return key if self.greater_is_better in (None, METRICS[key].higher_is_better) else key + LOWER
+        return key if self.greater_is_better in (None, metric_named(key).higher_is_better) else key + LOWER
 
     @property
     def command(self) -> list[str]:

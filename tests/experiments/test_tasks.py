@@ -38,7 +38,7 @@ from hf_radam.examples.labelled_text import ClassificationData, load_examples
 from hf_radam.examples.language_modeling import LanguageModelingData, blocks, load_texts
 from hf_radam.examples.token_batches import TokenBatches
 from hf_radam.experiments.comparison import load_comparison
-from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.metrics import METRICS, metric_named
 from hf_radam.experiments.records import load_records
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.script_data import TASKS
@@ -78,7 +78,7 @@ def test_every_task_trains_and_is_reported(case: str, files: Path) -> None:
     content, flags, metric = TABLE[case]
     unit = UNITS.get(metric, "nats an example")
     assert compare(write(files, content), *flags, "--output_dir", "r") == 0
-    assert METRICS[metric].label in Path("r/table.md").read_text()
+    assert metric_named(metric).label in Path("r/table.md").read_text()
     (record,) = load_records(Path("r"))
     assert (record.metric, record.loss_unit, record.diverged, record.notes) == (metric, unit, False, [])
     assert record.curves["step"] == [*range(1, 9)]

@@ -75,7 +75,7 @@ with TemporaryDirectory() as _folder:
 FIELDS = {".".join(map(str, field)): field for field in _texts(EXAMPLE) if len(field) > 1}
 # What decides what else is read: names of recipes and runs, warmups, metrics.
 REFUSED = {
-    "record.id", "record.metric", "record.NEW", "record.evaluations.NEW", "record.final.NEW",
+    "record.id", "record.metric", "record.NEW", "record.curves.NEW", "record.evaluations.NEW", "record.final.NEW",
     "record.config.recipe.NEW", "record.config.recipe.name",
     "record.config.recipe.warmup", "comparison.recipes.NEW", "comparison.recipes.radam.NEW",
     "comparison.recipes.radam.name", "comparison.recipes.radam.warmup",

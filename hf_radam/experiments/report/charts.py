@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.metrics import METRICS, metric_named
 from hf_radam.experiments.report import rates
 from hf_radam.experiments.report.drawing import (
     DARK,
@@ -91,14 +91,14 @@ def dashed(results: Results) -> Spec:
 
 def titled(results: Results, key: str) -> str:
     """A number with its unit."""
-    return METRICS[key].label + (f", {results.records[0].loss_unit}" if key == "loss" else "")
+    return metric_named(key).label + (f", {results.records[0].loss_unit}" if key == "loss" else "")
 
 
 def fitted(points: pd.DataFrame, key: str) -> Spec:
     """An axis for all panels, to at most twice the first loss, so that no run that explodes flattens the others."""
     start = points.groupby("id").value.first().max()
     shown = points.value[~(points.value > 2 * start)] if key == "loss" else points.value
-    return scale(shown.astype(float), not METRICS[key].higher_is_better)
+    return scale(shown.astype(float), not metric_named(key).higher_is_better)
 
 
 def points_of(results: Results, key: str) -> pd.DataFrame:
@@ -114,7 +114,7 @@ def evaluation(results: Results) -> Chart:
     height = max(200, PITCH * max(group.recipe.nunique() for group in settings))
     for group in settings:
         for key in evaluated(results)[: 1 if len(settings) > 1 else None]:
-            points, higher = points_of(results, key), METRICS[key].higher_is_better
+            points, higher = points_of(results, key), metric_named(key).higher_is_better
             y = fitted(points, key)
             points = points.loc[points.id.isin(group.id)]
             x = number("step", title="update", scale={"nice": False, "domainMax": float(points.step.max())},
@@ -156,7 +156,7 @@ def over_learning_rates(results: Results) -> Chart:
              axis={"labelAngle": 0, "grid": True}, scale={"paddingInner": 0.7, "paddingOuter": 0.2})  # fmt: skip
     for key in dict.fromkeys(["loss", results.task_metric]):
         of = runs[["recipe", "place"]].assign(value=runs[f"final_{key}"].astype(float))
-        higher = METRICS[key].higher_is_better
+        higher = metric_named(key).higher_is_better
         y = scale(of.value, not higher)
         medians = of.groupby(["recipe", "place"], sort=False).value.agg(middle, higher_is_better=higher).reset_index()
         last = medians.groupby("recipe", sort=False).tail(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.metrics import metric_named
 from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE
 from hf_radam.experiments.results import Results
 
@@ -23,7 +23,7 @@ def notes(results: Results) -> list[str]:
     sized = ", ".join(f"{count} settings have {size}" for size, count in sorted(sizes.items()))
     why = "the comparison is not finished" if results.missing else "as the comparison was made"
     smoothing = "" if shared["task"] == "script" else ", without label smoothing"
-    own, constant = METRICS[results.task_metric], facts.get("unigram_entropy")
+    own, constant = metric_named(results.task_metric), facts.get("unigram_entropy")
     majority = f"{facts.get('majority_class', 0):.{own.digits}f}"
     said = {
         f"Unequal numbers of learning rates, which favours those with more: {counts}.": len(set(tried.values())) > 1,

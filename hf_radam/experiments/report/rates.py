@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hf_radam.experiments.metrics import METRICS, Metric
+from hf_radam.experiments.metrics import Metric, metric_named
 from hf_radam.experiments.report.statistics import STRICT, each
 from hf_radam.experiments.report.tables import Table
 from hf_radam.experiments.results import Results
 
 OUTCOMES = ("ahead", "level", "behind", "undecided", "outside")
-APART = METRICS["loss"].apart
+APART = metric_named("loss").apart
 WHY = ", so RAdam's start is a smaller rate and no more"
 RULE = (
     "The effective rate of a run is the mean over its updates of learning rate × rectification, with schedule and "

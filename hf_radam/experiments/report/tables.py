@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.metrics import metric_named
 from hf_radam.experiments.report.statistics import BASELINE, Row, cost, crosses, each, name, rate, sign_flip_p, spread
 from hf_radam.experiments.results import Results
 
@@ -64,7 +64,7 @@ def _columns(results: Results, rows: Sequence[Row]) -> dict[str, list[str]]:
             "difference": difference,
             "p": p,
             "range": _range(row.value.dropna(), digits) if row.value.count() > 1 else "",
-            **{METRICS[key].label: _plain(results, row, key) for key in others},
+            **{metric_named(key).label: _plain(results, row, key) for key in others},
             f"updates to loss {target or 0:g}": "" if target is None else _steps(row),
             "failed": "" if None in set(row.failed) else crosses(sum(row.failed), len(row)) or "none",
             "diverged": crosses(sum(row.diverged), len(row)) or "none",
@@ -130,7 +130,7 @@ def _machine(rows: Sequence[Row]) -> dict[str, list[str]]:
 def _plain(results: Results, row: Row, key: str) -> str:
     if f"final_{key}" not in row:
         return ""
-    values, digits = row[f"final_{key}"], METRICS[key].digits
+    values, digits = row[f"final_{key}"], metric_named(key).digits
     if values.isna().any():
         return "not finite"
     return _range(values, digits) if len(results.places(row)) > 1 else f"{values.mean():.{digits}f}"

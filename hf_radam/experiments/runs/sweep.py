@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hf_radam.experiments.comparison import Comparison, Run
 from hf_radam.experiments.folder import LOG, check_folder, claim, hold, record_path, remove_checkpoints, run_folder
-from hf_radam.experiments.metrics import METRICS
+from hf_radam.experiments.metrics import metric_named
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs import launching, words
 from hf_radam.experiments.runs.processes import as_many_as_fit, gpus_here, import_ahead, in_parallel, method
@@ -117,7 +117,7 @@ class Progress:
 
     def finish(self, run: Run, record: Record) -> None:
         """Print what a run ended with."""
-        metric, value = METRICS[record.metric], record.final[record.metric]
+        metric, value = metric_named(record.metric), record.final[record.metric]
         result = f"{metric.label} {math.nan if value is None else value:.{metric.digits}f}"
         if record.diverged:
             result += " (diverged)"
