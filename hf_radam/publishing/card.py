@@ -20,7 +20,7 @@ from hf_radam.experiments.records import Record
 from hf_radam.experiments.report.drawing import Image
 from hf_radam.experiments.report.markdown import code, fenced, literal, table_markdown
 from hf_radam.experiments.report.report import Report
-from hf_radam.experiments.report.statistics import BASELINE, name
+from hf_radam.experiments.report.statistics import name
 from hf_radam.experiments.results import Results
 from hf_radam.files import one_line
 from hf_radam.publishing import reproduce
@@ -29,15 +29,17 @@ from hf_radam.publishing.reproduce import Origin
 TABLES = ("runs", "evaluations", "updates")  # of a dataset
 TAGS = ["radam", "warmup", "optimizer", "learning-rate-schedule", "hf_radam"]
 GENERATE = "print(tokenizer.decode(model.generate(**batch, max_new_tokens=64)[0], skip_special_tokens=True))"
-# Our tasks by the names that the Hub and Transformers have for them, and what a model of each is asked.
+# Our tasks by the names that the Hub has for them, and what a model of each is asked.
 TASKS = {
-    "translation": ("translation", "AutoModelForSeq2SeqLM", GENERATE),
-    "classification": (
-        "text-classification", "AutoModelForSequenceClassification",
-        "print(model.config.id2label[int(model(**batch).logits.argmax())])",
-    ),
-    "language_modeling": ("text-generation", "AutoModelForCausalLM", GENERATE),
-}  # fmt: skip
+    "translation": ("translation", GENERATE),
+    "classification": ("text-classification", "print(model.config.id2label[int(model(**batch).logits.argmax())])"),
+    "language_modeling": ("text-generation", GENERATE),
+}
+# Of a script that is not ours nothing else tells.
+SAME_START = (
+    "For a seed, all recipes had the same loss at the first update: the same initial weights and first examples."
+)
+OTHER_START = "Recipes differ at the first update: initial weights or first examples depend on more than the seed."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,6 @@ def render(
     """
     found, (first, *tables) = reproduce.origin(results, choice.base_model), report.tables
     ended = [f"{name(row)}: {json.dumps(results.record(row).optimizer)}" for row in results.best_rows]
-    machines = dict.fromkeys(json.dumps(record.environment, sort_keys=True) for record in results.records)
     path = "comparison.yaml" if choice.repo_id else f"model_cards/{title}/comparison.yaml"
     card = RepoCard.from_template(
         _metadata(results, title, choice, weights, found),
@@ -97,19 +98,20 @@ def render(
         name=literal(results.comparison["name"]),
         verdict=report.verdict.text,
         table=table_markdown(first),
-        about=_about(results, choice, weights, found),
+        trained=_trained(results, found),
+        weights=weights and {"run": code(weights.id), "recipe": code(weights.recipe)},
         usage=fenced(usage, "python") if usage else "",
         data=TABLES if choice.repo_type == "dataset" else (),
         pictures=[picture(image, hub=bool(choice.repo_id)) for image in images],
         tables=[(literal(table.title), table_markdown(table)) for table in tables],
-        notes=[*map(literal, report.notes), _time(results, weights), *_limitations(results)],
-        alike=_alike(results),
+        notes=[*map(literal, report.notes), *_limitations(results)],
         recipes=_recipes(results),
         settings=fenced(reproduce.comparison_file(results), "yaml"),
-        ended=fenced("\n".join([*ended, *machines])),
-        command=fenced(reproduce.command(results, found, path, choice.repo_id, choice.repo_type), "bash"),
-        hints=reproduce.hints(results, found),
-        untuned=any(recipe.warmup.startswith("untuned") for recipe in results.recipes.values()),
+        ended=fenced("\n".join(ended)),
+        command=fenced(reproduce.command(found, path, choice.repo_id, choice.repo_type), "bash"),
+        local=bool(found.local),
+        script=code(found.script),
+        untuned=_has_untuned(results),
     )
     return f"{str(card).rstrip()}\n"
 
@@ -117,22 +119,27 @@ def render(
 def snippet(task: str, folder: Path, repo_id: str) -> str:
     """Python that loads what a folder holds: tables, an adapter, or a model with or without a tokenizer."""
     files = {path.name for path in folder.glob("*")}
+    lines: list[str] = []
     if "data" in files:
-        loads = [f'{name} = load_dataset("{repo_id}", "{name}", split="train")' for name in TABLES]
-        return "\n".join(["from datasets import load_dataset", "", *loads])
-    if "adapter_config.json" in files:
-        load = f'model = PeftModel.from_pretrained(base_model, "{repo_id}")  # a model as the adapter was trained on'
-        return f"from peft import PeftModel\n\n{load}"
-    if "config.json" not in files:
-        return ""
-    named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
-    _, model_class, ask = TASKS.get(task, ("", named[0] if str(named[0]).isidentifier() else "AutoModel", ""))
-    load = f'model = {model_class}.from_pretrained("{repo_id}")'
-    if not files & {"tokenizer.json", "tokenizer_config.json"}:
-        return f"from transformers import {model_class}\n\n{load}"
-    lines = [f"from transformers import {model_class}, AutoTokenizer", ""]
-    lines += [f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")', load]
-    return "\n".join([*lines, *(['batch = tokenizer("Your text", return_tensors="pt")', ask] if ask else [])])
+        lines += ["from datasets import load_dataset", ""]
+        lines += [f'{name} = load_dataset("{repo_id}", "{name}", split="train")' for name in TABLES]
+    elif "adapter_config.json" in files:
+        lines += ["from peft import PeftModel", "", "# base_model: one as the adapter was trained on"]
+        lines += [f'model = PeftModel.from_pretrained(base_model, "{repo_id}")']
+    elif "config.json" in files:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        named = str((config.get("architectures") or [""])[0])
+        model = named if named.isidentifier() else "AutoModel"
+        lines += [f"from transformers import {model}", "", f'model = {model}.from_pretrained("{repo_id}")']
+        if files & {"tokenizer.json", "tokenizer_config.json"}:
+            lines[0] += ", AutoTokenizer"
+            lines += [f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")']
+            lines += ['batch = tokenizer("Your text", return_tensors="pt")', _task(task)[1]]
+    return "\n".join(lines)
+
+
+def _task(name: str) -> tuple[str, str]:
+    return TASKS.get(name, ("other", ""))
 
 
 def picture(image: Image, folder: str = "", *, hub: bool = False) -> str:
@@ -149,9 +156,9 @@ def _img(image: Image, path: str, kind: str = "") -> str:
 
 
 def _metadata(results: Results, title: str, choice: Choice, weights: Record | None, found: Origin) -> CardData:
-    data, (task, *_) = results.comparison["shared"]["data"], TASKS.get(found.task, ("other",))
+    data, (task, _) = results.comparison["shared"]["data"], _task(results.comparison["shared"]["task"])
     codes = [str(data.get(key)) for key in ("source_lang", "target_lang")]
-    known = (found.dataset or found.files) and all(re.fullmatch(r"[a-z]{2,3}", c) for c in codes)
+    known = (found.dataset or found.texts) and all(re.fullmatch(r"[a-z]{2,3}", c) for c in codes)
     shared: dict[str, Any] = {
         "language": codes if known else None,
         "license": choice.license,
@@ -163,7 +170,7 @@ def _metadata(results: Results, title: str, choice: Choice, weights: Record | No
         ]
         return DatasetCardData(**shared, pretty_name=one_line(results.comparison["name"]), configs=configs)
     of_weights, metric = weights and weights.recipe, results.metric
-    local = one_line(", ".join(found.files.values()) or found.script)
+    local = one_line(", ".join(found.texts.values()) or found.script)
     about = {
         "task_type": task,
         "dataset_type": data.get("dataset_name") or ("local-files" if local else "hf_radam-grammar"),
@@ -191,81 +198,48 @@ def _metadata(results: Results, title: str, choice: Choice, weights: Record | No
     )
 
 
-def _about(results: Results, choice: Choice, weights: Record | None, found: Origin) -> str:
-    """What the reader has before them, in a sentence or two with links."""
-    text = _linked(f"datasets/{found.dataset}") if found.dataset else "the built-in grammar of `hf_radam`"
-    text = ", ".join(map(code, found.files.values())) or text
-    task = TASKS.get(found.task, ("other",))[0].replace("-", " ")
-    what = f"models for {task}{f' from {_linked(found.base_model)}' if found.base_model else ''} on {text}"
+def _trained(results: Results, found: Origin) -> str:
+    """What the runs train, with links."""
     if found.script:
-        versions = sorted({literal(record.environment["versions"].get(found.script)) for record in results.records})
-        what = f"by the training script {code(found.script)} ({' and '.join(versions)}), which is not ours"
-    count, whose = len(results.recipes), "The records of a" if choice.repo_type == "dataset" else "A"
-    said = (
-        f"{whose} comparison of {count} recipe{'s' * (count > 1)}, made with `hf_radam`: does "
-        f"[RAdam](https://arxiv.org/abs/1908.03265) need no learning-rate warmup? It trains {what}."
-    )
-    if weights is not None:
-        said += f" The weights here are those of {code(weights.id)}, the best run of {code(weights.recipe)}."
-    return said
+        return f"models by the script {code(found.script)}, which is not ours"
+    text = _linked(f"datasets/{found.dataset}") if found.dataset else "the built-in grammar of `hf_radam`"
+    text = ", ".join(map(code, found.texts.values())) or text
+    task = _task(results.comparison["shared"]["task"])[0].replace("-", " ")
+    return f"models for {task}{f' from {_linked(found.base_model)}' if found.base_model else ''} on {text}"
 
 
 def _linked(repo: str) -> str:
     return f"[{literal(repo.replace('datasets/', 'dataset '))}](https://huggingface.co/{repo})"
 
 
-def _time(results: Results, weights: Record | None) -> str:
-    def took(records: Sequence[Record]) -> str:
-        seconds = sum(record.seconds_per_step * record.updates for record in records)
-        return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-    machines = sorted({literal(record.environment["hardware"]) for record in results.records})
-    own = f"{took([weights])} for these weights, " if weights else ""
-    return f"Training time: {own}{took(results.records)} in all, without evaluations, on {' and '.join(machines)}."
-
-
-def _alike(results: Results) -> str:
-    """What all recipes had in common; of a script no more than was asked and seen."""
-    if results.comparison["shared"]["task"] != "script":
-        return "the same data order, the same initial weights for a seed, the same learning rates and updates"
-    seen = ", and for a seed the same loss at the first update: the same initial weights and first examples"
-    early = any(record.updates < results.length(results.recipes[record.recipe]) for record in results.records)
-    updates = "updates (fewer where a run ended early)" if early else "updates"
-    return f"the same arguments, learning rates and {updates}{seen if results.same_start else ''}"
+def _has_untuned(results: Results) -> bool:
+    return any(recipe.warmup.startswith("untuned") for recipe in results.recipes.values())
 
 
 def _limitations(results: Results) -> list[str]:
-    recipes, peaks = results.recipes.values(), " or ".join(f"{peak:g}" for peak in sorted(set(results.runs.peak)))
-    lengths = sorted({recipe.warmup_updates(results.length(recipe)) for recipe in recipes if recipe.warmup == "linear"})
-    tried = ", ".join(f"{length:,}" for length in lengths)
-    unequal = results.comparison["shared"]["task"] == "script" and not results.same_start
-    untuned = any(recipe.warmup.startswith("untuned") for recipe in recipes)
-    cases = {
-        "Recipes differ at the first update: the script's initial weights or first examples depend on more than the "
-        "seed that it was given.": unequal,
-        f"One learning rate, {peaks}: it may be too high or too low for a recipe.": len(results.learning_rates) == 1,
-        "No untuned warmup, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found equal to RAdam.": not untuned,
-        f"The length of the linear warmup, {tried} updates, was given and not searched for.": len(lengths) == 1,
-        f"Warmup was tried at these lengths only: {tried} updates.": len(lengths) > 1,
-        "No Adam with warmup to compare with.": not lengths and all(recipe.name != BASELINE for recipe in recipes),
-    }
-    return [text for text, holds in cases.items() if holds]
+    """What the design of the comparison leaves open, and the time it took."""
+    linear = [recipe for recipe in results.recipes.values() if recipe.warmup == "linear"]
+    lengths = sorted({recipe.warmup_updates(results.length(recipe)) for recipe in linear})
+    minutes = sum(record.seconds_per_step * record.updates for record in results.records) / 60
+    found = [f"The training took {minutes:,.1f} minutes in all, without evaluations."]
+    if results.comparison["shared"]["task"] == "script":
+        found.append(SAME_START if results.same_start else OTHER_START)
+    if len(results.learning_rates) == 1:
+        found.append("Each recipe had one learning rate, which may be too high or too low for it.")
+    if not _has_untuned(results):
+        found.append("No untuned warmup, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found equal to RAdam.")
+    if lengths:
+        found.append(f"Linear warmup was tried at these lengths only: {', '.join(map(str, lengths))} updates.")
+    else:
+        found.append("No Adam with linear warmup to compare with.")
+    return found
 
 
 def _recipes(results: Results) -> str:
-    """A table of the recipes, with what sets the runs of one apart from the others'."""
-    rows = []
+    """A table of the recipes, each with its settings as `comparison.yaml` has them."""
+    lines = ["| recipe | optimizer | settings |", "| --- | --- | --- |"]
     for recipe in (results.recipes[name(row)] for row in results.best_rows):
-        warmup, apart = recipe.warmup.replace("_", " "), []
-        if recipe.warmup == "linear":
-            warmup += f", {recipe.warmup_updates(results.length(recipe)):,} updates"
-        if recipe.max_steps is not None:
-            apart.append(f"{recipe.max_steps:,} updates")
-        if recipe.learning_rate_scale != 1:
-            apart.append(f"{recipe.learning_rate_scale:g} times the learning rate")
-        apart += [f"model: {code(f'{key}: {json.dumps(value)}')}" for key, value in recipe.model.items()]
-        options = code(dict(recipe.optim_args) or "")
-        rows.append([literal(recipe.name), code(recipe.optimizer), options, warmup, ", ".join(apart)])
-    heads = ["recipe", "optimizer", "its options", "warmup", "set apart by"]
-    width = 5 if any(row[4] for row in rows) else 4
-    return "\n".join(f"| {' | '.join(row[:width])} |" for row in [heads, ["---"] * 5, *rows])
+        told = {key: value for key, value in recipe.definition().items() if value}
+        optimizer = told.pop("optimizer")
+        lines.append(f"| {literal(told.pop('name'))} | {code(optimizer)} | {code(told)} |")
+    return "\n".join(lines)

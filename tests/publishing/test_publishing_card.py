@@ -81,18 +81,18 @@ def test_a_card_begins_with_what_a_reader_wants(tmp_path: Path) -> None:
     assert metadata(card)["datasets"] == ["org/set"]
     weights = next(path.stem for path in folder.glob("records/radam-lr0.001-seed0-*"))
     about = (
-        "A comparison of 4 recipes, made with `hf_radam`: does [RAdam](https://arxiv.org/abs/1908.03265) need no "
+        "A comparison made with `hf_radam`: does [RAdam](https://arxiv.org/abs/1908.03265) need no "
         "learning-rate warmup? It trains models for translation from [org/bert](https://huggingface.co/org/bert) on "
         "[dataset org/set](https://huggingface.co/datasets/org/set). The weights here are those of "
         f"`{weights}`, the best run of `radam`."
     )
     order = ["# Invented\n", "**Keep the warmup.**", "| recipe |", about, "from_pretrained", "<img ", "<details>",
-             "Training time: ", "| recipe | optimizer |", "All settings", "## Run it again"]  # fmt: skip
+             "The training took ", "| recipe | optimizer |", "All settings", "## Run it again"]  # fmt: skip
     places = [card.index(part) for part in order]
     assert places == sorted(places)
     assert len(card.partition("\n---\n")[0].splitlines()) <= 140
     # Eight runs of four updates of 0.1 s.
-    assert "Training time: 0 s for these weights, 3 s in all, without evaluations, on a processor." in card
+    assert "The training took 0.1 minutes in all" in card
 
 
 def test_the_best_run_gives_the_weights(results: Path) -> None:
@@ -120,10 +120,10 @@ def test_no_weights(tmp_path: Path) -> None:
 # name: files of the model beside the weights, and Python that the card shows
 MODELS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "with_a_tokenizer": (
-        {"config.json": {}, "tokenizer.json": {}},
-        ["AutoTokenizer.from_pretrained", "AutoModelForSeq2SeqLM.from_pretrained", "model.generate("],
+        {"config.json": {"architectures": ["MarianMTModel"]}, "tokenizer.json": {}},
+        ["import MarianMTModel, AutoTokenizer\n", "AutoTokenizer.from_pretrained", "model.generate("],
     ),
-    "without_a_tokenizer": ({"config.json": {}}, ["import AutoModelForSeq2SeqLM\n", "AutoModelForSeq2SeqLM.from_pre"]),
+    "without_a_tokenizer": ({"config.json": {}}, ["import AutoModel\n", "AutoModel.from_pretrained"]),
     "adapter": (
         {"adapter_config.json": {"base_model_name_or_path": "/home/ann/model"}},
         ["from peft import PeftModel\n", 'PeftModel.from_pretrained(base_model, "me/x")'],
@@ -175,32 +175,28 @@ def test_the_same_runs_can_be_made_again(results: Path, tmp_path: Path) -> None:
     assert {run.id for run in again.runs()} == {record.id for record in load_records(results)}
     assert again.target_loss == 1.0
     text = card.read_text()
-    assert "hf download me/invented comparison.yaml --local-dir .\nhf-radam compare comparison.yaml\n" in text
-    assert f"The records were made at commit `{'c' * 40}`." in text
-    text = card_of(results, repo_id="me/invented", repo_type="dataset")
-    assert "hf download me/invented comparison.yaml --repo-type dataset --local-dir .\n" in text
+    download = "hf download me/invented comparison.yaml --repo-type model --local-dir ."
+    assert f"{download}\nhf-radam compare comparison.yaml\n" in text
+    assert f"commit {'c' * 40}" in text
 
 
-COPY = "For DIR before the checkpoint, put the folder of your copy of "
-# name: the checkpoint in the records, the one the publisher names; metadata, the command's end, and what is said of it
-CHECKPOINTS: dict[str, tuple[str, str | None, str | None, str, str]] = {
-    "on_the_hub": ("org/bert", None, "org/bert", "comparison.yaml", ""),
-    "local": (
-        "model", None, None, "--name_or_path DIR/model", f"{COPY}it; if `model` is a name on the Hub, drop DIR/.",
-    ),
-    "local_and_named": ("model", "org/bert", "org/bert", "--name_or_path DIR/model", f"{COPY}`org/bert`."),
-    "without_namespace": ("gpt2", "gpt2", "gpt2", "comparison.yaml", ""),
-}  # fmt: skip
+# name: the checkpoint in the records, the one the publisher names; metadata, and the command's end
+CHECKPOINTS: dict[str, tuple[str, str | None, str | None, str]] = {
+    "on_the_hub": ("org/bert", None, "org/bert", "comparison.yaml"),
+    "local": ("model", None, None, "--name_or_path DIR/model"),
+    "local_and_named": ("model", "org/bert", "org/bert", "--name_or_path DIR/model"),
+    "without_namespace": ("gpt2", "gpt2", "gpt2", "comparison.yaml"),
+}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_a_local_folder_is_no_base_model(name: str, tmp_path: Path) -> None:
-    recorded, named, base_model, end, said = CHECKPOINTS[name]
+    recorded, named, base_model, end = CHECKPOINTS[name]
     folder = write_results(tmp_path / "results", {"radam": [1.0]}, model={"name_or_path": recorded})
     card = card_of(folder, base_model=named)
     assert metadata(card).get("base_model") == base_model
     assert f"{end}\n```\n" in card
-    assert said in card
+    assert ("DIR stands for" in card) == ("DIR" in end)
     with pytest.raises(UserError, match="--base_model"):
         Choice(repo_id="me/invented", base_model="/home/ann/model")
 
@@ -226,30 +222,28 @@ def test_a_card_names_the_languages_of_its_text(name: str, tmp_path: Path) -> No
         assert "/home/ann" not in card
 
 
-def test_what_sets_a_recipe_apart_is_shown(tmp_path: Path) -> None:
-    """Its length, its rate, its model; warmup in updates; the optimizer at the best rate."""
+def test_the_settings_of_each_recipe_are_shown(tmp_path: Path) -> None:
+    """Its length, its rate, its model, its warmup; the optimizer at the best rate."""
     losses: Any = {name: {1e-3: [2.0], 1e-2: [1.0]} for name in ("adam_pre_ln", "adam_warmup_share", "radam")}
     folder = write_results(tmp_path / "results", losses)
     for record in load_records(folder):
         ended = replace(record, optimizer={"lr_at_the_end": record.learning_rate})
         ended.save(folder / "records" / f"{record.id}.json")
     card = card_of(folder)
-    assert "learning rates and updates, except for what sets a recipe apart." in card
-    assert "| adam_pre_ln | `adam` |  | none | model: `normalize_before: true` |" in card
-    assert "| `adam` |  | linear, 5 updates | 44 updates, 1.1 times the learning rate |" in card  # ceil(0.1 * 44)
-    assert "| radam | `radam` |  | none |  |" in card
-    assert "The length of the linear warmup, 5 updates, was given" in card
+    assert '| adam_pre_ln | `adam` | `{"warmup": "none", "model": {"normalize_before": true}}` |' in card
+    share = '{"warmup": "linear", "warmup_steps": 0.1, "max_steps": 44, "learning_rate_scale": 1.1}'
+    assert f"| adam_warmup_share | `adam` | `{share}` |" in card
+    assert "Linear warmup was tried at these lengths only: 5 updates." in card  # ceil(0.1 * 44)
     assert card.count('"lr_at_the_end": 0.01') == 3
     assert '"lr_at_the_end": 0.001' not in card
 
 
-def test_runs_of_a_script_that_ended_early_are_no_equal_budgets() -> None:
+def test_runs_of_a_script_that_ended_early_are_told() -> None:
     whole = Results.load(ROOT / "model_cards" / "script_sft")
     first, *others = whole.records
     ended = replace(first, curves={name: values[:3] for name, values in first.curves.items()})
-    for records, more in ((whole.records, ""), ([ended, *others], " (fewer where a run ended early)")):
-        read = replace(whole, records=records)
-        assert f"learning rates and updates{more}, and for" in render(read, make_report(read), title="sft")
+    read = replace(whole, records=[ended, *others])
+    assert "3, 100 updates of" in render(read, make_report(read), title="sft")
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("model_cards/*/comparison.json")))
