@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from cases import flat
+from cases import flat, through_a_file
 
 
 class AdamW(NamedTuple):
@@ -99,9 +98,7 @@ def apart(
                     p.grad, q.grad = q.grad, None
                 writer.step()
                 ours.load_state_dict(other.state_dict())
-            torch.save(writer.state_dict(), file := io.BytesIO())
-            file.seek(0)
-            optimizer.load_state_dict(torch.load(file))
+            optimizer.load_state_dict(through_a_file(writer.state_dict()))
         start = flat(other.parameters())
         for model, of_model in ((ours, optimizer), (other, reference)):
             for number in range(first, 30):

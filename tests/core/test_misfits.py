@@ -148,13 +148,10 @@ LOADED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "eps": (group(eps=-1.0), "eps must be a number >= 0"),
     "beta2": (group(betas=(0.9, 0.6)), "stays momentum SGD"),
     "both": (group(differentiable=True, foreach=True), "exclude each other"),
-    "no betas": (group("betas"), "group 0 has no betas; load the state of an Adam"),
     "of SGD": (group("betas", "eps"), "group 0 has no betas and no eps; load the state of an Adam, AdamW or RAdam"),
     "no exp_avg": (state("exp_avg"), "has no exp_avg, only step, exp_avg_sq"),
-    "no exp_avg_sq": (state("exp_avg_sq"), "has no exp_avg_sq, only step, exp_avg"),
     "no step": (state("step"), "no step, only exp_avg, exp_avg_sq; .* if its group has the step, set torch"),
-    "fewer rows": (state(exp_avg=torch.zeros(4, 3)), r"exp_avg of .* has the shape \(4, 3\), but .* has \(5, 3\)"),
-    "transposed": (state(exp_avg_sq=torch.zeros(3, 5)), r"exp_avg_sq of .* has the shape \(3, 5\)"),
+    "transposed": (state(exp_avg_sq=torch.zeros(3, 5)), r"exp_avg_sq of .* has the shape \(3, 5\), but .* \(5, 3\)"),
     "maxima": (state(max_exp_avg_sq=torch.zeros(4)), r"max_exp_avg_sq of .* has the shape \(4,\)"),
     **{f"step {step}": (state(step=step), COUNT) for step in (float("nan"), "five", torch.tensor([1.0, 2.0]))},
     **{f"step {n}, a tensor": (state(step=torch.tensor(n)), COUNT + str(n)) for n in (-1.0, float("inf"), 1.5)},
@@ -184,24 +181,17 @@ def test_the_stand_ins_of_a_sharding_parameter_may_be_loaded() -> None:
 
 
 OPTIONS: dict[str, tuple[str, Any, type[Exception], str]] = {
-    "lr_nan": ("lr", float("nan"), ValueError, "lr must be a number >= 0, got nan"),
     "lr_inf": ("lr", float("inf"), ValueError, "lr must be a number >= 0, got inf"),
     "lr_text": ("lr", "1e-3", TypeError, "lr must be a number, got '1e-3'"),
     "lr_tensor_nan": ("lr", torch.tensor(float("nan")), ValueError, "lr must be a number >= 0, got nan"),
     "lr_tensor_of_2": ("lr", torch.ones(2), ValueError, "a tensor lr must have 1 element, got 2"),
     "eps_negative": ("eps", -1.0, ValueError, "eps must be a number >= 0, got -1.0"),
-    "eps_none": ("eps", None, TypeError, "eps must be a number, got None"),
     "eps_tensor": ("eps", torch.tensor(1e-8), TypeError, "eps must be a number, got tensor"),
-    "decay_negative": ("weight_decay", -0.1, ValueError, "weight_decay must be"),
-    "decay_none": ("weight_decay", None, TypeError, "weight_decay must be a number, got None"),
     "decay_true": ("weight_decay", True, TypeError, "weight_decay must be a number, got True"),
     "betas_tensors": ("betas", (torch.tensor(0.9), torch.tensor(0.9)), ValueError, r"betas must be two numbers in \[0"),
     "betas_text": ("betas", "0.9", ValueError, "betas must be two numbers in .*, got '0.9'"),
-    "betas_texts": ("betas", ("0.9", "0.99"), ValueError, "betas must be two numbers"),
-    "betas_number": ("betas", 0.9, ValueError, "betas must be two numbers"),
     "betas_one": ("betas", (0.9, 1.0), ValueError, r"betas must be two numbers in \[0, 1\), got \(0.9, 1.0\)"),
     "betas_alone": ("betas", (0.9,), ValueError, "betas must be two numbers"),
-    "betas_nan": ("betas", (0.9, float("nan")), ValueError, "betas must be two numbers"),
     "maximize_text": ("maximize", "no", TypeError, "maximize must be True or False, got 'no'"),
     "decoupled_text": ("decoupled_weight_decay", "false", TypeError, "decoupled_weight_decay must be True or False"),
     "capturable_none": ("capturable", None, TypeError, "capturable must be True or False, got None"),
@@ -229,26 +219,22 @@ def test_bad_options_are_refused_whenever_they_are_given(case: str) -> None:
     assert {state["step"].item() for state in optimizer.state.values()} == {3.0}
 
 
-ALONE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "absolute": ({"absolute_weight_decay": "no"}, TypeError, "absolute_weight_decay must be True or False"),
-    "sgd": ({"degenerated_to_sgd": "no"}, TypeError, "degenerated_to_sgd must be True or False"),
-    "optimized": ({"optimized_update": "no"}, TypeError, "optimized_update must be True or False"),
-    "amsgrad": ({"amsgrad": "no"}, TypeError, "amsgrad must be True or False"),
-    "fused": ({"fused": "no"}, TypeError, "fused must be True, False or None"),
-    "foreach": ({"foreach": True, "fused": True}, ValueError, "foreach and fused exclude each other"),
-    "differentiable": ({"differentiable": True, "fused": True}, ValueError, "differentiable and fused exclude each"),
-}
-
-
-@pytest.mark.parametrize("case", ALONE)
-def test_flags_of_the_optimizer_are_bools_and_fused_stands_alone(case: str) -> None:
-    options, error, message = ALONE[case]
-    with pytest.raises(error, match=message):
+@pytest.mark.parametrize(
+    "flag", ["absolute_weight_decay", "degenerated_to_sgd", "optimized_update", "amsgrad", "fused"]
+)
+def test_flags_of_the_optimizer_are_bools(flag: str) -> None:
+    options: dict[str, Any] = {flag: "no"}
+    with pytest.raises(TypeError, match=f"{flag} must be True"):
         RAdam(parameters(), **options)
-    if error is ValueError:
-        of_group = {key: value for key, value in options.items() if key != "fused"}
-        with pytest.raises(error, match=message):
-            RAdam([{"params": parameters(), **of_group}], fused=True)
+
+
+@pytest.mark.parametrize("other", ["foreach", "differentiable"])
+def test_fused_stands_alone(other: str) -> None:
+    option: dict[str, Any] = {other: True}
+    with pytest.raises(ValueError, match=f"{other} and fused exclude each other"):
+        RAdam(parameters(), fused=True, **option)
+    with pytest.raises(ValueError, match=f"{other} and fused exclude each other"):
+        RAdam([{"params": parameters(), **option}], fused=True)
 
 
 def test_only_a_schedule_may_round_to_less_than_zero() -> None:

@@ -93,8 +93,7 @@ def test_a_copy_counts_for_itself(cls: str, way: str, tmp_path: Path) -> None:
     assert other.state[others[0]].keys() == optimizer.state[params[0]].keys()
 
 
-@pytest.mark.parametrize("theirs", [torch.optim.RAdam, torch.optim.AdamW])
-def test_two_optimizers_exchange_their_state(theirs: Any) -> None:
+def test_two_optimizers_exchange_their_state() -> None:
     """torch's class takes our live state dict and we its, step by step; as if one class had done it all."""
     params, reference = parameters(), parameters()
     options: dict[str, Any] = {"lr": 1e-2, "betas": (0.9, 0.99), "weight_decay": 0.1}
@@ -102,8 +101,6 @@ def test_two_optimizers_exchange_their_state(theirs: Any) -> None:
     for step in range(12):
         advance(pair[step % 2], params, 1, gradients)
         pair[(step + 1) % 2].load_state_dict(pair[step % 2].state_dict())
-        if theirs is torch.optim.AdamW:  # on the way, which must change nothing
-            theirs(params).load_state_dict(pair[step % 2].state_dict())
     assert largest_difference(flat(params), train(torch.optim.RAdam, reference, 12, **options)) < 1e-12
 
 
@@ -111,7 +108,6 @@ RESETS: dict[str, Callable[[Tensor], Any]] = {
     "in place": lambda step: step.zero_(),
     "through .data": lambda step: step.data.zero_(),
     "through numpy": lambda step: step.numpy().fill(0),
-    "by a copy": lambda step: step.copy_(torch.zeros(())),
     "by other memory": lambda step: setattr(step, "data", torch.zeros(())),
 }
 

@@ -43,7 +43,7 @@ from hf_radam import (
     rectification,
 )
 from hf_radam.training import loss_scale
-from hf_radam.training.callbacks import StartCallback
+from hf_radam.training.callbacks import StartCallback, rectification_progress
 
 
 def mixed(base: Any) -> Any:
@@ -251,6 +251,14 @@ def test_rectification_of_the_first_group_that_steps() -> None:
     state = TrainerState(log_history=[{}])
     RectificationCallback().on_log(None, state, None, logs=logs, optimizer=optimizer)
     assert logs["rectification"] == rectification.rectification(7, 0.99)
+
+
+def test_progress_is_known_where_groups_are_empty_between_steps() -> None:
+    """As under ZeRO-3."""
+    params = parameters()
+    advance(optimizer := RAdam(params, betas=(0.9, 0.99)), params, 7)
+    optimizer.param_groups[0]["params"] = []
+    assert rectification_progress(optimizer) == (7, 0.99)
 
 
 F = torch.nn.functional
