@@ -16,7 +16,7 @@ from hf_radam.experiments.comparison import Comparison, Run
 from hf_radam.experiments.folder import LOG, check_folder, claim, hold, record_path, remove_checkpoints, run_folder
 from hf_radam.experiments.metrics import metric_named
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.runs import launching, words
+from hf_radam.experiments.runs import launching
 from hf_radam.experiments.runs.processes import as_many_as_fit, gpus_here, import_ahead, in_parallel, method
 from hf_radam.experiments.schema import UserError
 from hf_radam.training.launch import script_command
@@ -54,6 +54,8 @@ def sweep(
     forks = comparison.is_ours and accelerate_config is None and method() == "forkserver"
     if forks and not all(record_path(folder, run).is_file() for run in runs):
         import_ahead([launching.__name__, launching.RECORDER, script.command[0]])
+    from hf_radam.experiments.runs import words  # imports Transformers, while the server above does the same
+
     fingerprint, jobs = words.fingerprint_of(comparison), dict[str, launching.Job]()
     for run in runs:  # all of them now, so that a slip in the last recipe does not cost hours
         if record_path(folder, run).is_file():

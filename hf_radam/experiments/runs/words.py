@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers.trainer_utils import SchedulerType
 
-from hf_radam.experiments.comparison import RECORDED, Comparison, Run
+from hf_radam.experiments.comparison import RECORDED, RESERVED, Comparison, Run
 from hf_radam.experiments.folder import run_folder
 from hf_radam.experiments.runs.launching import Job
-from hf_radam.experiments.schema import UserError, build
+from hf_radam.experiments.schema import UserError, build, typed, unknown
 from hf_radam.experiments.script_data import digest_of, paths_in
 from hf_radam.registry import find_optimizer
 from hf_radam.spec import parse_optim_args
@@ -156,6 +156,12 @@ def _settings(run: Run, place: Path) -> dict[str, Any]:
         settings |= {"eval_strategy": "steps", "eval_steps": comparison.eval_steps, "eval_on_start": True}
     if comparison.gradient_accumulation_steps > 1:
         settings["gradient_accumulation_steps"] = comparison.gradient_accumulation_steps
+    valid = {f.name: f.type for f in fields(RAdamTrainingArguments) if f.name not in RESERVED}
+    for key, value in comparison.training.items():
+        if key not in valid:
+            raise unknown("key in training:", key, sorted(valid))
+        if valid[key] in (bool, int, float):  # Transformers checks these no earlier than it uses them
+            typed(value, valid[key], f"training: {key}")
     try:
         settings["optim_args"] = _options_as_text(recipe.optimizer, recipe.optim_args)
         settings = {key: value for key, value in settings.items() if value is not None}
