@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import pytest
 
 
@@ -20,7 +19,9 @@ def sketches() -> Iterator[None]:
 
 
 def _save(chart: Any, folder: Path) -> Any:
-    from hf_radam.experiments.report.drawing import Image  # not there where only the optimizer is tested
+    import PIL.Image  # neither is there where only the optimizer is tested
+
+    from hf_radam.experiments.report.drawing import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     light, dark = (f"{folder.name}/{chart.name}{ending}.png" for ending in ("", "_dark"))
