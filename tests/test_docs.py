@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import json
-import os
 import pkgutil
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -40,20 +37,6 @@ def test_python_on_pages_runs(tmp_path: Path) -> None:
     assert len(snippets) >= 6
     code = f"for code in {snippets!r}: exec(code, {{'__name__': 'page'}})"
     run([sys.executable, "-W", "error::UserWarning", "-c", code], cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)))
-
-
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cell by cell, with fewer updates."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    cells = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text("utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    command = re.compile(r"^!((?:.*\\\n)*.*)", re.MULTILINE)
-    code = command.sub(lambda line: f"subprocess.run({line[1]!r}, shell=True, check=True)", code)
-    assert code.count("subprocess.run") == 3
-    code = code.replace("max_steps=250", "max_steps=25").replace("100 --set eval_steps=50", "2 --set eval_steps=2")
-    exec(code, {"subprocess": subprocess})
-    assert (tmp_path / "runs" / "quickstart" / "table.md").is_file()
 
 
 def test_links_exist() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import re
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import ROOT, TINY, run, write_config
+from comparisons import ROOT, run
 
 import hf_radam
 from hf_radam import cli
@@ -348,8 +350,8 @@ def test_data_flags_are_fields_of_tasks() -> None:
     assert set(command.DATA_FLAGS) <= {field.name for data in ours for field in fields(data)}
 
 
-def test_the_wheel_is_the_whole_package(tmp_path: Path) -> None:
-    """Installed beside the environment's torch, in an empty folder: a comparison, its report and its card."""
+def test_the_wheel_is_the_whole_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed beside the environment's torch, in an empty folder: the quickstart, cell by cell with fewer updates."""
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", "wheels"]
     run([*build, ROOT], cwd=tmp_path)
     (wheel,) = (tmp_path / "wheels").glob("*.whl")
@@ -363,17 +365,23 @@ def test_the_wheel_is_the_whole_package(tmp_path: Path) -> None:
     folder.mkdir()
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel]
     run(install, cwd=tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    config = write_config(tmp_path, **{**TINY, "recipes": ["adam", "radam"], "max_steps": 2, "eval_steps": 2})
-    command = [sys.executable, site / "bin" / "hf-radam", "compare", config, "--output_dir", "results"]
-    run([*command, "--set", "save_steps=2"], cwd=folder, env=environment)
-    assert len(list((folder / "results" / "records").glob("*.json"))) == 2
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setenv("PATH", f"{site / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    cells = json.loads((ROOT / "docs" / "quickstart.ipynb").read_text("utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    command = re.compile(r"^!((?:.*\\\n)*.*)", re.MULTILINE)
+    code = command.sub(lambda line: f"subprocess.run({line[1]!r}, shell=True, check=True)", code)
+    assert code.count("subprocess.run") == 3
+    code = code.replace("max_steps=250", "max_steps=25").replace("100 --set eval_steps=50", "2 --set eval_steps=2")
+    exec(code, {"subprocess": subprocess})
+    assert len([*Path("runs/quickstart/records").glob("*.json")]) == 3
     code = "import sys, hf_radam.cli; print(hf_radam.__file__); sys.exit(hf_radam.cli.main(sys.argv[1:]))"
-    publish = ["publish", "results", "--repo_id", "me/tiny", "--dry_run"]
-    said = run([sys.executable, "-c", code, *publish], cwd=folder, env=environment).stdout
+    publish = ["publish", "runs/quickstart", "--repo_id", "me/tiny", "--dry_run"]
+    said = run([sys.executable, "-c", code, *publish]).stdout
     assert said.startswith(str(site))
     assert "nothing was uploaded" in said
-    assert (folder / "results" / "hub" / "model" / "README.md").is_file()
+    assert Path("runs/quickstart/hub/model/README.md").is_file()
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

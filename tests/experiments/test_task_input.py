@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
-import shlex
+import resource
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import COMPARE, compare, run
+from comparisons import compare
 from task_files import (
     CLASSIFICATION,
     COLUMNS,
@@ -27,6 +28,8 @@ from transformers import BertConfig, BertForSequenceClassification, GPT2Config, 
 from hf_radam.examples.labelled_text import ClassificationData, load_examples
 from hf_radam.examples.text import own_tokenizer
 from hf_radam.experiments.records import Record, load_records
+from hf_radam.experiments.runs import launching
+from hf_radam.experiments.runs.processes import import_ahead
 from hf_radam.experiments.runs.sweep import sweep
 from hf_radam.experiments.schema import UserError
 
@@ -50,11 +53,18 @@ def test_divergence_is_recorded_and_the_rest_goes_on(files: Path) -> None:
 
 
 def test_a_full_disk_costs_checkpoints_and_no_results(files: Path) -> None:
-    """A limit on the size of files stands for the disk: weights do not fit, records do."""
+    """A limit on the size of files, here and in what forks the runs, is the disk: weights do not fit, records do."""
     model = {**ENCODER, "config": {**ENCODER["config"], "intermediate_size": 40_000}}  # 5 MB
     config = write(files, CLASSIFICATION, model=model, recipes=["adam", "radam"])
-    command = [*COMPARE, str(config), *local("csv"), *COLUMNS, "--output_dir", "r"]
-    run(["bash", "-c", f"ulimit -f 2000; exec {shlex.join(command)}"])  # blocks of 1024 bytes
+    import_ahead([launching.__name__, launching.RECORDER, "hf_radam.examples.classification"])
+    server, (_, most) = forkserver._forkserver._forkserver_pid, resource.getrlimit(resource.RLIMIT_FSIZE)  # pyright: ignore
+    try:
+        for process in (0, server):
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (2_048_000, most))
+        assert compare(config, *local("csv"), *COLUMNS, "--output_dir", "r") == 0
+    finally:
+        for process in (0, server):
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (most, most))
     records = load_records(files / "r")
     assert [record.notes for record in records] == 2 * [
         ["no checkpoint at update 4: the disk was full", "the trained model was not kept: the disk was full"]

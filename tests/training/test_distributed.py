@@ -88,11 +88,12 @@ def every_training(engine: Engine) -> dict[str, Any]:
 
 
 def resumed(format: str) -> dict[str, Any]:
-    """Taken up in start-up and after it."""
+    """Taken up after start-up, and of one format of FSDP in it."""
     case = {**LONG, "output_dir": "resumed", "environment": environment(format)}
-    cases = {f"from_{step}": {**case, "resume": f"{format}/checkpoint-{step}"} for step in TAKEN_UP}
-    # A scaler multiplies and divides by a power of two, which rounds nothing.
-    cases["scaled_from_12"] = {**cases["from_12"], "scaler": True}
+    steps = TAKEN_UP if format != "full" else TAKEN_UP[1:]
+    cases = {f"from_{step}": {**case, "resume": f"{format}/checkpoint-{step}"} for step in steps}
+    if format != "full":  # a scaler multiplies and divides by a power of two, which rounds nothing
+        cases["scaled_from_12"] = {**cases["from_12"], "scaler": True}
     return {f"{format}/{name}": case for name, case in cases.items()}
 
 

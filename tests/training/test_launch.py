@@ -165,7 +165,7 @@ def test_exit_status_and_arguments_are_the_scripts_own(name: str, tmp_path: Path
 
 
 ORDERS = """
-import inspect, pickle, torch, transformers
+import gc, inspect, pickle, torch, transformers
 from transformers import Trainer, TrainingArguments, Seq2SeqTrainingArguments, Seq2SeqTrainer
 asked = (Trainer.__init__, Trainer.compute_loss, Trainer.create_optimizer, Trainer.get_optimizer_cls_and_kwargs,
          Trainer.push_to_hub, TrainingArguments.__post_init__, TrainingArguments.set_optimizer)
@@ -175,6 +175,7 @@ class Early(Trainer): create_model_card = OWN_CARD
 import hf_radam
 hf_radam.enable(); hf_radam.enable()
 from hf_radam import RAdamTrainer, RAdamTrainerMixin
+gc.freeze()  # what is imported; Accelerate collects garbage at every start of a training
 class Late(Trainer): create_model_card = OWN_CARD
 class Both(RAdamTrainerMixin, Early): pass
 class Taken(Late):  # names that are nobody's
