@@ -6,28 +6,78 @@ python scripts/classification.py --optim radam --output_dir out --name_or_path m
 
 from __future__ import annotations
 
+import math
+import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
+from datasets import Dataset
 from scipy import stats
 from sklearn import metrics
 from torch.nn import functional
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    HfArgumentParser,
-    set_seed,
-)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, HfArgumentParser, set_seed
 
-from hf_radam.examples.labelled_text import REGRESSION, ClassificationData, load_examples
+from hf_radam.errors import UserError
 from hf_radam.examples.pretrained import ModelChoice
-from hf_radam.examples.text import own_tokenizer
+from hf_radam.examples.text import TextData, argument, own_tokenizer, read_rows, texts_of
 from hf_radam.training.trainer import RAdamTrainer, RAdamTrainingArguments
+
+REGRESSION = ("pearson", "spearman")
+"""Metrics of labels that are numbers."""
+PAIR = "sentence1,sentence2"
+# Columns and metric of the tasks of GLUE (Wang et al., arXiv 1804.07461); the labels of its test splits are secret.
+GLUE: Mapping[str | None, tuple[str, str]] = {
+    "cola": ("sentence", "matthews_correlation"), "sst2": ("sentence", "accuracy"), "mrpc": (PAIR, "f1"),
+    "qqp": ("question1,question2", "f1"), "stsb": (PAIR, "pearson"), "mnli": ("premise,hypothesis", "accuracy"),
+    "qnli": ("question,sentence", "accuracy"), "rte": (PAIR, "accuracy"), "wnli": (PAIR, "accuracy"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationData(TextData):
+    """What the examples are; for nyu-mll/glue the columns and the metric follow from the configuration."""
+
+    text_column: str | None = argument(
+        None, "column of the text, or two with a comma between; numbers from 1 for a file without a header"
+    )
+    label_column: str = argument("label", "column of the label")
+    positive_label: str | None = argument(None, "of two labels the one whose F1 is measured; else the second")
+    metric: Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman"] | None = argument(
+        None, "of classes, or pearson or spearman if the label is a number"
+    )
+    max_length: int = argument(128, "longest text in tokens; longer ones are cut")
+    max_eval_samples: int | None = argument(None, "evaluate on only so many examples, drawn once for all runs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.dataset_name and not self.train_file:
+            raise UserError("data: give either dataset_name (a Hub dataset) or train_file (a local file)")
+        if not 1 <= len(self.text_columns) <= 2:
+            raise UserError(f"data: text_column must name one or two columns, got {self.text_column!r}")
+
+    @property
+    def _glue(self) -> tuple[str, str]:
+        is_glue = str(self.dataset_name).rsplit("/", 1)[-1] == "glue"
+        return GLUE.get(self.dataset_config_name if is_glue else None, ("text", "accuracy"))
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The one or two columns of the text."""
+        return [name.strip() for name in (self.text_column or self._glue[0]).split(",") if name.strip()]
+
+    @property
+    def chosen_metric(self) -> str:
+        """The metric, a key of `METRICS`."""
+        return self.metric or self._glue[1]
+
 
 ARGUMENTS = (ClassificationData, ModelChoice, RAdamTrainingArguments)
 
@@ -66,7 +116,6 @@ def main(argv: list[str] | None = None) -> None:
     trainer = RAdamTrainer(
         model,
         args,
-        data_collator=DataCollatorWithPadding(tokenizer),
         train_dataset=train.map(encode, batched=True),
         eval_dataset=validation.map(encode, batched=True),
         processing_class=tokenizer,
@@ -81,6 +130,68 @@ def main(argv: list[str] | None = None) -> None:
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.log_metrics("eval", trainer.evaluate())
     trainer.save_model()
+
+
+def load_examples(data: ClassificationData) -> tuple[Dataset, Dataset, list[str]]:
+    """Training and evaluation examples with their labels, and the names of the classes that these number, if any.
+
+    Raises:
+        UserError: files that are empty or damaged; columns that are not there; empty texts; labels that are
+            missing, no numbers, or not among those of the training examples.
+    """
+    columns, names = [data.label_column, *data.text_columns], []
+    if data.dataset_name:
+        splits = data.load([data.train_split, data.validation_split])
+        names = getattr(splits[0].features.get(data.label_column), "names", None) or []
+        train, *others = (texts_of(data.rows(split), columns) for split in splits)
+    else:
+        header = not all(column.isdecimal() for column in columns)
+        files = filter(None, (data.train_file, data.validation_file))
+        train, *others = (texts_of(read_rows(Path(name), header), columns) for name in files)
+    numbers = {str(number): number for number in range(len(names))}  # classes of the Hub have numbers already
+    if data.chosen_metric in REGRESSION:
+        names, numbers = [], {}
+    elif not names:
+        found = {class_name(label) for label in train[data.label_column]}
+        names = sorted(found, key=lambda name: (number_in(name), name))
+        if len(names) < 2:
+            raise UserError(f"data: all training examples have the label {names[0]!r}; at least two are needed")
+        numbers = {name: number for number, name in enumerate(names)}
+    if data.positive_label is not None and (data.positive_label not in names or len(names) != 2):
+        raise UserError(f"data: positive_label must be one of two labels, got {data.positive_label!r} of {names}")
+    examples, *others = (numbered(table, numbers, data) for table in (train, *others))
+    order = random.Random(0).sample(range(len(examples)), len(examples))
+    held_out = 0 if others else max(1, len(examples) // 10)
+    validation = others[0] if others else examples.select(order[:held_out])
+    most = min(data.max_eval_samples or len(validation), len(validation))
+    drawn = random.Random(1).sample(range(len(validation)), most)
+    return examples.select(order[held_out:][: data.max_train_samples]), validation.select(sorted(drawn)), names
+
+
+def number_in(label: str) -> float:
+    """A label as a number; infinity if it is none."""
+    with suppress(ValueError):
+        if math.isfinite(number := float(label)):
+            return number
+    return math.inf
+
+
+def class_name(label: str) -> str:
+    """A label, such that 1, 1.0 and " 1" are one."""
+    number = number_in(label)
+    return label.strip() if math.isinf(number) else f"{number:.15g}"
+
+
+def numbered(table: pd.DataFrame, numbers: Mapping[str, int], data: ClassificationData) -> Dataset:
+    """The texts of a table with their labels: numbers, or those of the classes if there are any."""
+    labels: list[float] = []
+    for where, label in table[data.label_column].items():
+        labels.append(numbers.get(class_name(label), math.inf) if numbers else number_in(label))
+        if math.isinf(labels[-1]):
+            rule = f"is none of {', '.join(numbers)}" if numbers else f"is no number, which {data.chosen_metric} needs"
+            raise UserError(f"{where}: label {label!r} {rule}; mend the file, or choose another split or metric")
+    texts = dict(zip(("text", "text_pair"), (table[name].tolist() for name in data.text_columns), strict=False))
+    return Dataset.from_dict({**texts, "labels": labels})
 
 
 def losses_and_predictions(logits: Any, labels: torch.Tensor) -> torch.Tensor:

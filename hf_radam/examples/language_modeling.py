@@ -24,15 +24,11 @@ from hf_radam.examples.grammar import sentence_pairs
 from hf_radam.examples.pretrained import ModelChoice
 from hf_radam.examples.text import (
     IGNORED,
-    REMEDIES,
     TextData,
     argument,
-    cell,
     hold_out,
-    kind_of,
     own_tokenizer,
-    read_lines,
-    read_rows,
+    read_texts,
     token_means,
     token_sums,
 )
@@ -53,23 +49,13 @@ class LanguageModelingData(TextData):
     Of the training text, no more is read than the updates need.
     """
 
-    train_split: str = argument("train", "part of the dataset for training")
-    validation_split: str = argument("validation", "its part for evaluation")
-    text_column: str = argument("text", "its column of text, or that of a table")
-    train_file: str | None = argument(
-        None, "local text, a paragraph a line, or a .csv, .tsv, .json or .jsonl; plain or .gz"
-    )
-    validation_file: str | None = argument(None, "likewise; else the last training texts are held out")
+    text_column: str = argument("text", "column of a table's text; a file of another kind is text, a paragraph a line")
     tokenizer_name: str | None = argument(None, "tokenizer on the Hub, or its folder; else the checkpoint's")
     block_size: int = argument(128, "tokens of a training example")
     max_eval_samples: int = argument(500, "use only the first so many validation texts")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dataset_name and self.train_file:
-            raise UserError("data: dataset_name and train_file exclude each other; set all but one to ''")
-        if self.validation_file and not self.train_file:
-            raise UserError("data: validation_file without train_file; give both")
         check_least(self, 2, "block_size", where="data")
 
 
@@ -144,21 +130,13 @@ def load_texts(data: LanguageModelingData) -> tuple[Dataset, Dataset]:
         return train.take(min(most or len(train), len(train))), validation.take(min(limit, len(validation)))
     if data.train_file:
         files = (data.train_file, data.validation_file)
-        lines, held_out = (_lines(Path(name), data.text_column) if name else [] for name in files)
+        lines, held_out = (read_texts(Path(name), data.text_column) if name else [] for name in files)
     else:
         tokens = (data.needed_examples or GRAMMAR_BLOCKS) * data.block_size
         lines = [english for _, english in sentence_pairs(max(1000, tokens // 5), seed=0)]
         held_out = [english for _, english in sentence_pairs(limit, seed=1)]
     lines, held_out = hold_out(lines, held_out, limit)
     return Dataset.from_dict({data.text_column: lines[:most]}), Dataset.from_dict({data.text_column: held_out})
-
-
-def _lines(path: Path, column: str) -> list[str]:
-    """The texts of a file, those that are empty aside."""
-    if kind_of(path) not in REMEDIES:
-        return [line for line in read_lines(path) if line]
-    rows = read_rows(path, header=not column.isdecimal())
-    return [text for row in rows.items() if (text := str(cell(*row, column, blank=True)))]
 
 
 def blocks(texts: Dataset, tokenizer: Any, size: int, count: int | None = None) -> Iterator[dict[str, list[int]]]:

@@ -58,23 +58,15 @@ class ModelChoice:
         Raises:
             UserError: a checkpoint of another architecture, or weights that do not fit.
         """
-        name = self.name_or_path
-        if self.model_type is not None:
-            special = {key: getattr(tokenizer, key) for key in ("pad_token_id", "eos_token_id", "bos_token_id")}
-            given = {"vocab_size": len(tokenizer), **special, **self.settings, **settings}
-            config: Any = AutoConfig.for_model(self.model_type, **given)
-        elif name is not None:
-            config = AutoConfig.from_pretrained(name, revision=self.revision, **self.settings, **settings)
-        else:
-            raise UserError("model: give either name_or_path (a checkpoint) or model_type (trained from scratch)")
-        if type(config) not in auto_class._model_mapping:
-            raise UserError(
-                f"model: {auto_class.__name__} knows no {config.model_type} model such as {name or self.model_type}; "
-                "choose another checkpoint or model_type"
-            )
+        name = self.name_or_path or self.model_type
         if name is None:
-            return auto_class.from_config(config)
+            raise UserError("model: give either name_or_path (a checkpoint) or model_type (trained from scratch)")
         try:
+            if self.model_type is not None:
+                special = {key: getattr(tokenizer, key) for key in ("pad_token_id", "eos_token_id", "bos_token_id")}
+                given = {"vocab_size": len(tokenizer), **special, **self.settings, **settings}
+                return auto_class.from_config(AutoConfig.for_model(name, **given))
+            config = AutoConfig.from_pretrained(name, revision=self.revision, **self.settings, **settings)
             model, report = auto_class.from_pretrained(
                 name,
                 config=config,
@@ -83,9 +75,10 @@ class ModelChoice:
                 output_loading_info=True,
                 ignore_mismatched_sizes=self.ignore_mismatched_sizes,
             )
-        except RuntimeError as error:
-            hint = "; give --ignore_mismatched_sizes" if "ignore_mismatched_sizes" in str(error) else ""
-            raise UserError(f"model: cannot load {name}: {one_line(error)}{hint}") from error
+        except (ValueError, RuntimeError) as error:  # another architecture, weights of another shape
+            said = one_line(error).partition(" Model type should be one of")[0]
+            hint = "--ignore_mismatched_sizes" if "ignore_mismatched_sizes" in said else "another model"
+            raise UserError(f"model: no {auto_class.__name__} of {name}: {said}; give {hint}") from error
         body = [name for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}.")]
         missing = set(report["missing_keys"]) & set(body) if new_head else report["missing_keys"]
         if len(missing) > new_head * len(body) / 2:  # a pooler may be new

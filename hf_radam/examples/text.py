@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,12 +24,10 @@ from hf_radam.files import one_line, write_whole
 
 IGNORED = -100
 """The label of a token that is not to be predicted."""
+TABLES = ("csv", "tsv", "json", "jsonl")
 T = TypeVar("T")
-Rows = Mapping[str, Mapping[str, Any]]
-"""Examples with columns, by the file and row where they were read."""
-QUOTES, OBJECTS = "put quotes around a cell that holds its separator", "give one list of objects, or one object a line"
-REMEDIES = {"csv": QUOTES, "tsv": QUOTES, "json": OBJECTS, "jsonl": OBJECTS}
-"""What to do about a table that cannot be read, by its ending."""
+Rows = Mapping[str, Any]
+"""Rows of a table, by where they were read."""
 
 
 def argument(default: Any, help: str) -> Any:
@@ -39,11 +37,18 @@ def argument(default: Any, help: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class TextData:
-    """Arguments that all three scripts have; their numbers are at least 1."""
+    """Arguments that all three scripts have; their numbers are at least 1.
+
+    Text comes from a dataset of the Hub, or else from local files.
+    """
 
     dataset_name: str | None = argument(None, "dataset on the Hub, or a folder of one")
     dataset_config_name: str | None = argument(None, "its configuration")
     dataset_revision: str | None = argument(None, "its branch, tag or commit")
+    train_split: str = argument("train", "its part for training")
+    validation_split: str = argument("validation", "its part for evaluation; MNLI has validation_matched")
+    train_file: str | None = argument(None, "local .csv, .tsv, .json (a list) or .jsonl, plain or .gz")
+    validation_file: str | None = argument(None, "likewise; else some of the training examples are held out")
     max_train_samples: int | None = argument(None, "use only so many training examples")
     vocab_size: int = argument(4000, "size of a BPE vocabulary trained on the text, at most")
     batch_size: int | None = argument(
@@ -56,6 +61,12 @@ class TextData:
 
     def __post_init__(self) -> None:
         check_least(self, 1, *(f.name for f in fields(self) if "int" in str(f.type)), where="data")
+        given = [name for name, value in vars(self).items() if value]
+        origins = [name for name in given if name in ("dataset_name", "train_file", "train_prefix")]
+        if len(origins) > 1:
+            raise UserError(f"data: {' and '.join(origins)} exclude each other; set all but one to ''")
+        if not origins and any(name.endswith(("_file", "_prefix")) for name in given):
+            raise UserError("data: validation or test text without training text; give both")
 
     def cache(self, args: Any) -> Path:
         """Where the tokenizer is kept."""
@@ -124,7 +135,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def kind_of(path: Path) -> str:
-    """The ending of a file's name, without that of gzip; a table's is among the `REMEDIES`."""
+    """The ending of a file's name, without that of gzip; a table's is among `TABLES`."""
     return path.name.lower().removesuffix(".gz").rpartition(".")[2]
 
 
@@ -140,39 +151,52 @@ def read_rows(path: Path, header: bool = True) -> Rows:
             is no JSON; see also `read_text`.
     """
     kind = kind_of(path)
-    if kind not in REMEDIES:
+    if kind not in TABLES:
         raise UserError(f"{path} must end in .csv, .tsv, .json or .jsonl, or one of these and .gz")
-    text = read_text(path)
+    text, is_json = read_text(path), kind.startswith("json")
     try:
-        if kind.startswith("json"):
+        if is_json:
             lines = re.sub(r"\}(?=\s*\n\s*\{)", "},", text)  # a list without brackets and commas
-            rows = json.loads(text if text.lstrip().startswith("[") else f"[{lines}]")
+            rows = dict(enumerate(json.loads(text if text.lstrip().startswith("[") else f"[{lines}]")))
         else:
             form: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
             frame = pd.read_csv(io.StringIO(text), sep="\t" if kind == "tsv" else ",", **form).fillna("")
-            names = frame.iloc[0].tolist() if header else [str(number + 1) for number in frame]
-            if len(set(names)) < len(names):
-                raise UserError(f"{path} has two columns of one name in {', '.join(names)}; rename one")
-            rows = [dict(zip(names, row, strict=True)) if any(row) else {} for row in frame.values.tolist()]
-            rows[: int(header)] = [{}] * header
+            frame = frame.rename(columns=frame.loc[0] if header else lambda number: str(number + 1))[int(header) :]
+            if not frame.columns.is_unique:
+                raise UserError(f"{path} has two columns of one name in {', '.join(frame)}; rename one")
+            rows = frame[(frame != "").any(axis=1)].to_dict("index")
     except (ValueError, RecursionError) as error:  # ValueError: pandas' ParserError
-        raise UserError(f"{path} is no {kind.upper()}: {one_line(error)}; {REMEDIES[kind]}") from error
-    found = {f"{path}, row {number}": row for number, row in enumerate(rows, 1) if row != {}}
-    if not found:
+        remedy = "give a list of objects, or an object a line" if is_json else "quote cells that hold the separator"
+        raise UserError(f"{path} is no {kind.upper()}: {one_line(error)}; {remedy}") from error
+    if not rows:
         raise UserError(f"{path} holds no examples")
-    return found
+    return {f"{path}, row {number + 1}": row for number, row in rows.items()}
 
 
-def cell(where: str, row: Any, column: str, blank: bool = False) -> Any:
-    """The text or number in a column of a row; nothing but space is "" where it may be `blank`.
+def texts_of(rows: Rows, columns: Sequence[str], blank: bool = False) -> pd.DataFrame:
+    """The texts and numbers in these columns, as text; the index says where each row was read.
 
     Raises:
-        UserError: it is something else.
+        UserError: a row lacks one, or has a list or the like there, or nothing but space, unless it may be `blank`.
     """
+    cells = {where: [_cell(where, row, column, blank) for column in columns] for where, row in rows.items()}
+    return pd.DataFrame.from_dict(cells, orient="index", columns=[*columns], dtype=str)
+
+
+def read_texts(path: Path, column: str) -> list[str]:
+    """The texts in a column of a table, or the lines of any other file; those that are empty aside."""
+    if kind_of(path) not in TABLES:
+        return [line for line in read_lines(path) if line]
+    table = texts_of(read_rows(path, header=not column.isdecimal()), [column], blank=True)
+    return [text for text in table[column] if text]
+
+
+def _cell(where: str, row: Any, column: str, blank: bool) -> str:
     if not isinstance(row, Mapping) or column not in row:
         raise UserError(
-            f"{where} must have the column {column!r}, got {shown([*row] if isinstance(row, Mapping) else row)}; name "
-            "another one (a number from 1 if the file has no header), or mend the row"
+            f"{where} must have the column {column!r}, got {shown([*row] if isinstance(row, Mapping) else row)}; mend "
+            "the row, or set text_column, label_column, source_lang or target_lang (a number from 1 if the file has no "
+            "header)"
         )
     value = row[column]
     if value is None or value != value or not str(value).strip():
@@ -185,12 +209,10 @@ def cell(where: str, row: Any, column: str, blank: bool = False) -> Any:
         str(value).encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{where} holds half of a surrogate pair ({error.reason}); mend its text") from error
-    return value
+    return str(value)
 
 
-def hold_out(
-    train: list[T], validation: list[T], limit: int, remedy: str = "validation_file"
-) -> tuple[list[T], list[T]]:
+def hold_out(train: list[T], validation: list[T], limit: int) -> tuple[list[T], list[T]]:
     """Training and validation examples; where there are none of the latter, the last `limit` of the former.
 
     Raises:
@@ -201,7 +223,7 @@ def hold_out(
     if len(train) <= limit:
         raise UserError(
             f"without validation text the last {limit} examples (max_eval_samples) are held out, but there are only "
-            f"{len(train)}; give {remedy}"
+            f"{len(train)}; give validation text"
         )
     return train[:-limit], train[-limit:]
 

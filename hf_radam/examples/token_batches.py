@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hf_radam.errors import UserError
 from hf_radam.training.trainer import RAdamSeq2SeqTrainer
 
 
+@dataclass(eq=False, kw_only=True)
 class TokenBatches(Sampler[list[int]]):
     """Batches of examples of similar length, for a whole training.
 
@@ -23,39 +25,32 @@ class TokenBatches(Sampler[list[int]]):
     Unlike there, n is not rounded to a multiple of 8, and each pass makes new batches. The seed alone decides their
     order, and which examples of one length meet. Every process takes its share of each batch.
 
-    Args:
-        lengths: tokens of each example.
-        tokens: of one batch, with padding.
-        steps: updates of the training, each with one batch.
-        seed: of the order.
-        processes: that share each batch.
-        process: which of them this is.
-        accumulation: parts into which each share is split.
-
     Raises:
         UserError: the longest examples leave fewer than one to a share, or all examples do not fill one batch.
 
     Example:
-        >>> list(TokenBatches([2, 1, 2, 1, 1], tokens=4, steps=1, seed=0))
+        >>> list(TokenBatches(lengths=[2, 1, 2, 1, 1], tokens=4, steps=1, seed=0))
         [[2, 0]]
     """
 
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        tokens: int,
-        *,
-        steps: int,
-        seed: int,
-        processes: int = 1,
-        process: int = 0,
-        accumulation: int = 1,
-    ) -> None:
-        self.lengths = np.asarray(lengths)
-        self.steps, self.seed = steps, seed
-        self.processes, self.process, self.accumulation = processes, process, accumulation
+    lengths: Sequence[int]
+    """Tokens of each example."""
+    tokens: int
+    """Of one batch, with padding."""
+    steps: int
+    """Updates of the training, each with one batch."""
+    seed: int
+    """Of the order."""
+    processes: int = 1
+    """They share each batch."""
+    process: int = 0
+    """Which of them this is."""
+    accumulation: int = 1
+    """Parts into which each share is split."""
+
+    def __post_init__(self) -> None:
         descending = np.sort(self.lengths)[::-1]
-        shares = processes * accumulation
+        shares, tokens = self.processes * self.accumulation, self.tokens
         if len(descending) and tokens // descending[0] < shares:
             raise UserError(
                 f"tokens_per_batch {tokens} has room for {tokens // descending[0]} of the longest examples "
@@ -79,7 +74,7 @@ class TokenBatches(Sampler[list[int]]):
         while done < self.steps:
             random = np.random.default_rng([self.seed, passes])
             order = random.permutation(len(self.lengths))
-            order = order[np.argsort(-self.lengths[order], kind="stable")]
+            order = order[np.argsort(-np.asarray(self.lengths)[order], kind="stable")]
             for number in random.permutation(len(self._bounds))[: self.steps - done]:
                 start, end = self._bounds[number]
                 for part in range(self.accumulation):
@@ -98,25 +93,23 @@ class TranslationTrainer(RAdamSeq2SeqTrainer):
         """Batches of so many examples, or of so many tokens."""
         if self.tokens_per_batch is None:
             return super().get_train_dataloader()
+        args = self.args
         data: Any = self.train_dataset
-        lengths = [
-            max(len(source), len(target)) for source, target in zip(data["input_ids"], data["labels"], strict=True)
-        ]
         batches = TokenBatches(
-            lengths,
-            self.tokens_per_batch,
-            steps=self.args.max_steps,
-            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-            processes=self.args.world_size,
-            process=self.args.process_index,
-            accumulation=self.args.gradient_accumulation_steps,
+            lengths=[max(map(len, pair)) for pair in zip(data["input_ids"], data["labels"], strict=True)],
+            tokens=self.tokens_per_batch,
+            steps=args.max_steps,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            processes=args.world_size,
+            process=args.process_index,
+            accumulation=args.gradient_accumulation_steps,
         )
         return DataLoader(
             data,
             batch_sampler=batches,
             collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
             generator=torch.Generator(),  # of the workers' seeds; the global one would move the dropout
         )
 

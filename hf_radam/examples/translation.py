@@ -19,15 +19,7 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from scipy.stats import entropy
-from transformers import (
-    DataCollatorForSeq2Seq,
-    HfArgumentParser,
-    MarianConfig,
-    MarianMTModel,
-    PegasusConfig,
-    PegasusForConditionalGeneration,
-    set_seed,
-)
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq, HfArgumentParser, set_seed
 from transformers.trainer_pt_utils import LabelSmoother
 
 from hf_radam.errors import UserError
@@ -150,20 +142,20 @@ def average(trainer: TranslationTrainer, count: int) -> None:
 
 def build_model(shape: TranslationModel, tokenizer: Any, max_length: int) -> Any:
     """A new model, initialised from the global random state."""
-    fields: dict[str, Any] = asdict(shape)
-    pre_ln = fields.pop("normalize_before")
+    fields = asdict(shape)
+    kind = "pegasus" if fields.pop("normalize_before") else "marian"
     fields["init_std"] = shape.init_std or shape.d_model**-0.5
-    pad = tokenizer.pad_token_id
-    config: Any = (PegasusConfig if pre_ln else MarianConfig)(
+    config = AutoConfig.for_model(
+        kind,
         **fields,
         vocab_size=len(tokenizer),
-        pad_token_id=pad,
+        pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         forced_eos_token_id=None,
-        decoder_start_token_id=pad,
+        decoder_start_token_id=tokenizer.pad_token_id,
         max_position_embeddings=max(512, max_length + 1),
     )
-    return PegasusForConditionalGeneration(config) if pre_ln else MarianMTModel(config)
+    return AutoModelForSeq2SeqLM.from_config(config)
 
 
 def tokenize(pairs: list[Pair], tokenizer: Any, data: TranslationData) -> Dataset:

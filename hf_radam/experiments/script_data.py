@@ -14,6 +14,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Annotated
 
+from huggingface_hub.utils.sha import sha_fileobj
 from pydantic import Field, PositiveInt
 
 from hf_radam.experiments.metrics import LOWER, METRICS, metric_named
@@ -27,7 +28,7 @@ TASKS: Mapping[str, str] = {
     "script": "",
 }
 _SECRET = re.compile(
-    r"(?<!bos_)(?<!eos_)(?<!pad_)(?<!unk_)(?<!sep_)(?<!cls_)(?<!mask_)"  # these are words of a tokenizer
+    r"(?<!(bos|eos|pad|unk|sep|cls)_)(?<!mask_)"  # these are words of a tokenizer
     r"(token|secret|password|passwd|passphrase|(api|access|private|secret)[_-]?key)$",
     re.IGNORECASE,
 )
@@ -171,21 +172,16 @@ def digest_of(paths: Iterable[Path], version: str = "") -> str:
 
 
 def _digest(path: Path) -> str:
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(2**24):
-            found.update(part)
-    return found.hexdigest()
+        return sha_fileobj(file).hex()
 
 
 def _origin(module: str) -> str | None:
     """The file of a module, which is not imported; None where only an import could find it."""
-    path, spec = ["", *sys.path], None
-    for part in module.split("."):
-        spec = PathFinder.find_spec(part, path)
-        if spec is None:
-            return None
-        path = list(spec.submodule_search_locations or [])
-    if spec is not None and spec.submodule_search_locations:
-        spec = PathFinder.find_spec("__main__", path)
-    return spec.origin if spec is not None else None
+    path, origin = ["", *sys.path], None
+    for part in (*module.split("."), "__main__"):  # which is what `python -m` runs of a package
+        if path:
+            if (spec := PathFinder.find_spec(part, path)) is None:
+                return None
+            path, origin = spec.submodule_search_locations, spec.origin
+    return origin

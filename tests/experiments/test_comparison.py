@@ -211,7 +211,7 @@ def test_one_text_in_all_forms(tmp_path: Path) -> None:
     plain = pairs_of(**prefixes)
     train, held_out = pairs_of(train_prefix="train")
     assert (len(train), len(held_out)) == (28, 20), "the end is held out"
-    with pytest.raises(UserError, match="there are only 48; give validation_prefix"):
+    with pytest.raises(UserError, match="there are only 48; give validation text"):
         pairs_of(train_prefix="train", max_eval_samples=48)
     hub.mkdir()
     for pairs, split in zip(plain, ("train", "validation"), strict=True):
@@ -237,7 +237,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
     (folder / "packed.de.gz").write_bytes(b"no gzip at all")
     (folder / "packed.en.gz").write_bytes(gzip.compress(b"a\n")[:-9])
     (folder / "no.jsonl").write_text('{"translation": {"de": "a", "en": "b"}}\n{oops\n')
-    (folder / "null.jsonl").write_text('{"translation": {"de": null, "en": "b"}}\n')
+    (folder / "words.jsonl").write_text('{"translation": {"de": ["a"], "en": "b"}}\n')
     (folder / "fr.jsonl").write_text('{"translation": {"fr": "a", "en": "b"}}\n')
     other = folder / "other"
     other.mkdir()
@@ -285,11 +285,11 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "seed": ({"seeds": [-1]}, [], "seeds must be greater than or equal to 0, got -1"),
     "seeds of no recipe": ({"recipes": [{"recipe": "radam", "seeds": [1]}]}, [], "none of the seeds [0] is one of a"),
     "target": ({"target_loss": math.nan}, [], "target_loss must be a finite number, got nan"),
-    "test text alone": ({}, ["--test_prefix", "val"], "without training text; give train_prefix or train_file"),
+    "test text alone": ({}, ["--test_prefix", "val"], "test text without training text; give both"),
     "too little text": (
         {}, ["--train_prefix", "train", "--set", "batch_size=60"], "fewer training examples than batch_size 60",
     ),
-    "null sentence": ({}, ["--train_file", "null.jsonl"], "set source_lang and target_lang"),
+    "a list of words": ({}, ["--train_file", "words.jsonl"], "column 'de' must be text or a number, got ['a']"),
     "missing text": ({}, ["--train_prefix", "nowhere/train"], "No such file or directory: 'nowhere/train.de'"),
     "missing json": ({}, ["--train_file", "nowhere.jsonl"], "No such file or directory: 'nowhere.jsonl'"),
     "empty text": ({}, ["--train_prefix", "empty"], "empty.de is empty"),
@@ -297,8 +297,8 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "unreadable gz": ({}, ["--train_prefix", "packed"], "cannot read packed.de.gz"),
     "not UTF-8": ({}, ["--train_prefix", "latin"], "cannot read latin.en"),
     "broken json": ({}, ["--train_file", "no.jsonl"], "double quotes: line 2 column 2"),
-    "other languages": ({}, ["--train_file", "fr.jsonl"], "set source_lang and target_lang"),
-    "two sources": ({}, ["--train_file", "a", "--train_prefix", "b"], "train_prefix and train_file exclude each other"),
+    "other languages": ({}, ["--train_file", "fr.jsonl"], "must have the column 'de', got ['fr', 'en']"),
+    "two sources": ({}, ["--train_file", "a", "--train_prefix", "b"], "train_file and train_prefix exclude each other"),
     "other comparison": ({}, ["--output_dir", "other"], "other holds results of another comparison: max_steps was 7"),
     "somebody's folder": ({}, ["--output_dir", "full"], "full holds other files and no comparison"),
     "a file": ({}, ["--output_dir", "train.de"], "train.de is a file"),

@@ -33,8 +33,7 @@ from task_files import (
 )
 from transformers import HfArgumentParser
 
-from hf_radam.examples.classification import score, scores
-from hf_radam.examples.labelled_text import ClassificationData, load_examples
+from hf_radam.examples.classification import ClassificationData, load_examples, score, scores
 from hf_radam.examples.language_modeling import LanguageModelingData, blocks, load_texts
 from hf_radam.examples.token_batches import TokenBatches
 from hf_radam.experiments.comparison import load_comparison
@@ -201,22 +200,21 @@ def test_blocks_predict_every_token_once() -> None:
 
 def test_token_batches() -> None:
     lengths = np.random.default_rng(0).integers(1, 30, 500).tolist()
-    options: dict[str, Any] = {"tokens": 120, "steps": 150, "seed": 3}
-    whole = list(TokenBatches(lengths, **options))
-    assert len(whole) == len(TokenBatches(lengths, **options)) == 150  # passes follow each other without a seam
+    options: dict[str, Any] = {"lengths": lengths, "tokens": 120, "steps": 150, "seed": 3}
+    whole = list(TokenBatches(**options))
+    assert len(whole) == len(TokenBatches(**options)) == 150  # passes follow each other without a seam
     sizes = [len(batch) * max(lengths[i] for i in batch) for batch in whole]
     assert max(sizes) <= 120
     assert np.mean(sizes) > 0.9 * 120
     first_pass = [i for batch in whole[:30] for i in batch]
     assert len(set(first_pass)) == len(first_pass)
-    assert whole == list(TokenBatches(lengths, **options))
-    assert whole != list(TokenBatches(lengths, **{**options, "seed": 4}))
-    assert [sorted(batch) for batch in list(TokenBatches(lengths, **{**options, "steps": 40}))] == [
-        sorted(batch) for batch in whole[:40]
-    ]
+    assert whole == list(TokenBatches(**options))
+    assert whole != list(TokenBatches(**{**options, "seed": 4}))
+    fewer = TokenBatches(**{**options, "steps": 40})
+    assert [sorted(batch) for batch in fewer] == [sorted(batch) for batch in whole[:40]]
     for processes, accumulation in ((2, 1), (1, 2), (2, 2)):
         shares = [
-            list(TokenBatches(lengths, **options, processes=processes, process=process, accumulation=accumulation))
+            list(TokenBatches(**options, processes=processes, process=process, accumulation=accumulation))
             for process in range(processes)
         ]
         for step, batch in enumerate(whole):
@@ -224,9 +222,9 @@ def test_token_batches() -> None:
             assert all(parts)
             assert sorted(i for part in parts for i in part) == sorted(batch)
     with pytest.raises(UserError, match="has room for 4 of the longest examples"):
-        TokenBatches(lengths, **options, processes=5)
+        TokenBatches(**options, processes=5)
     with pytest.raises(UserError, match="do not fill one batch"):
-        TokenBatches([5, 5], **options)
+        TokenBatches(**{**options, "lengths": [5, 5]})
 
 
 def assert_alike(one: Path, other: Path) -> None:
