@@ -4,13 +4,12 @@
 
 On a page, what is rendered stands between one of these lines and `<!-- end -->`; paths are relative to the root:
 
-    <!-- headline: model_cards/NAME -->         what a comparison found, in two or three sentences (or NAME/PART)
-    <!-- verdict: model_cards/NAME -->          all that it found
+    <!-- verdict: model_cards/NAME -->          what a comparison found (or NAME/PART)
     <!-- answers: model_cards/NAME model_cards/NAME -->    each family of recipes at its best, a row for each of them
     <!-- table: model_cards/NAME 1 -->          its second table; without a number its first
     <!-- figure: model_cards/NAME evaluation -->    a figure, by the name of its file
     <!-- rates: model_cards/NAME model_cards/NAME -->    RAdam at equal effective rates, a row for each of them
-    <!-- best_rates: model_cards/NAME -->       RAdam's best learning rate over Adam's, likewise
+    <!-- best_rates: model_cards/NAME -->       the best learning rates of RAdam and Adam, likewise
     <!-- benchmark: FILE.json -->               all tables of a benchmark
     <!-- costs: FILE.json FILE.json -->         RAdam's time over fused AdamW's, ours and PyTorch's
 """
@@ -33,7 +32,6 @@ from hf_radam.experiments.report.drawing import Image, save
 from hf_radam.experiments.report.markdown import table_markdown
 from hf_radam.experiments.report.report import Report, make_report, to_json, write_report
 from hf_radam.experiments.report.statistics import cost
-from hf_radam.experiments.report.tables import Table
 from hf_radam.experiments.results import Results
 from hf_radam.files import write_whole
 from hf_radam.publishing.card import picture
@@ -79,13 +77,12 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         return {path.removeprefix("model_cards/"): cards[path].results for path in paths}
 
     kinds: dict[str, Callable[..., str]] = {
-        "headline": lambda path: " ".join(cards[path].report.verdict.headline) + "\n",
-        "verdict": lambda path: cards[path].report.verdict.text + "\n",
+        "verdict": lambda path: " ".join(cards[path].report.verdict) + "\n",
         "answers": lambda *paths: answers({relpath(ROOT / path, page.parent): cards[path].results for path in paths}),
         "table": lambda path, at=0: table_markdown(cards[path].report.tables[int(at)]) + "\n",
         "figure": figure,
-        "rates": lambda *paths: equal_rates(tasks(paths)),
-        "best_rates": lambda *paths: coming_from_adam(tasks(paths)),
+        "rates": lambda *paths: table_markdown(rates.equal_rates(tasks(paths))) + "\n",
+        "best_rates": lambda *paths: table_markdown(rates.best_rates(tasks(paths))) + "\n",
         "benchmark": benchmark,
         "costs": costs,
     }
@@ -138,23 +135,6 @@ def _outcome(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
     both = ours.merge(theirs, on="seed")
     ahead = set(both.cost_x < both.cost_y)
     return "tie" if len(ahead) > 1 else "ahead" if True in ahead else "behind"
-
-
-def equal_rates(tasks: Mapping[str, Results]) -> str:
-    """The rule, a table with a row for each recipe that RAdam is compared with, and a sentence for each task."""
-    rows, said = [], []
-    for task, duels in ((task, rates.duels(results)) for task, results in tasks.items()):
-        rows += [(task, duel.other, *map(str, duel.counts.values()), duel.seeds) for duel in duels]
-        said.append(f"- {task}. {rates.sentence(duels)}\n")
-    columns = ("task", "against", *rates.OUTCOMES, "seeds")
-    table = Table(title="RAdam at equal effective rates", columns=columns, rows=tuple(rows))
-    return f"{rates.RULE}\n\n{table_markdown(table)}\n\n{''.join(said)}"
-
-
-def coming_from_adam(tasks: Mapping[str, Results]) -> str:
-    """A table, and what follows from it."""
-    table, said = rates.best_rates(tasks)
-    return f"{table_markdown(table)}\n\n{said}\n"
 
 
 def benchmark(path: str) -> str:

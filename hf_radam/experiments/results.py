@@ -64,7 +64,7 @@ class Results:
         over the updates of learning rate x rectification, `warmup` the length of a linear warmup, `label` what readers
         call the recipe. `failed` is None for a task without a majority class.
         """
-        return pd.DataFrame([_run(of, self.selection, self.comparison["target_loss"]) for of in self.records])
+        return pd.DataFrame([_run(of, self.selection, self.comparison) for of in self.records])
 
     @cached_property
     def evaluations(self) -> pd.DataFrame:
@@ -137,10 +137,6 @@ class Results:
         groups = self.cells.groupby("label")
         return len(groups) > 1 and groups.beta2.nunique().max() > 1 and groups.size().max() >= GRID
 
-    def length(self, recipe: Recipe) -> int:
-        """Updates of a run of a recipe; of a script as many as it took."""
-        return recipe.max_steps or self.comparison["shared"]["max_steps"] or int(self.runs.updates.max())
-
     @property
     def missing(self) -> int:
         """Runs without a record that some job was asked for; where none says, of all recipes at each rate and seed."""
@@ -191,10 +187,20 @@ class Results:
         # On an accelerator sums may be rounded otherwise.
         return bool(len(losses)) and all(math.isclose(of.min(), of.max(), rel_tol=1e-4) for _, of in losses)
 
-    def places(self, row: pd.DataFrame) -> list[list[float]]:
-        """Where a row's finite runs ended: one group of values, or two; see `statistics.modes`."""
-        values = list(row.value.dropna())
-        return modes(values, self.metric.apart) if values else []
+    def has_mean(self, row: pd.DataFrame) -> bool:
+        """Whether all runs of a row ended at a finite number and in one place, so that their mean is a result."""
+        return bool(row.value.notna().all()) and len(modes(row.value, self.metric.apart)) == 1
+
+    def ended(self, row: pd.DataFrame) -> str:
+        """How a row ended: mean and standard deviation, or where its seeds ended if they have no mean."""
+        digits, seeds, finite = self.metric.digits, len(row), row.value.dropna()
+        if self.has_mean(row):
+            return f"{finite.mean():.{digits}f}" + (f" ± {finite.std():.{digits}f}" if seeds > 1 else "")
+        groups = modes(finite, self.metric.apart) if len(finite) else []
+        ends = [f"{sum(group) / len(group):.{digits}f} ({len(group)} of {seeds})" for group in groups]
+        if len(finite) < seeds:
+            ends.append(f"not finite ({seeds - len(finite)} of {seeds})")
+        return ", ".join(ends)
 
     def best_run(self, recipe: str | None = None) -> Record:
         """The best run of a recipe, by default of the best; a UserError if there is none with finite numbers."""
@@ -245,14 +251,15 @@ def _told_apart(record: Record, table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(id=record.id, recipe=record.recipe, seed=record.seed)
 
 
-def _run(record: Record, judged: str, target_loss: float | None) -> dict[str, Any]:
+def _run(record: Record, judged: str, comparison: Mapping[str, Any]) -> dict[str, Any]:
     recipe, updates, environment = read_recipe(record.config["recipe"]), record.updates, record.environment
     betas = record.optimizer.get("betas") or recipe.optim_args.get("betas")
-    kind, warmup, metric = family(recipe), recipe.warmup_updates(updates), metric_named(judged)
+    asked = recipe.max_steps or comparison["shared"]["max_steps"] or updates  # a run that broke made fewer
+    kind, warmup, metric = family(recipe), recipe.warmup_updates(asked), metric_named(judged)
     rates, steps = effective_rates(record), np.array(record.curves["step"], dtype=float)
     value, last = record.final[judged], record.evaluations[judged][-1]
     reached = zip(record.evaluations["step"], record.evaluations["loss"], strict=True)
-    target = -math.inf if target_loss is None else target_loss
+    target = -math.inf if comparison["target_loss"] is None else comparison["target_loss"]
     # No better than always predicting the majority class.
     own, majority = metric_named(record.metric).cost, record.facts.get("majority_class")
     versions = ", ".join(f"{package} {version}" for package, version in environment["versions"].items() if version)
@@ -262,7 +269,7 @@ def _run(record: Record, judged: str, target_loss: float | None) -> dict[str, An
         "learning_rate": record.learning_rate,
         "seed": record.seed,
         "family": kind,
-        "label": f"{100 * warmup / updates:.0f} % warmup" if kind == "warmup" else _LABELS.get(kind, kind),
+        "label": f"{100 * warmup / asked:.0f} % warmup" if kind == "warmup" else _LABELS.get(kind, kind),
         "beta2": float(betas[1]) if betas else float(record.config.get("training", {}).get("adam_beta2", 0.999)),
         "peak": record.learning_rate * recipe.learning_rate_scale,
         "rate": float(np.interp(np.arange(steps[0], steps[-1] + 1), steps, rates).mean()),

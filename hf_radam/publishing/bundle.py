@@ -41,7 +41,7 @@ def build(folder: Path, output_dir: Path, choice: Choice) -> Path:
         write_whole(unfinished / "comparison.json", json.dumps(results.comparison, indent=2) + "\n")
         if kind == "space":
             metadata = SpaceCardData(title=one_line(report.name), sdk="static", license=choice.license, tags=TAGS)
-            card = f"---\n{metadata.to_yaml()}\n---\n\n# {literal(report.name)}\n\n{report.verdict.text}\n"
+            card = f"---\n{metadata.to_yaml()}\n---\n\n# {literal(report.name)}\n\n{' '.join(report.verdict)}\n"
             write_whole(unfinished / "README.md", card)
             write_whole(unfinished / "index.html", to_html(results, report))
             return output_dir / "README.md"

@@ -35,11 +35,6 @@ TASKS = {
     "classification": ("text-classification", "print(model.config.id2label[int(model(**batch).logits.argmax())])"),
     "language_modeling": ("text-generation", GENERATE),
 }
-# Of a script that is not ours nothing else tells.
-SAME_START = (
-    "For a seed, all recipes had the same loss at the first update: the same initial weights and first examples."
-)
-OTHER_START = "Recipes differ at the first update: initial weights or first examples depend on more than the seed."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +91,7 @@ def render(
         _metadata(results, title, choice, weights, found),
         template_path=str(Path(__file__).with_name("template.md")),
         name=literal(results.comparison["name"]),
-        verdict=report.verdict.text,
+        verdict=" ".join(report.verdict),
         table=table_markdown(first),
         trained=_trained(results, found),
         weights=weights and {"run": code(weights.id), "recipe": code(weights.recipe)},
@@ -104,14 +99,14 @@ def render(
         data=TABLES if choice.repo_type == "dataset" else (),
         pictures=[picture(image, hub=bool(choice.repo_id)) for image in images],
         tables=[(literal(table.title), table_markdown(table)) for table in tables],
-        notes=[*map(literal, report.notes), *_limitations(results)],
+        notes=[*map(literal, report.notes)],
         recipes=_recipes(results),
         settings=fenced(reproduce.comparison_file(results), "yaml"),
         ended=fenced("\n".join(ended)),
         command=fenced(reproduce.command(found, path, choice.repo_id, choice.repo_type), "bash"),
         local=bool(found.local),
         script=code(found.script),
-        untuned=_has_untuned(results),
+        untuned=any(recipe.warmup.startswith("untuned") for recipe in results.recipes.values()),
     )
     return f"{str(card).rstrip()}\n"
 
@@ -210,29 +205,6 @@ def _trained(results: Results, found: Origin) -> str:
 
 def _linked(repo: str) -> str:
     return f"[{literal(repo.replace('datasets/', 'dataset '))}](https://huggingface.co/{repo})"
-
-
-def _has_untuned(results: Results) -> bool:
-    return any(recipe.warmup.startswith("untuned") for recipe in results.recipes.values())
-
-
-def _limitations(results: Results) -> list[str]:
-    """What the design of the comparison leaves open, and the time it took."""
-    linear = [recipe for recipe in results.recipes.values() if recipe.warmup == "linear"]
-    lengths = sorted({recipe.warmup_updates(results.length(recipe)) for recipe in linear})
-    minutes = sum(record.seconds_per_step * record.updates for record in results.records) / 60
-    found = [f"The training took {minutes:,.1f} minutes in all, without evaluations."]
-    if results.comparison["shared"]["task"] == "script":
-        found.append(SAME_START if results.same_start else OTHER_START)
-    if len(results.learning_rates) == 1:
-        found.append("Each recipe had one learning rate, which may be too high or too low for it.")
-    if not _has_untuned(results):
-        found.append("No untuned warmup, which [Ma & Yarats](https://arxiv.org/abs/1910.04209) found equal to RAdam.")
-    if lengths:
-        found.append(f"Linear warmup was tried at these lengths only: {', '.join(map(str, lengths))} updates.")
-    else:
-        found.append("No Adam with linear warmup to compare with.")
-    return found
 
 
 def _recipes(results: Results) -> str:

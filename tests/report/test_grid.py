@@ -35,11 +35,10 @@ def larger_beta2_bears_higher_rates(recipe: str, beta2: float, rate: float, seed
 
 def test_how_widely_each_recipe_works() -> None:
     assert grid_sentences(read(made(larger_beta2_bears_higher_rates))) == [
-        "**RAdam works most widely.**",
+        "**Works most widely: RAdam.**",
         "All seeds end within 0.1 (0.03) of the best median eval loss at that learning rate: Adam in 3 (0) of 9, "
         "RAdam in 7 (7) of 9 settings.",
         "Best settings: Adam 0.200 (lr 0.001, beta2 0.98), RAdam 0.130 (lr 0.001, beta2 0.98).",
-        "Of the grid, 18 settings have 3 seeds.",
     ]  # fmt: skip
     nearly = made(lambda recipe, beta2, rate, seed: 0.15 if recipe == "adam" and rate > 1e-3 else 0.1)
     said = grid_sentences(read(nearly))
@@ -59,7 +58,7 @@ def test_a_row_for_each_family_and_beta2() -> None:
         ("RAdam", "0.99", "**0.130**", "**0.130**", "0.140 ✗ 1/3"),
         ("RAdam", "0.999", "**0.130**", "**0.130**", "**0.130**"),
     ]
-    assert report.verdict.headline[0] == "**RAdam works most widely.**"
+    assert report.verdict[0] == "**Works most widely: RAdam.**"
 
 
 def test_one_beta2_or_few_settings_make_no_grid() -> None:
@@ -74,7 +73,7 @@ def effective(recipe: str, rate: float, loss: float | None, beta2: float = 0.99,
     """A run that spends a share of its learning rate on average, by a curve that is thinned after the first updates."""
     made_up = record(f"{recipe} b2={beta2:g}", rate=rate, loss=loss, optimizer=recipe.partition("_")[0],
                      optim_args={"betas": [0.9, beta2]}, warmup="linear" if "_" in recipe else "none",
-                     warmup_steps=10 if "_" in recipe else 0)  # fmt: skip
+                     warmup_steps=10 if "_" in recipe else 0, max_steps=21)  # fmt: skip
     steps = [1, 2, 3, 11, 21]
     curve: dict[str, list[float | None]] = {"step": [*steps], "loss": [4.0] * 5}
     curve["learning_rate"] = [2 * rate * (21 - step) / 20 for step in steps]  # a line from twice the rate to 0
@@ -91,7 +90,7 @@ DUELS: dict[str, tuple[list[tuple[float, float, float | None]], dict[str, int]]]
     "far from the line, between its neighbours": ([(0.7, 4e-3, 0.5)], {"undecided": 1}),
     "worse than both": ([(0.7, 2e-3, 1.0)], {"behind": 1}),
     "near, not level": ([(0.5, 2e-3, 0.26)], {"undecided": 1}),
-    "both fail": ([(0.99, 4e-3, 3.7)], {}),
+    "both fail": ([(0.99, 4e-3, 3.7)], {"both fail": 1}),
     "diverged where the line does not": ([(0.7, 2e-3, None)], {"behind": 1}),
     "slower and faster than any": ([(0.5, 1e-3, 0.1), (1.0, 8e-3, 3.8)], {"outside": 2}),
 }
@@ -101,8 +100,8 @@ DUELS: dict[str, tuple[list[tuple[float, float, float | None]], dict[str, int]]]
 def test_recipes_at_equal_effective_rates(case: str) -> None:
     settings, counts = DUELS[case]
     ours = (effective("radam", rate, loss, share=share) for share, rate, loss in settings)
-    (duel,) = rates.duels(read([*ADAM, *ours]))
-    assert {name: count for name, count in duel.counts.items() if count} == counts
+    (found,) = rates.duels(read([*ADAM, *ours])).values()
+    assert found == counts
 
 
 def test_the_mean_rate_is_that_of_all_updates() -> None:
@@ -112,32 +111,17 @@ def test_the_mean_rate_is_that_of_all_updates() -> None:
     assert list(read(runs).runs.rate) == pytest.approx([1e-3, 5e-4, 1.9e-3])
 
 
-@pytest.mark.parametrize(
-    ("counts", "said"),
-    [
-        ((2, 0, 0, 1), "RAdam beats Adam: ahead in 2, undecided in 1 of 3 settings of one seed"),
-        ((0, 1, 2, 0), "RAdam loses to Adam: level in 1, behind in 2 of 3 settings"),
-        ((1, 0, 1, 0), "RAdam wins and loses against Adam: ahead in 1, behind in 1 of 2 settings"),
-        ((0, 3, 0, 1), "RAdam and Adam coincide, so RAdam's start is a smaller rate and no more: level in 3"),
-        ((0, 1, 0, 0), "nothing is decided between RAdam and Adam"),
-        ((0, 0, 0, 0), "no setting of RAdam lies among those of Adam."),
-    ],
-)
-def test_a_sentence_for_each_pair(counts: tuple[int, int, int, int], said: str) -> None:
-    named: dict[str, int] = dict(zip(("ahead", "level", "behind", "undecided"), counts, strict=True))
-    duel = rates.Duel(other="Adam", counts=named, widest="", seeds="1")
-    assert f"At equal effective rates {said}" in rates.sentence([duel])
-    assert rates.sentence([duel, duel]).count("a smaller rate") <= 1
+def test_a_sentence_for_each_pair() -> None:
+    ours = [effective("radam", rate, loss, share=0.7) for rate, loss in ((2e-3, 1.0), (4e-3, 0.15))]
+    said = "At equal effective rates RAdam against Adam"
+    assert rates.sentences(read([*ADAM, *ours])) == [f"{said}: ahead in 1, behind in 1 of 2 settings."]
+    assert rates.sentences(read([*ADAM, effective("radam", 8e-3, 3.8)])) == [f"{said}: no setting to compare."]
 
 
-def test_the_best_rate_over_that_of_adam() -> None:
+def test_the_best_rates() -> None:
     """Edges of what was tried are bounds; a warmup's length is told apart from its label, whatever its name."""
     runs = [*ADAM, *(effective("radam", rate, loss) for rate, loss in ((2e-3, 0.3), (4e-3, 0.2), (8e-3, 1.0)))]
     runs += [effective("adam_any", rate, loss) for rate, loss in ((2e-3, 0.2), (4e-3, 0.1))]
-    table, said = rates.best_rates({"task": read(runs)})
-    assert table.rows == (("task", "0.99", "0.004", "≤ 0.001", "≥ 4", "≥ 0.004", "≤ 1", "1"),)
-    assert said == (
-        "Bounds taken as they stand, RAdam's best learning rate is 4 to 4 times that of Adam without warmup, in 1 "
-        "rows, with a median of 4; and 1 to 1 times that of Adam with warmup, in 1 rows, with a median of 1."
-    )
-    assert [duel.other for duel in rates.duels(read(runs))] == ["Adam", "48 % warmup"]
+    found = read(runs)
+    assert rates.best_rates({"task": found}).rows == (("task", "0.99", "0.004", "≤ 0.001", "≥ 0.004", "1"),)
+    assert list(rates.duels(found)) == ["Adam", "48 % warmup"]

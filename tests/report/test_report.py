@@ -71,7 +71,7 @@ def test_recipes_are_compared_seed_by_seed(seeds: int) -> None:
     cells = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert (cells["radam"]["difference"], cells["adam_warmup"]["difference"]) == ("+0.500", "")
     assert (cells["radam"].get("p"), cells["adam_warmup"].get("p")) == (("0.031", "") if seeds == 6 else (None, None))
-    assert ("no claim of significance" in text, "sign-flip test" in text) == (seeds < 6, seeds == 6)
+    assert ("no test can reach" in text, "sign-flip test" in text) == (seeds < 6, seeds == 6)
 
 
 def test_the_best_rate_is_chosen_by_validation() -> None:
@@ -96,7 +96,7 @@ def test_a_metric_that_evaluations_hold_decides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "cell"), [((0.5, 0.9, None, 0.4), "✗ 3/4"), ((0.5,), "✗"), ((0.6, 0.7, 0.8, 0.9), "none")]
+    ("values", "cell"), [((0.5, 0.9, None, 0.4), "✗ 3/4"), ((0.5,), "✗"), ((0.6, 0.7, 0.8, 0.9), "")]
 )
 def test_failures_are_counted(values: tuple[float | None, ...], cell: str) -> None:
     """Beside a recipe with one failed run, so that the column stays."""
@@ -121,15 +121,15 @@ def test_unequal_effort_is_said() -> None:
 @pytest.mark.parametrize(
     ("ours", "cell", "said"),
     [
-        ([0.12, 0.80, 0.82], "0.120 (1 of 3), 0.810 (2 of 3)", "ends at 0.120 in 1 of 3 seeds and at 0.810 in 2;"),
+        ([0.12, 0.80, 0.82], "0.120 (1 of 3), 0.810 (2 of 3)", "RAdam: 0.120 (1 of 3), 0.810 (2 of 3);"),
         ([0.12, 0.13, 0.14], "0.130 ± 0.010", "Tie.** RAdam (0.130 ± 0.010) and Adam"),
-        ([0.12, None, 0.12], "0.120 (2 of 3), not finite (1 of 3)", "RAdam diverged in 1 of 3 seeds"),
+        ([0.12, None, 0.12], "0.120 (2 of 3), not finite (1 of 3)", "RAdam: 0.120 (2 of 3), not finite (1 of 3)"),
     ],
 )
 def test_seeds_that_end_in_two_places_have_no_mean(ours: Any, cell: str, said: str, tmp_path: Path) -> None:
     report = make_report(folder_of(tmp_path, {"adam_warmup": [0.12, 0.12, 0.12], "radam": ours}))
     assert cell in next(row for row in report.tables[0].rows if row[0] == "radam")
-    assert said in report.verdict.text
+    assert said in " ".join(report.verdict)
     assert said.replace("**", "") in to_terminal(report, tmp_path)
 
 
@@ -139,19 +139,16 @@ def test_tables_are_sorted_and_say_nothing_twice(tmp_path: Path) -> None:
     assert [row[0] for row in first.rows] == ["adam_warmup", "radam", "adam"]
     assert "**adam_warmup** | **0.450 ± 0.071**" in table_markdown(first)
     assert "diverged" not in first.columns
-    assert "No run diverged." in report.notes
+    assert "; 0 of 6 runs diverged." in to_markdown(report)
 
 
-@pytest.mark.parametrize(
-    ("of_radam", "told"),
-    [(2.034, {"adam": "8.00", "radam": "2.03"}), (8.001, {}), (None, {"adam": "8.00", "radam": ""})],
-)
-def test_state_is_told_where_recipes_differ(of_radam: float | None, told: dict[str, str]) -> None:
-    bytes_of = {"adam": 8.0, "radam": of_radam}
-    cost = make_report(read(replace(record(x), state_bytes_per_parameter=of) for x, of in bytes_of.items())).tables[-1]
-    column = "optimizer state, bytes a parameter"
-    assert (column in cost.columns) == bool(told)
-    assert not told or {row[0]: row[cost.columns.index(column)] for row in cost.rows} == told
+def test_state_is_told_where_it_was_measured() -> None:
+    columns = []
+    for told in ((None, None), (8.0, 2.034), (8.0, None)):
+        runs = [replace(record(x), state_bytes_per_parameter=of) for x, of in zip(("adam", "radam"), told, strict=True)]
+        cost = make_report(read(runs)).tables[-1]
+        columns.append([row[3:] for row in cost.rows])
+    assert columns == [[(), ()], [("8.00",), ("2.03",)], [("8.00",), ("",)]]
 
 
 def test_rates_are_columns(tmp_path: Path) -> None:

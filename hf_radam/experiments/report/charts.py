@@ -211,7 +211,7 @@ def effective_rates(results: Results) -> Chart:
     found, higher, panels = results.cells, results.metric.higher_is_better, []
     ours = found[found.label == "RAdam"]
     betas = sorted(set((ours if len(ours) else found).beta2))
-    hues, duels = themed(results, "label"), rates.duels(results)
+    hues, said = themed(results, "label"), rates.sentences(results)
     labels = list(hues["light"])
     x, y = scale(found.rate, True, most=5), scale(found.value, not higher)
     floor = found.value.min() if higher else found.value.max()
@@ -231,7 +231,7 @@ def effective_rates(results: Results) -> Chart:
                 layer(of.loc[of.fails], CROSS, **mark),
             ],
         })  # fmt: skip
-    message = rates.sentence(duels[:1]) if duels else f"Final {results.selection} over effective rates"
+    message = said[0] if said else f"Final {results.selection} over effective rates"
     return Chart(name="effective_rates", message=message, panels=panels, colors=hues, columns=min(3, len(betas)),
                  title="Final results over the effective learning rate: a line a recipe, a panel a beta2")  # fmt: skip
 

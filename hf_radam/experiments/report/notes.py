@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from hf_radam.experiments.metrics import metric_named
 from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE
@@ -10,45 +11,66 @@ from hf_radam.experiments.results import Results
 
 
 def notes(results: Results) -> list[str]:
-    """What the table does not say by itself, the limitations first."""
-    runs, facts, shared, metric = results.runs, results.facts, results.comparison["shared"], results.metric
-    first = results.records[0]
-    tokens, examples = shared.get("tokens_per_batch"), shared.get("batch_size")
-    batch = f"{tokens} tokens" if tokens else f"{examples} examples" if examples else "the script's own batch"
-    updates, seeds = (", ".join(map(str, sorted(set(of)))) for of in (runs.updates, runs.seed))
-    rates, count = ", ".join(f"{peak:g}" for peak in sorted(set(runs.peak))), len(results.seeds)
-    several, single = count >= SEEDS_FOR_SIGNIFICANCE, not results.is_grid
+    """The limitations of a comparison, what its tables mean, and what went wrong in single runs."""
+    told = zip(results.runs.recipe, results.runs.seed, results.runs.notes, strict=True)
+    of_runs = [f"{recipe}, seed {seed}: {note}" for recipe, seed, of_run in told for note in of_run]
+    cases = {**_limitations(results), **_explanations(results)}
+    machines = [f"{machine}." for machine in sorted(set(results.runs.machine))]
+    return [*(text for text, holds in cases.items() if holds), *of_runs, *machines]
+
+
+def _limitations(results: Results) -> dict[str, bool]:
+    """What a comparison cannot tell, and whether that is so for this one."""
+    runs, script = results.runs, results.comparison["shared"]["task"] == "script"
     tried, sizes = Counter(recipe for recipe, _ in results.rows), Counter(map(len, results.rows.values()))
     counts = ", ".join(f"{count} for {recipe}" for recipe, count in tried.items())
     sized = ", ".join(f"{count} settings have {size}" for size, count in sorted(sizes.items()))
     why = "the comparison is not finished" if results.missing else "as the comparison was made"
-    smoothing = "" if shared["task"] == "script" else ", without label smoothing"
-    own, constant = metric_named(results.task_metric), facts.get("unigram_entropy")
-    majority = f"{facts.get('majority_class', 0):.{own.digits}f}"
-    said = {
+    lengths = _listed(runs.warmup[runs.family == "warmup"])
+    untuned = any(recipe.warmup.startswith("untuned") for recipe in results.recipes.values())
+    return {
+        "RAdam and warmup use a smaller average learning rate, so short runs partly compare learning rates.": True,
         f"Unequal numbers of learning rates, which favours those with more: {counts}.": len(set(tried.values())) > 1,
         f"Unequal numbers of seeds ({why}): {sized}.": len(sizes) > 1,
-        f"Seeds {seeds}; {updates} updates of {batch}; learning rate {rates}.": True,
-        "RAdam and warmup use a smaller average learning rate, so short runs partly compare learning rates.": True,
+        "One learning rate: it may be too high or too low for a recipe.": len(results.learning_rates) == 1,
+        "Recipes differ at the first update: initial weights or first examples depend on more than the seed.":
+            script and not results.same_start,
+        "For a seed, all recipes had the same loss at the first update: the same initial weights and first examples.":
+            script and results.same_start,
+        f"Linear warmup was tried at these lengths only: {lengths} updates.": bool(lengths),
+        "No Adam with warmup to compare with.": not lengths,
+        "No untuned warmup, which Ma & Yarats (arXiv 1910.04209) found equal to RAdam.": not untuned,
+    }  # fmt: skip
+
+
+def _explanations(results: Results) -> dict[str, bool]:
+    """What was run and what tables mean, and whether that is to be said of these."""
+    runs, facts, shared, metric = results.runs, results.facts, results.comparison["shared"], results.metric
+    first, single, seeds = results.records[0], not results.is_grid, len(results.seeds)
+    tokens, examples = shared.get("tokens_per_batch"), shared.get("batch_size")
+    batch = f"{tokens} tokens" if tokens else f"{examples} examples" if examples else "the script's own batch"
+    minutes = (runs.seconds_per_step * runs.updates).sum() / 60
+    own, unit = metric_named(results.task_metric), "" if shared["task"] == "script" else ", without label smoothing"
+    majority, constant = facts.get("majority_class"), facts.get("unigram_entropy")
+    return {
+        f"Seeds {_listed(runs.seed)}; {_listed(runs.updates)} updates of {batch}; learning rate {_listed(runs.peak)}; "
+        f"{runs.diverged.sum()} of {len(runs)} runs diverged.": True,
+        f"The training took {minutes:,.1f} minutes in all, without evaluations.": True,
         f"The best learning rate of a recipe is that with the best mean {metric.label} at the last validation, "
         "over the rates below; it was chosen on the numbers that are shown.": results.several_rates and single,
         f"difference: to {BASELINE}, seed by seed, each at its best learning rate.":
             BASELINE in set(runs.recipe) and len(results.best_rows) > 1 and single,
-        f"Fewer than {SEEDS_FOR_SIGNIFICANCE} seeds: no claim of significance.": not several,
         f"p: sign-flip test of the differences to {BASELINE}, seed by seed, two-sided, not corrected for the number of "
-        f"rows; given from {SEEDS_FOR_SIGNIFICANCE} pairs on.": several,
-        "± is the sample standard deviation over seeds.": count > 1,
-        f"eval loss: {first.loss_unit}{smoothing}." + (
-            "" if constant is None else " Always predicting the token frequencies of the training target costs about "
-            f"{constant:.2f} (constant prediction)."): True,
-        f"failed: {own.label} not better than that of always predicting the majority class, {majority}.":
-            "majority_class" in facts,
+        "rows or the choice of learning rates.": seeds >= SEEDS_FOR_SIGNIFICANCE and single,
+        "± is the sample standard deviation over seeds.": seeds > 1 and single,
+        f"eval loss: {first.loss_unit}{unit}.": True,
+        "constant prediction: that of the token frequencies of the training target, whose eval loss is about "
+        f"{constant or 0:.2f}.": constant is not None,
+        f"failed: {own.label} not better than that of always predicting the majority class, "
+        f"{majority or 0:.{own.digits}f}; {runs.failed.eq(True).sum()} of {len(runs)} runs.": majority is not None,
         f"F1 is that of the label {first.positive_label!r}.": first.positive_label is not None,
     }  # fmt: skip
-    told = zip(runs.recipe, runs.seed, runs.notes, strict=True)
-    of_runs = [f"{recipe}, seed {seed}: {note}" for recipe, seed, of_run in told for note in of_run]
-    return [
-        *(text for text, holds in said.items() if holds),
-        *of_runs,
-        *(f"{one}." for one in sorted(set(runs.machine))),
-    ]
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(set(values)))

@@ -15,7 +15,7 @@ from hf_radam.experiments.report.markdown import aligned, literal, table_markdow
 from hf_radam.experiments.report.notes import notes
 from hf_radam.experiments.report.page import to_page
 from hf_radam.experiments.report.tables import Table, tables
-from hf_radam.experiments.report.verdict import Verdict, judge
+from hf_radam.experiments.report.verdict import judge
 from hf_radam.experiments.results import Results
 from hf_radam.files import one_line, printable, write_whole
 
@@ -29,7 +29,8 @@ class Report:
 
     name: str
     """Title of the comparison."""
-    verdict: Verdict
+    verdict: Sequence[str]
+    """Sentences in Markdown, the answer first."""
     tables: Sequence[Table]
     """The one that says most comes first."""
     notes: Sequence[str]
@@ -38,9 +39,8 @@ class Report:
 
 def make_report(results: Results) -> Report:
     """The report of all records of a results folder; reads and writes nothing."""
-    found, sentences = tables(results)
-    said = [*sentences, *notes(results)]
-    return Report(name=results.comparison["name"], verdict=judge(results), tables=found, notes=said)
+    name = results.comparison["name"]
+    return Report(name=name, verdict=judge(results), tables=tables(results), notes=notes(results))
 
 
 def draw(results: Results, folder: Path, most: int | None = None) -> list[Image]:
@@ -73,7 +73,7 @@ def write_report(folder: Path, output_dir: Path | None = None, most: int | None 
 
 def to_html(results: Results, report: Report) -> str:
     """The report as one HTML file to explore its runs in."""
-    return to_page(results, title=report.name, verdict=report.verdict.headline, tables=report.tables)
+    return to_page(results, title=report.name, verdict=report.verdict, tables=report.tables)
 
 
 def to_markdown(report: Report, images: Sequence[Image] = ()) -> str:
@@ -82,7 +82,7 @@ def to_markdown(report: Report, images: Sequence[Image] = ()) -> str:
     told = "\n".join(f"- {literal(note)}" for note in report.notes)
     parts = [
         f"# {literal(report.name)}",
-        report.verdict.text,
+        " ".join(report.verdict),
         *(f"## {literal(table.title)}\n\n{table_markdown(table)}" for table in report.tables),
         told,
         *([shown] if shown else []),
@@ -93,13 +93,13 @@ def to_markdown(report: Report, images: Sequence[Image] = ()) -> str:
 def to_json(report: Report, images: Sequence[Image] = ()) -> str:
     """The verdict and the figures, for machines."""
     figures = [asdict(image) for image in images]
-    content = {"name": report.name, "verdict": asdict(report.verdict), "figures": figures}
+    content = {"name": report.name, "verdict": report.verdict, "figures": figures}
     return json.dumps(content, indent=2) + "\n"
 
 
 def to_terminal(report: Report, folder: Path, output_dir: Path | None = None) -> str:
     """Verdict, the first table, where `write_report` has put the rest, and the command that publishes it."""
-    verdict, table = re.sub(r"`|\*\*", "", " ".join(report.verdict.headline)), report.tables[0]
+    verdict, table = re.sub(r"`|\*\*", "", " ".join(report.verdict)), report.tables[0]
     return "\n\n".join([
         "\n".join(printable(one_line(line)) for line in (report.name, verdict)),
         aligned([row[:TERMINAL_COLUMNS] for row in (table.columns, *table.rows)]),

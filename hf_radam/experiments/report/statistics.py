@@ -38,16 +38,6 @@ def each(table: pd.DataFrame) -> Iterable[Any]:
     return table.itertuples()
 
 
-def spread(values: pd.Series, digits: int) -> str:
-    """Mean and sample standard deviation of one value a seed, with so many digits; of one seed the value.
-
-    Example:
-        >>> spread(pd.Series([1.0, 2.0, 3.0]), 1)
-        '2.0 ± 1.0'
-    """
-    return f"{values.mean():.{digits}f}" + (f" ± {values.std():.{digits}f}" if len(values) > 1 else "")
-
-
 def middle(values: pd.Series, *, higher_is_better: bool) -> float:
     """The median, where nan counts as worse than all others; nan where the median is that."""
     median = values.fillna(-math.inf if higher_is_better else math.inf).median()
@@ -64,7 +54,7 @@ def crosses(failed: int, runs: int) -> str:
     return "" if not failed else "✗" if runs == 1 else f"✗ {failed}/{runs}"
 
 
-def modes(values: Sequence[float], apart: float = 0.1) -> list[list[float]]:
+def modes(values: Sequence[float] | pd.Series, apart: float = 0.1) -> list[list[float]]:
     """One group of values, or two where they end in two places: a mean between them would be no run's result.
 
     They do where the widest gap between neighbours is wider than the rest of the range, than a quarter of the greatest

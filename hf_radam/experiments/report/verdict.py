@@ -2,65 +2,40 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
 
 import pandas as pd
 
 from hf_radam.experiments.report import rates
-from hf_radam.experiments.report.markdown import code
 from hf_radam.experiments.report.statistics import (
     BASELINE,
     SEEDS_FOR_SIGNIFICANCE,
     STRICT,
     Row,
-    capital,
     cost,
     each,
     name,
     sign_flip_p,
-    spread,
 )
 from hf_radam.experiments.results import Results
 
 # A loss at most this share below that of constant prediction has learned nothing.
 LEVEL = 0.01
-SENTENCES = 3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What was found, as Markdown; recipes stand in code marks."""
-
-    headline: tuple[str, ...]
-    """Three sentences or so."""
-    text: str
-    """All sentences."""
-
-
-def judge(results: Results) -> Verdict:
-    """The verdict on a comparison."""
-    over, paired, duels = results.is_grid, results.paired(), rates.duels(results)
-    # A search gives more seeds to what decides.
-    opening = _unfinished(results, results.seeds if over else paired.seeds)
-    said = grid_sentences(results) if over else _Finding(paired).sentences() if paired.records else []
-    first = [*said[:SENTENCES], *([rates.sentence(duels[:1])] if over and duels else [])]
-    rest = [rates.sentence(duels)] if duels else []
-    return Verdict(headline=(*opening, *first), text=" ".join([*opening, *said, *rest]))
-
-
-def _unfinished(results: Results, seeds: Sequence[int]) -> list[str]:
-    """How many runs there are yet, and which seeds are compared where these are not all."""
-    made = len(results.records)
-    count = [f"**Not finished: {made} of {made + results.missing} runs.**"] if results.missing else []
-    if not seeds:
-        return [*count, "No seed has a run of all recipes: nothing to compare yet."]
-    if seeds == results.seeds:
-        return count
-    which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, which all recipes have"
-    return [*count, f"So far, over {which}:" if results.missing else f"Over {which}; some were given more:"]
+def judge(results: Results) -> list[str]:
+    """The sentences of the verdict on a comparison, as Markdown; what matters most comes first."""
+    made, said = len(results.records), []
+    if results.missing:
+        said.append(f"**Not finished: {made} of {made + results.missing} runs.**")
+    if results.is_grid:  # a search gives more seeds to what decides
+        return [*said, *grid_sentences(results), *rates.sentences(results)]
+    paired = results.paired()
+    if not paired.records:
+        return [*said, "No seed has a run of all recipes: nothing to compare yet."]
+    if paired.seeds != results.seeds:
+        said.append(f"Over the seeds that all recipes have ({', '.join(map(str, paired.seeds))}):")
+    return [*said, *_Finding(paired).sentences(), *rates.sentences(results)]
 
 
 def grid_sentences(results: Results) -> list[str]:
@@ -69,8 +44,7 @@ def grid_sentences(results: Results) -> list[str]:
     found = found.assign(settings=1, widely=found.failures == 0, strictly=found.strict_failures == 0)
     groups = found.groupby("label", sort=False)
     shares = pd.DataFrame(groups[["widely", "strictly"]].mean())
-    widest = [set(shares.index[shares[kind] == shares[kind].max()]) for kind in shares]
-    opening = f"{capital(min(widest[0]))} works most widely" if widest == widest[:1] * 2 and len(widest[0]) == 1 else ""
+    widest = shares.index[(shares == shares.max()).any(axis="columns")]
     counts = [
         f"{of.Index} in {of.widely} ({of.strictly}) of {of.settings}"
         for of in each(pd.DataFrame(groups[["widely", "strictly", "settings"]].sum()))
@@ -79,13 +53,13 @@ def grid_sentences(results: Results) -> list[str]:
         f"{of.label} {of.value:.{metric.digits}f} (lr {of.learning_rate:g}, beta2 {of.beta2:g})"
         for of in each(found.loc[groups.cost.idxmin()])
     ]
-    sizes = [f"{count} settings have {n} seed{'s' * (n > 1)}" for n, count in sorted(Counter(found.seeds).items())]
+    single = int((found.seeds == 1).sum())
     return [
-        f"**{opening or 'No clear winner'}.**",
+        f"**Works most widely: {widest[0]}.**" if len(widest) == 1 else "**No clear winner.**",
         f"All seeds end within {metric.apart:g} ({STRICT * metric.apart:g}) of the best median {metric.label} at that "
         f"learning rate: {', '.join(counts)} settings.",
         f"Best settings: {', '.join(best)}.",
-        f"Of the grid, {' and '.join(filter(None, [', '.join(sizes[:-1]), sizes[-1]]))}.",
+        *([f"{single} of {len(found)} settings have one seed."] if single else []),
     ]
 
 
@@ -96,6 +70,7 @@ class _Finding:
         best = {name(row): row for row in results.best_rows}
         # Arms with another model are controls: what they show is not the optimizer's doing.
         self.rows = {x: row for x, row in best.items() if not results.recipes[x].model} or best
+        self.controls = [row for x, row in best.items() if x not in self.rows]
         self.results, self.metric = results, results.metric
         self.radam, self.adam = self.rows.get("radam"), self.rows.get("adam")
         linear = [row for row in self.rows.values() if row.family.iat[0] == "warmup"]
@@ -104,127 +79,94 @@ class _Finding:
         self.best = min(self.rows.values(), key=cost)
 
     def sentences(self) -> list[str]:
-        """What matters most comes first."""
-        results, told = self.results, [self.radam, self.baseline, self.adam]
+        """The answer first, then how far it can be trusted, then the rest."""
+        results, rows = self.results, self.rows.values()
         if len(results.best_rows) == 1:
-            return [f"`{recipe}` {self.ends(row)}." for recipe, row in self.rows.items()]
-        said, controls, diverged = self.answer(), [], int(results.runs.diverged.sum())
-        for row in results.best_rows:
-            shown, model = f"`{name(row)}`", results.recipes[name(row)].model
-            if name(row) not in self.rows:
-                options = ", ".join(code(f"{key}: {json.dumps(value)}") for key, value in model.items())
-                controls.append(f"{shown} ({options}) {self.ends(row)}")
-            elif len(results.places(row)) > 1 and not any(row is one for one in told):
-                said.append(f"**Depends on the seed.** {shown} {self.ends(row)}, so no mean is given.")
-        said += [f"With another model, as a control, {'; '.join(controls)}."] if controls else []
-        said += [f"{diverged} of {len(results.runs)} runs diverged."] if diverged else []
-        return [*said, *self.certainty()]
-
-    def answer(self) -> list[str]:
-        """The answer, what became of Adam without warmup, and the best of the rest."""
-        results, radam, baseline, adam = self.results, self.radam, self.baseline, self.adam
-        if not any((row.value.notna() & ~self.trivial(row)).any() for row in self.rows.values()):
+            return [f"{self.told(self.best)}."]
+        if all((row.value.isna() | self.constant(row)).all() for row in rows):
             tried = ", ".join(f"{rate:g}" for rate in results.learning_rates)
-            floor = f" or are no better than {self.floor()}" if self.floor() else ""
-            return [f"**Nothing trained.** All {len(self.rows)} recipes diverge{floor}. Lower the learning rate "
-                    f"(tried: {tried}) before comparing optimizers."]  # fmt: skip
-        if len(results.seeds) == 1:
-            shown = dict.fromkeys(f"{self.name(row)} {self.ends(row)}" for row in (self.best, radam, baseline, adam)
-                                  if row is not None)  # fmt: skip
-            return [f"**One seed, so no spread and no test.** {'; '.join(shown)}.".replace(" ends at", ""),
-                    "`--seeds 0 1 2 3 4 5` is the fewest that allow a test."]  # fmt: skip
-        said = [self.duel()]
-        if adam is not None and radam is not None:
-            stuck = int(self.trivial(adam).sum())
-            constant = stuck and len(results.places(adam)) == 1
-            became = f"is no better than {self.floor()} in {_share(stuck, adam)}" if constant else self.ends(adam)
-            said.append(f"Without warmup Adam {became}.")
-        untuned = [row for recipe, row in self.rows.items() if recipe.startswith("adam_untuned")]
-        if radam is not None and baseline is not None and not (self.best is radam or self.best is baseline):
-            said.append(f"Best: {self.name(self.best)}, {self.value(self.best)}.")
-        elif untuned:
-            said.append(f"Untuned warmup {self.ends(min(untuned, key=cost))}.")
-        return said
+            said = [
+                f"**Nothing trained.** All {len(rows)} recipes diverge or are no better than constant prediction. "
+                f"Lower the learning rate (tried: {tried}) before comparing optimizers."
+            ]
+        elif len(results.seeds) == 1:
+            shown = [row for row in (self.best, self.radam, self.baseline, self.adam) if row is not None]
+            said = [
+                f"**One seed, so no spread and no test.** {'; '.join(dict.fromkeys(map(self.told, shown)))}.",
+                "`--seeds 0 1 2 3 4 5` is the fewest that allow a test.",
+            ]
+        else:
+            said = [*self.against_warmup(), *self.others()]
+        return said + [f"With another model, as a control, {self.told(row)}." for row in self.controls]
 
-    def duel(self) -> str:
-        """RAdam against Adam with warmup, or without one of them the best recipe."""
-        radam, baseline, count = self.radam, self.baseline, len(self.results.learning_rates)
-        where = f", each at its best of {count} learning rates" if count > 1 else ""
+    def against_warmup(self) -> list[str]:
+        """RAdam against Adam with warmup, and whether a test could tell them apart."""
+        results, radam, baseline = self.results, self.radam, self.baseline
         if radam is None or baseline is None:
-            extreme = "highest" if self.metric.higher_is_better else "lowest"
-            return f"{self.name(self.best)} has the {extreme} {self.metric.label}: it {self.ends(self.best)}{where}."
-        ours, theirs = radam.value.mean(skipna=False), baseline.value.mean(skipna=False)
-        other = self.name(baseline)
-        if pd.isna(ours - theirs) or max(len(self.results.places(row)) for row in (radam, baseline)) > 1:
+            return []
+        if not (results.has_mean(radam) and results.has_mean(baseline)):
             lost, won = (row.value.isna().all() for row in (radam, baseline))
             opening = "Keep the warmup" if lost else "RAdam wins" if won else "Depends on the seed"
-            return f"**{opening}.** RAdam {self.ends(radam)}; {other} {self.ends(baseline)}{where}."
-        both = radam.merge(baseline, on="seed")
-        gaps = both.cost_x - both.cost_y
-        agreeing, difference = int((gaps * gaps.sum() > 0).sum()), f"{abs(ours - theirs):.{self.metric.digits}f}"
+            return [f"**{opening}.** {self.told(radam)}; {self.told(baseline)}."]
+        seeds, both = len(results.seeds), radam.merge(baseline, on="seed")
+        p = sign_flip_p(both.value_x - both.value_y)
+        if p is None:
+            test = f"With {seeds} seeds no test can reach p < 0.05; {SEEDS_FOR_SIGNIFICANCE} can."
+        else:
+            significant = "significant" if p < 0.05 else "not significant"
+            test = f"Over {seeds} paired seeds the difference is {significant} (sign-flip test, p = {p:.3f})."
+        return [self.duel(radam, baseline, both.cost_x - both.cost_y), test]
+
+    def duel(self, radam: Row, baseline: Row, gaps: pd.Series) -> str:
+        """RAdam against a baseline, where both have a mean; gaps are those between the costs of a seed."""
+        ours, theirs = radam.value.mean(), baseline.value.mean()
+        difference, other = f"{abs(ours - theirs):.{self.metric.digits}f}", self.name(baseline)
+        ended, others = self.results.ended(radam), self.results.ended(baseline)
+        agreeing = int((gaps * gaps.sum() > 0).sum())
         if agreeing < len(gaps):
-            return (f"**Tie.** RAdam ({self.value(radam)}) and {other} ({self.value(baseline)}) differ by "
-                    f"{difference}, and {agreeing} of {len(gaps)} seeds agree on the sign{where}.")  # fmt: skip
+            return (
+                f"**Tie.** RAdam ({ended}) and {other} ({others}) differ by {difference}, and {agreeing} of "
+                f"{len(gaps)} seeds agree on the sign."
+            )
         useless = self.adam is not None and cost(self.adam) <= cost(baseline)
         opening = "RAdam loses" if useless else "Keep the warmup"
         if gaps.mean() <= STRICT * self.metric.apart:
             opening = "RAdam wins" if gaps.sum() < 0 else "Almost"
         share = f" ({100 * abs(ours / theirs - 1):.0f} %)" if theirs and not self.metric.higher_is_better else ""
         return (
-            f"**{opening}{', but warmup is no help here' * useless}.** RAdam ends at {self.value(radam)}, {difference}"
-            f"{share} {'above' if ours > theirs else 'below'} {other} ({self.value(baseline)}), in "
-            f"{_share(len(gaps), radam)}{where}."
+            f"**{opening}{', but warmup is no help here' if useless else ''}.** RAdam ends at {ended}, "
+            f"{difference}{share} {'above' if ours > theirs else 'below'} {other} ({others}), in all {len(gaps)} seeds."
         )
 
-    def certainty(self) -> list[str]:
-        seeds, radam, baseline = len(self.results.seeds), self.radam, self.baseline
-        if seeds == 1 or radam is None or baseline is None:
-            return []
-        if seeds < SEEDS_FOR_SIGNIFICANCE:
-            return [f"With {seeds} seeds no test can reach p < 0.05; {SEEDS_FOR_SIGNIFICANCE} can."]
-        both = radam.merge(baseline, on="seed")
-        p = sign_flip_p(both.value_x - both.value_y)
-        if p is None or len(both) < seeds:
-            return [f"{seeds} seeds, and no test of significance, since one of the two diverged in some."]
-        tuned = ", which does not count the choice among learning rates" if len(self.results.learning_rates) > 1 else ""
-        two = f"RAdam and `{name(baseline)}`"
-        verdict = f"{two} differ" if p < 0.05 else f"no difference between {two} is shown"
-        return [f"Over {seeds} paired seeds {verdict} (sign-flip test, p = {p:.3f}{tuned})."]
+    def others(self) -> list[str]:
+        """Adam without warmup, the best of the rest, and what depends on the seed."""
+        radam, baseline, adam, said = self.radam, self.baseline, self.adam, []
+        if adam is not None:
+            constant = int(self.constant(adam).sum())
+            floor = f", no better than constant prediction in {constant} of {len(adam)} seeds" if constant else ""
+            said.append(f"Without warmup {self.told(adam)}{floor}.")
+        untuned = [row for row in self.rows.values() if row.family.iat[0] == "untuned"]
+        if radam is None or baseline is None or not (self.best is radam or self.best is baseline):
+            said.append(f"Best is {self.told(self.best)}.")
+        elif untuned:
+            said.append(f"Untuned warmup: {self.results.ended(min(untuned, key=cost))}.")
+        for row in self.rows.values():
+            told = any(row is one for one in (radam, baseline, adam))
+            if not told and row.value.notna().any() and not self.results.has_mean(row):
+                said.append(f"**Depends on the seed.** {self.told(row)}, so no mean is given.")
+        return said
 
-    def trivial(self, row: Row) -> pd.Series:
+    def constant(self, row: Row) -> pd.Series:
         """Which runs are no better than one that always gives the same answer."""
-        constant, failed = self.results.facts.get("unigram_entropy"), row.failed.eq(True)
-        if self.results.selection != "loss" or constant is None:
-            return failed
-        return failed | (row.value >= constant * (1 - LEVEL))
-
-    def floor(self) -> str:
-        facts = self.results.facts
-        constant = f"constant prediction ({facts['unigram_entropy']:.2f})" if "unigram_entropy" in facts else ""
-        return "always predicting the majority class" if "majority_class" in facts else constant
+        loss = self.results.facts.get("unigram_entropy", math.inf)
+        level = loss * (1 - LEVEL) if self.results.selection == "loss" else math.inf
+        return row.failed.eq(True) | (row.value >= level)
 
     def name(self, row: Row) -> str:
+        """What sentences call a recipe."""
         names = {"radam": "RAdam", "adam": "Adam", BASELINE: f"Adam with a {row.warmup.max()}-update warmup"}
         return names.get(name(row), f"`{name(row)}`")
 
-    def value(self, row: Row) -> str:
-        return spread(row.value, self.metric.digits)
-
-    def ends(self, row: Row) -> str:
-        """What became of a row's runs, also where some of them diverged."""
-        finite, groups, count = row.value.dropna(), self.results.places(row), len(row)
-        broken = count - len(finite)
-        if len(groups) > 1:
-            first, second = (f"at {sum(of) / len(of):.{self.metric.digits}f} in {len(of)}" for of in groups)
-            rest = f"; it diverged in {broken}" if broken else ""
-            return f"ends {first} of {count} seeds and {second}{rest}"
-        ended = f"ends at {spread(finite, self.metric.digits)}"
-        if not broken:
-            return ended
-        rest = f" and {ended} in the other{'s' * (len(finite) > 1)}" if len(finite) else ""
-        return f"diverged{f' in {_share(broken, row)}' if count > 1 else ''}{rest}"
-
-
-def _share(count: int, row: Row) -> str:
-    seeds = len(row)
-    return f"{count} of {seeds} seeds" if count < seeds else "both seeds" if seeds == 2 else f"all {seeds} seeds"
+    def told(self, row: Row) -> str:
+        """A recipe, and how it ended."""
+        return f"{self.name(row)}: {self.results.ended(row)}"
