@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from comparisons import TINY
 
@@ -45,36 +44,25 @@ def write(folder: Path, content: dict[str, Any], **changes: Any) -> Path:
 
 def write_files() -> Path:
     """Write data of all forms to the present folder: sentences, whether they tell the past, and their share of e."""
-    german, english = zip(*sentence_pairs(120, seed=5), strict=True)
-    rows = [
-        {
-            "number": str(number), "german": de, "text": en, "past": "yes" if " hat " in f" {de} " else "no",
-            "share": en.count("e") / len(en),
-        }
-        for number, (de, en) in enumerate(zip(german, english, strict=True))
-    ]  # fmt: skip
-    parts = {"train": rows[:90], "validation": rows[90:]}
-    for part, some in parts.items():
-        with Path(f"{part}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(some)
-        cola = [f'x\t{int(row["past"] == "yes")}\t*\t{row["text"]} "\n' for row in some]  # a lone quote
+    table = pd.DataFrame(sentence_pairs(120, seed=5), columns=["german", "text"])
+    is_past = table["german"].str.contains(" hat ")
+    table["past"] = is_past.map({True: "yes", False: "no"})
+    table["share"] = table["text"].str.count("e") / table["text"].str.len()
+    files = [{"split": part, "path": f"{part}.jsonl"} for part in ("train", "validation")]
+    for part, some in {"train": table[:90], "validation": table[90:]}.items():
+        some.to_csv(f"{part}.csv", index=False)
+        some.to_json(f"{part}.json", orient="records")
+        some.to_json(f"{part}.jsonl", orient="records", lines=True)
+        for ending, column in (("txt", "text"), ("de", "german"), ("en", "text")):
+            Path(f"{part}.{ending}").write_text("".join(f"{line}\n" for line in some[column]))
+        labelled = pd.DataFrame({"text": some["text"], "label": is_past[some.index].astype(int)})
+        cola = [f'x\t{label}\t*\t{text} "\n' for text, label in labelled.itertuples(index=False)]  # a lone quote
         Path(f"{part}.tsv").write_text("".join(cola))
-        Path(f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
-        Path(f"{part}.json").write_text(json.dumps(some))
-        Path(f"{part}.txt").write_text("".join(f"{row['text']}\n" for row in some))
-        for language, column in (("de", "german"), ("en", "text")):
-            Path(f"{part}.{language}").write_text("".join(f"{row[column]}\n" for row in some))
-    for name, column in (("glue", "sentence"), ("hub", "text")):
-        configs = [
-            {"config_name": "cola", "data_files": [{"split": part, "path": f"{part}.jsonl"} for part in parts]}
-        ]  # fmt: skip
-        Path(name).mkdir()
-        Path(name, "README.md").write_text(f"---\n{yaml.safe_dump({'configs': configs})}---\n")
-        for part, some in parts.items():
-            lines = [json.dumps({column: row["text"], "label": int(row["past"] == "yes")}) + "\n" for row in some]
-            Path(name, f"{part}.jsonl").write_text("".join(lines))
+        for name, column in (("glue", "sentence"), ("hub", "text")):
+            Path(name).mkdir(exist_ok=True)
+            description = yaml.safe_dump({"configs": [{"config_name": "cola", "data_files": files}]})
+            Path(name, "README.md").write_text(f"---\n{description}---\n")
+            labelled.rename(columns={"text": column}).to_json(f"{name}/{part}.jsonl", orient="records", lines=True)
     return Path.cwd()
 
 
@@ -89,8 +77,6 @@ SPLIT = {
     "classification": (CLASSIFICATION, [*local("csv"), *COLUMNS]),
     "language_modeling": ({**LANGUAGE_MODELING, "data": LM_DATA}, local("txt")),
 }
-
-
 SMOOTHED = {"adam_beta2": 0.9, "label_smoothing_factor": 0.1}
 
 

@@ -45,9 +45,7 @@ GLUE: Mapping[str | None, tuple[str, str]] = {
 class ClassificationData(TextData):
     """What the examples are; for nyu-mll/glue the columns and the metric follow from the configuration."""
 
-    text_column: str | None = argument(
-        None, "column of the text, or two with a comma between; numbers from 1 for a file without a header"
-    )
+    text_column: str | None = argument(None, "column of the text, or two: a,b; numbers from 1 where there is no header")
     label_column: str = argument("label", "column of the label")
     positive_label: str | None = argument(None, "of two labels the one whose F1 is measured; else the second")
     metric: Literal["accuracy", "f1", "matthews_correlation", "pearson", "spearman"] | None = argument(

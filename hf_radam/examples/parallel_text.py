@@ -32,12 +32,8 @@ class TranslationData(TextData):
     max_length: int = argument(128, "longest sentence in tokens; longer ones are cut")
     max_eval_samples: int = argument(500, "use only the first so many validation pairs, and test pairs")
     num_beams: int = argument(1, "beam width of the final translation; 1 is greedy")
-    tokens_per_batch: int | None = argument(
-        None, "tokens of one update over all processes, with padding, in the place of a batch size"
-    )
-    average_checkpoints: int | None = argument(
-        None, "translate with the mean of the weights at the last so many checkpoints; else with the last weights"
-    )
+    tokens_per_batch: int | None = argument(None, "tokens of an update in all, with padding; instead of batch_size")
+    average_checkpoints: int | None = argument(None, "translate with the mean weights of the last so many checkpoints")
 
 
 def load_pairs(data: TranslationData) -> tuple[list[Pair], list[Pair], list[Pair]]:

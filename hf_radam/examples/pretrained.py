@@ -22,13 +22,8 @@ class ModelChoice:
     name_or_path: str | None = argument(None, "checkpoint to fine-tune: a name on the Hub, or a folder")
     revision: str | None = argument(None, "its branch, tag or commit")
     model_type: str | None = argument(None, "architecture to train from scratch, such as bert or gpt2")
-    ignore_mismatched_sizes: bool = argument(
-        False,
-        "begin anew where the checkpoint's weights have another shape: its head was for other labels",
-    )
-    config: Mapping[str, Any] | str | None = argument(
-        None, "fields of the configuration that differ from its defaults, or the checkpoint's, as JSON"
-    )
+    ignore_mismatched_sizes: bool = argument(False, "begin weights anew that have another shape, such as a head")
+    config: Mapping[str, Any] | str | None = argument(None, "fields of the configuration to change, as JSON")
 
     def __post_init__(self) -> None:
         if self.name_or_path is not None and self.model_type is not None:
@@ -66,14 +61,14 @@ class ModelChoice:
                 special = {key: getattr(tokenizer, key) for key in ("pad_token_id", "eos_token_id", "bos_token_id")}
                 given = {"vocab_size": len(tokenizer), **special, **self.settings, **settings}
                 return auto_class.from_config(AutoConfig.for_model(name, **given))
-            config = AutoConfig.from_pretrained(name, revision=self.revision, **self.settings, **settings)
             model, report = auto_class.from_pretrained(
                 name,
-                config=config,
                 revision=self.revision,
                 dtype=torch.float32,  # else that of the checkpoint, half precision perhaps
                 output_loading_info=True,
                 ignore_mismatched_sizes=self.ignore_mismatched_sizes,
+                **self.settings,
+                **settings,
             )
         except (ValueError, RuntimeError) as error:  # another architecture, weights of another shape
             said = one_line(error).partition(" Model type should be one of")[0]

@@ -51,12 +51,8 @@ class TextData:
     validation_file: str | None = argument(None, "likewise; else some of the training examples are held out")
     max_train_samples: int | None = argument(None, "use only so many training examples")
     vocab_size: int = argument(4000, "size of a BPE vocabulary trained on the text, at most")
-    batch_size: int | None = argument(
-        None, "examples of one update over all processes, in the place of --per_device_train_batch_size"
-    )
-    needed_examples: int | None = argument(
-        None, "training examples that suffice: no more are drawn from the grammar, or cut from a text"
-    )
+    batch_size: int | None = argument(None, "examples of an update in all; else --per_device_train_batch_size")
+    needed_examples: int | None = argument(None, "draw no more from the grammar, and cut no more from a text")
     cache_dir: str | None = argument(None, "folder that keeps the tokenizer for further runs; else output_dir")
 
     def __post_init__(self) -> None:

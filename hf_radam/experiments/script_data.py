@@ -58,10 +58,8 @@ class ScriptData:
     """Which of the script's trainings is compared, counted from 1, where there are several."""
 
     def __post_init__(self) -> None:
-        if (self.script is None) == (self.module is None):
+        if (self.script is None) == (self.module is None) or not self.command:
             raise UserError("data: give either script (a Python file, or a command such as 'trl sft') or module")
-        if not self.command:
-            raise UserError("data: script is empty; give a Python file, or a command such as 'trl sft'")
         _words(self.arguments, "arguments")
         self._check_metric(self.metric or "loss")
 
@@ -142,15 +140,11 @@ def portable(arguments: str) -> str:
         key = flag if equals else before
         if value and (_SECRET.search(key) or _TOKEN.search(value)):
             value = "SECRET"
-        elif value and _is_path(value):
+        elif value.startswith(("/", "./", "../", "~/")) or os.path.exists(value):
             value = Path(value).name
         found.append(flag + equals + value)
         before = word if word.startswith("-") else ""
     return shlex.join(found)
-
-
-def _is_path(value: str) -> bool:
-    return value.startswith(("/", "./", "../", "~/")) or os.path.exists(value)
 
 
 def paths_in(words: Iterable[str]) -> Iterator[Path]:
