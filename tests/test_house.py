@@ -203,7 +203,6 @@ def test_the_lowest_versions_are_those_of_the_project() -> None:
 
 
 ABSENT = {
-    "import": ("from hf_radam import RAdam", ["transformers", "accelerate", "torch._dynamo"]),
     "help": ("cli(['--help'])", ["torch", "yaml"]),
     "help of a command": ("cli(['compare', '--help'])", ["torch", "yaml"]),
     "help of publish": ("cli(['publish', '--help'])", ["torch", "yaml"]),

@@ -4,7 +4,6 @@
 """
 
 from hf_radam.checkpoints.checkpoint import CheckpointError as CheckpointError
-from hf_radam.checkpoints.checkpoint import OptimizerCheckpoint as OptimizerCheckpoint
 from hf_radam.checkpoints.formats import read_checkpoint as read_checkpoint
 from hf_radam.checkpoints.save_load import load_optimizer as load_optimizer
 from hf_radam.checkpoints.save_load import save_optimizer as save_optimizer

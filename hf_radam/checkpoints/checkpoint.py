@@ -42,18 +42,6 @@ class OptimizerCheckpoint:
     state: dict[str | int, dict[str, Any]]
     """State by parameter. A parameter that never had a gradient may be missing."""
 
-    def numbered(self) -> dict[str, Any]:
-        """The `state_dict` of one process, with parameters numbered in the order of the groups, as `torch.optim` does.
-
-        An optimizer with the same groups can load it.
-        """
-        names = [name for group in self.groups for name in group["params"]]
-        number = {name: index for index, name in enumerate(names)}
-        return {
-            "state": {number[name]: self.state[name] for name in names if name in self.state},
-            "param_groups": [{**group, "params": [number[name] for name in group["params"]]} for group in self.groups],
-        }
-
 
 @contextmanager
 def reading(path: Path, remedy: str = "copy the checkpoint again") -> Iterator[None]:

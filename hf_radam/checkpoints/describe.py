@@ -30,14 +30,17 @@ def write(checkpoint: Path, out: Path) -> str:
     """Write the state to one file, for `optimizer.load_state_dict(torch.load(out))`, and return a line about it."""
     if out.exists():
         raise CheckpointError(f"{out} exists; give the name of a new file")
-    state = read_checkpoint(checkpoint).numbered()
-    if library := _foreign(state["state"]):
+    found = read_checkpoint(checkpoint)
+    if library := _foreign(found.state):
         remedy = "resume with the optimizer that wrote it"
         raise CheckpointError(f"{checkpoint} has state of {library}, which consolidate does not convert; {remedy}")
+    names = [name for group in found.groups for name in group["params"]]
+    numbers = {name: number for number, name in enumerate(names)}
+    state = {number: found.state[name] for name, number in numbers.items() if name in found.state}
+    groups = [{**group, "params": [numbers[name] for name in group["params"]]} for group in found.groups]
     with whole(out) as unfinished:
-        torch.save(state, unfinished)
-    count = sum(len(group["params"]) for group in state["param_groups"])
-    return f"{out}: {count} parameters in {len(state['param_groups'])} groups; numbered in the order of the groups"
+        torch.save({"state": state, "param_groups": groups}, unfinished)
+    return f"{out}: {len(numbers)} parameters in {len(groups)} groups; numbered in the order of the groups"
 
 
 def describe(path: Path) -> str:

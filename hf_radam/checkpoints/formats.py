@@ -20,11 +20,7 @@ def find(path: Path) -> Path:
     if path.is_file() or (path / METADATA).is_file() or list(path.glob(PATTERN)):
         return path
     found = [path / name for name in (SHARDED, WHOLE, OF_TRAINER) if (path / name).exists()]
-    steps = sorted(folder for folder in path.glob("global_step*") if list(folder.glob(PATTERN)))
-    latest = path / "latest"  # DeepSpeed's file with the name of the newest folder
-    if len(steps) > 1 and latest.is_file():
-        steps = [step for step in steps if step.name == latest.read_text().strip()]
-    found += steps
+    found += sorted(folder for folder in path.glob("global_step*") if list(folder.glob(PATTERN)))
     if len(found) == 1:
         return found[0]
     if found:
