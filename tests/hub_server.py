@@ -1,7 +1,7 @@
 """A Hub in one process: as much of its HTTP protocol as huggingface_hub asks for when it uploads and downloads.
 
     with HubServer(tmp_path) as hub:
-        hub.fail("POST /api/repos/create", status=503, times=2)
+        hub.fail("POST /api/repos/create", status=503)
         # run a client with HF_ENDPOINT=hub.endpoint and HF_TOKEN=hub.token
 
 Everything is kept in memory, but for what Xet stores, which lies under the given folder. The server believes nothing:
@@ -17,11 +17,11 @@ import json
 import re
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -60,23 +60,10 @@ class Commit:
 
 @dataclass
 class Repo:
-    """A repo and its branches."""
+    """A repo and its branches; those of pull requests are `refs/pr/NUMBER`."""
 
     private: bool
-    branches: dict[str, list[Commit]] = field(default_factory=dict)
-    pull_requests: dict[int, str] = field(default_factory=dict)
-    """Titles by number."""
-
-
-@dataclass
-class Fault:
-    """What goes wrong: an answer with `status`, or none for `hang` seconds; `times` times."""
-
-    pattern: str
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    hang: float = 0.0
-    times: int = 10**6
+    branches: dict[str, list[Commit]]
 
 
 class Refused(Exception):
@@ -98,7 +85,7 @@ class HubServer:
         self.repos: dict[tuple[str, str], Repo] = {}
         self.objects: dict[str, bytes] = {}
         self.log: list[str] = []
-        self.faults: list[Fault] = []
+        self.faults: list[tuple[str, int, float]] = []
         self.reached = threading.Event()
         """Set when a request hits a fault."""
         self.lock = threading.RLock()
@@ -115,9 +102,9 @@ class HubServer:
         self.server.shutdown()
         self.server.server_close()
 
-    def fail(self, pattern: str, **fault: Any) -> None:
-        """Let requests whose "METHOD path" matches fail; see `Fault`."""
-        self.faults.append(Fault(pattern, **fault))
+    def fail(self, pattern: str, status: int = 0, hang: float = 0) -> None:
+        """Answer requests whose "METHOD path" matches with a status, or after `hang` seconds with nothing."""
+        self.faults.append((pattern, status, hang))
 
     def heal(self) -> None:
         """No faults any more, and an empty log."""
@@ -139,36 +126,30 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._answer()
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        request = f"{self.command} {unquote(urlsplit(self.path).path)}"
+        with self.hub.lock:
+            self.hub.log.append(request)
+        for pattern, status, hang in self.hub.faults:
+            if re.search(pattern, request):
+                self.hub.reached.set()
+                if status:
+                    self._send(status, {"error": "as the test wishes"})
+                else:
+                    time.sleep(hang)
+                    self.close_connection = True
+                return
+        try:
+            with self.hub.lock:
+                self._route(request, body)
+        except Refused as refusal:
+            headers = {"X-Error-Message": str(refusal), **({"X-Error-Code": refusal.code} if refusal.code else {})}
+            self._send(refusal.status, {"error": str(refusal)}, headers)
 
     do_POST = do_PUT = do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         pass
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        url = urlsplit(self.path)
-        request = f"{self.command} {unquote(url.path)}"
-        with self.hub.lock:
-            self.hub.log.append(request)
-            fault = next((f for f in self.hub.faults if f.times > 0 and re.search(f.pattern, request)), None)
-            if fault is not None:
-                fault.times -= 1
-                self.hub.reached.set()
-        if fault is not None and fault.hang:
-            time.sleep(fault.hang)
-            self.close_connection = True
-            return
-        if fault is not None:
-            self._send(fault.status, {"error": "as the test wishes"}, fault.headers)
-            return
-        try:
-            with self.hub.lock:
-                self._route(unquote(url.path), parse_qs(url.query), body)
-        except Refused as refusal:
-            headers = {"X-Error-Message": str(refusal), **({"X-Error-Code": refusal.code} if refusal.code else {})}
-            self._send(refusal.status, {"error": str(refusal)}, headers)
 
     def _send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
         payload = content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -179,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(payload)
 
-    def _route(self, path: str, query: dict[str, list[str]], body: bytes) -> None:
+    def _route(self, request: str, body: bytes) -> None:
         routes = {
             r"POST /api/repos/create": self._create,
             r"GET /api/whoami-v2": self._whoami,
@@ -197,12 +178,10 @@ class _Handler(BaseHTTPRequestHandler):
             rf"(GET|HEAD) {FILES}/resolve/(?P<revision>refs/pr/\d+|[^/]+)/(?P<path>.+)": self._resolve,
         }
         for pattern, handler in routes.items():
-            if match := re.fullmatch(pattern, f"{self.command} {path}"):
-                handler(match.groupdict(), query, body)
+            if match := re.fullmatch(pattern, request):
+                handler(match.groupdict(), body)
                 return
-        raise Refused(404, f"the test server knows no {self.command} {path}")
-
-    # ------------------------------------------------------------------ who may do what
+        raise Refused(404, f"the test server knows no {request}")
 
     def _user(self) -> str:
         if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
@@ -214,12 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
         if repo_id.split("/")[0] not in ("me", "team"):
             raise Refused(403, "You don't have the rights to write in this namespace.")
 
-    def _whoami(self, *_: Any) -> None:
+    def _whoami(self, _: Any, __: bytes) -> None:
         self._send(200, {"type": "user", "name": self._user(), "orgs": [{"name": "team"}]})
 
-    # ------------------------------------------------------------------ repos and branches
-
-    def _create(self, _: Any, __: Any, body: bytes) -> None:
+    def _create(self, _: Any, body: bytes) -> None:
         asked = json.loads(body)
         kind = asked.get("type", "model") + "s"
         repo_id = f"{asked.get('organization') or 'me'}/{asked['name']}"
@@ -229,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(409, {"error": "You already created this repo", "url": url})
             return
         first = Commit("0" * 40, {".gitattributes": _file(b"*.safetensors filter=lfs\n")}, "initial commit")
-        self.hub.repos[kind, repo_id] = Repo(asked.get("visibility") == "private", branches={"main": [first]})
+        self.hub.repos[kind, repo_id] = Repo(asked.get("visibility") == "private", {"main": [first]})
         self._send(200, {"url": url})
 
     def _repo(self, about: dict[str, str]) -> Repo:
@@ -247,12 +224,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return known[revision]
 
-    def _info(self, about: dict[str, str], *_: Any) -> None:
+    def _info(self, about: dict[str, str], _: bytes) -> None:
         head = self._head(about)
         content = {"id": about["id"], "sha": head.oid, "private": self._repo(about).private, "tags": []}
         self._send(200, {**content, "siblings": [{"rfilename": path} for path in head.files]})
 
-    def _tree(self, about: dict[str, str], *_: Any) -> None:
+    def _tree(self, about: dict[str, str], _: bytes) -> None:
         entries = []
         for path, file in self._head(about).files.items():
             entry: dict[str, Any] = {"type": "file", "path": path, "size": file.size, "oid": file.oid}
@@ -261,30 +238,26 @@ class _Handler(BaseHTTPRequestHandler):
             entries.append(entry)
         self._send(200, entries)
 
-    def _pull_request(self, about: dict[str, str], _: Any, body: bytes) -> None:
-        repo = self._repo(about)
-        number = 1 + len(repo.pull_requests)
-        repo.pull_requests[number] = json.loads(body)["title"]
-        repo.branches[f"refs/pr/{number}"] = list(repo.branches["main"])
+    def _pull_request(self, about: dict[str, str], _: bytes) -> None:
+        branches = self._repo(about).branches
+        number = len(branches)
+        branches[f"refs/pr/{number}"] = list(branches["main"])
         self._send(200, {"num": number})
 
-    def _discussion(self, about: dict[str, str], *_: Any) -> None:
-        number = int(about["number"])
+    def _discussion(self, about: dict[str, str], _: bytes) -> None:
         self._send(200, {
-            "num": number, "title": self._repo(about).pull_requests[number], "author": {"name": "me"},
+            "num": int(about["number"]), "title": "any", "author": {"name": "me"},
             "status": "draft", "events": [], "createdAt": "2026-01-01T00:00:00.000Z",
             "repo": {"name": about["id"], "type": about["kind"][:-1]}, "isPullRequest": True,
             "changes": {"base": "refs/heads/main"}, "filesWithConflicts": [],
         })  # fmt: skip
 
-    # ------------------------------------------------------------------ uploads
-
-    def _validate(self, _: Any, __: Any, body: bytes) -> None:
+    def _validate(self, _: Any, body: bytes) -> None:
         asked = json.loads(body)
-        errors = [{"message": message} for message in _metadata_errors(asked["content"], asked["repoType"])]
+        errors = [{"message": message} for message in metadata_errors(asked["content"], asked["repoType"])]
         self._send(400 if errors else 200, {"errors": errors, "warnings": []})
 
-    def _preupload(self, about: dict[str, str], _: Any, body: bytes) -> None:
+    def _preupload(self, about: dict[str, str], body: bytes) -> None:
         self._may_write(about["id"])
         head, asked = self._head(about), json.loads(body)
         ignored = [line for line in asked.get("gitIgnore", "").splitlines() if line]
@@ -296,12 +269,12 @@ class _Handler(BaseHTTPRequestHandler):
             answers.append({"path": path, "uploadMode": mode, "shouldIgnore": ignore, **known})
         self._send(200, {"files": answers})
 
-    def _xet_token(self, about: dict[str, str], *_: Any) -> None:
+    def _xet_token(self, about: dict[str, str], _: bytes) -> None:
         folder = self.hub.folder / "xet"
         folder.mkdir(exist_ok=True)
         self._send(200, {"casUrl": f"local://{folder}", "exp": int(time.time()) + 3600, "accessToken": "xet"})
 
-    def _lfs_batch(self, about: dict[str, str], _: Any, body: bytes) -> None:
+    def _lfs_batch(self, about: dict[str, str], body: bytes) -> None:
         self._may_write(about["id"])
         answers = []
         for wanted in json.loads(body)["objects"]:
@@ -310,13 +283,13 @@ class _Handler(BaseHTTPRequestHandler):
             answers.append(wanted if known else {**wanted, "actions": {"upload": upload}})
         self._send(200, {"transfer": "basic", "objects": answers})
 
-    def _lfs_put(self, about: dict[str, str], _: Any, body: bytes) -> None:
+    def _lfs_put(self, about: dict[str, str], body: bytes) -> None:
         if hashlib.sha256(body).hexdigest() != about["oid"]:
             raise Refused(400, "the content is another")
         self.hub.objects[about["oid"]] = body
         self._send(200, {})
 
-    def _commit(self, about: dict[str, str], _: Any, body: bytes) -> None:
+    def _commit(self, about: dict[str, str], body: bytes) -> None:
         self._may_write(about["id"])
         head = self._head(about)
         lines = [json.loads(line) for line in body.splitlines()]
@@ -341,9 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
         branch.append(Commit(oid, files, header["summary"]))
         self._send(200, {"commitUrl": f"{self.hub.endpoint}/{about['id']}/commit/{oid}", "commitOid": oid})
 
-    # ------------------------------------------------------------------ downloads
-
-    def _resolve(self, about: dict[str, str], *_: Any) -> None:
+    def _resolve(self, about: dict[str, str], _: bytes) -> None:
         head = self._head(about)
         file = head.files.get(about["path"])
         if file is None:
@@ -359,7 +330,7 @@ def _file(content: bytes) -> File:
     return File(hashlib.sha256(content).hexdigest(), len(content), content, lfs=False)
 
 
-def _metadata_errors(card: str, repo_type: str) -> list[str]:
+def metadata_errors(card: str, repo_type: str) -> list[str]:
     """What the Hub refuses in a card's metadata, as far as we know."""
     found = re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)
     try:

@@ -246,7 +246,10 @@ WRONG = {
     "advice": (["advise", "--max_steps", "0"], "max_steps"),
     "no script": (["run", "nowhere.py"], "nowhere.py"),
     "argument of a script": (["compare", "--script", "x.py", "--", "--seed", "3"], "--seed is set by the comparison"),
-    "no script to compare": (["compare", "--script", "nowhere.py", "--output_dir", "r"], "file not found: nowhere.py"),
+    "no script to compare": (
+        ["compare", "--script", "nowhere.py", "--output_dir", "r"],
+        "file not found: nowhere.py",
+    ),
 }
 
 

@@ -73,14 +73,12 @@ def _write_tables(results: Results, folder: Path) -> None:
 
 def _copy_weights(model: Path, results: Path, target: Path, base_model: str | None) -> None:
     files = {path.name: path for path in sorted(model.glob("*")) if path.is_file() and path.name not in _STAY_HOME}
-    needed = {"weights": any(name.endswith(".safetensors") for name in files),
-              "config.json": files.keys() & {"config.json", "adapter_config.json"}}  # fmt: skip
-    for what, present in needed.items():
-        if not present:
-            raise UserError(
-                f"a model needs weights (*.safetensors) and config.json or adapter_config.json, and {model} holds no "
-                f"{what}; put them there, choose another --recipe, or give --no_weights"
-            )
+    has_weights = any(name.endswith(".safetensors") for name in files)
+    if not has_weights or not files.keys() & {"config.json", "adapter_config.json"}:
+        raise UserError(
+            f"a model needs weights (*.safetensors) and config.json or adapter_config.json, and {model} holds "
+            f"{', '.join(files) or 'nothing'}; put them there, choose another --recipe, or give --no_weights"
+        )
     for name, path in files.items():
         _refuse_outside(path, results)
         if name in ("config.json", "tokenizer_config.json", "adapter_config.json"):

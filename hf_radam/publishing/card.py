@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,6 @@ def render(
         command=fenced(reproduce.command(found, path, choice.repo_id, choice.repo_type), "bash"),
         local=bool(found.local),
         script=code(found.script),
-        untuned=any(recipe.warmup.startswith("untuned") for recipe in results.recipes.values()),
     )
     return f"{str(card).rstrip()}\n"
 
@@ -152,13 +150,7 @@ def _img(image: Image, path: str, kind: str = "") -> str:
 
 def _metadata(results: Results, title: str, choice: Choice, weights: Record | None, found: Origin) -> CardData:
     data, (task, _) = results.comparison["shared"]["data"], _task(results.comparison["shared"]["task"])
-    codes = [str(data.get(key)) for key in ("source_lang", "target_lang")]
-    known = (found.dataset or found.texts) and all(re.fullmatch(r"[a-z]{2,3}", c) for c in codes)
-    shared: dict[str, Any] = {
-        "language": codes if known else None,
-        "license": choice.license,
-        "tags": TAGS if found.script else [*TAGS, task],
-    }
+    shared: dict[str, Any] = {"license": choice.license, "tags": TAGS if found.script else [*TAGS, task]}
     if choice.repo_type == "dataset":
         configs = [
             {"config_name": name, "data_files": f"data/{name}.parquet", "default": name == TABLES[0]} for name in TABLES
@@ -197,14 +189,14 @@ def _trained(results: Results, found: Origin) -> str:
     """What the runs train, with links."""
     if found.script:
         return f"models by the script {code(found.script)}, which is not ours"
-    text = _linked(f"datasets/{found.dataset}") if found.dataset else "the built-in grammar of `hf_radam`"
-    text = ", ".join(map(code, found.texts.values())) or text
-    task = _task(results.comparison["shared"]["task"])[0].replace("-", " ")
-    return f"models for {task}{f' from {_linked(found.base_model)}' if found.base_model else ''} on {text}"
-
-
-def _linked(repo: str) -> str:
-    return f"[{literal(repo.replace('datasets/', 'dataset '))}](https://huggingface.co/{repo})"
+    said = f"models for {_task(results.comparison['shared']['task'])[0].replace('-', ' ')}"
+    if found.base_model:
+        said += f" from [{literal(found.base_model)}](https://huggingface.co/{found.base_model})"
+    if found.texts:
+        return f"{said} on {', '.join(map(code, found.texts.values()))}"
+    if found.dataset:
+        return f"{said} on [{literal(found.dataset)}](https://huggingface.co/datasets/{found.dataset})"
+    return f"{said} on the built-in grammar of `hf_radam`"
 
 
 def _recipes(results: Results) -> str:

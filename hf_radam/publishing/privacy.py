@@ -55,7 +55,7 @@ def refuse_leaks(folder: Path, *, public: Sequence[str] = ()) -> None:
     for relative, path in files_below(folder).items():
         if _has_secret(os.fsencode(relative), secrets):
             raise UserError(f"nothing was uploaded: the name of a file in {folder} holds an access token; rename it")
-        for leak in (*_leaks(path, secrets, public), *_names_in(relative, public)):
+        for leak in (*_leaks(path, secrets, public), *_names_in(_without(relative, public))):
             raise UserError(f"nothing was uploaded: {path} holds {leak}")
 
 
@@ -84,7 +84,7 @@ def _leaks(path: Path, secrets: Sequence[bytes], public: Sequence[str]) -> Itera
     if found := _PATH.search(text):
         line = text.count("\n", 0, found.start()) + 1
         yield f"an absolute path in line {line}; replace it by a relative one, or --allow the text if it is none"
-    yield from _names_in(text, public)
+    yield from _names_in(text)
 
 
 def _is_pickle(path: Path) -> bool:
@@ -104,17 +104,16 @@ def _has_secret(content: bytes | mmap, secrets: Sequence[bytes]) -> bool:
     )
 
 
-def _names_in(text: str, public: Sequence[str]) -> Iterator[str]:
+def _names_in(text: str) -> Iterator[str]:
     """The user's and the host's names, as far as they tell who and where."""
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
         user = ""
-    host, text = socket.gethostname(), _without(text, public)
-    known = {*_COMMON_NAMES, *(word.lower() for word in public)}
+    host = socket.gethostname()
     for kind, name in (("user", user), ("host", host), ("host", host.partition(".")[0])):
         inside = rf"(?<![^\W_])(?<!-){re.escape(name)}(?!-)(?![^\W_])"
-        if len(name) > 3 and name.lower() not in known and re.search(inside, text, re.IGNORECASE):
+        if len(name) > 3 and name.lower() not in _COMMON_NAMES and re.search(inside, text, re.IGNORECASE):
             yield f"{name!r}, the name of this {kind}; remove it, or give --allow {name} if it means something else"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from hf_radam.files import one_line
 from hf_radam.publishing.bundle import MARK, files_below
 from hf_radam.publishing.card import Choice
 
-_AGAIN = "the same command completes the job"
+_AGAIN = "the same command completes the job later"
 # What the Hub itself puts into a new repo.
 _DEFAULT = {".gitattributes", "README.md"}
 
@@ -109,29 +108,22 @@ def explained(repo_id: str) -> Iterator[None]:
         raise UserError("offline mode is on: unset HF_HUB_OFFLINE to upload") from error
     except errors.HfHubHTTPError as error:
         raise _of_status(error, repo_id) from error
-    except httpx.HTTPError as error:
-        raise NetworkError(f"{constants.ENDPOINT} cannot be reached ({one_line(error)}); {_AGAIN} later") from error
-    except (json.JSONDecodeError, KeyError) as error:  # such as a proxy's own answer
-        raise NetworkError(f"{constants.ENDPOINT} does not answer as the Hub does; {_AGAIN} later") from error
+    except (httpx.HTTPError, json.JSONDecodeError, KeyError) as error:  # of the network, or of a proxy's own answer
+        why = f"cannot be reached, or does not answer as the Hub does ({one_line(error)})"
+        raise NetworkError(f"{constants.ENDPOINT} {why}; {_AGAIN}") from error
     except ValueError as error:
         raise UserError(f"the Hub refuses this: {one_line(error)}") from error
     except (RuntimeError, ConnectionError, TimeoutError) as error:  # of hf_xet, or of the threads that upload
-        if re.search(r"\b40[13]\b", str(error.__cause__ or error)):
-            raise UserError(f"this access token may not upload to {repo_id}: use one with write access") from error
         raise NetworkError(f"the upload broke off ({one_line(error.__cause__ or error)}); {_AGAIN}") from error
 
 
 def _of_status(error: errors.HfHubHTTPError, repo_id: str) -> Exception:
-    status, said = error.response.status_code, one_line(error.server_message or error.response.reason_phrase)
-    if status == 401:
-        return UserError("the Hub does not know this access token: run `hf auth login --force`, or set HF_TOKEN anew")
-    if status in (402, 403):
-        return UserError(f"this access token may not write to {repo_id} ({said}): use one with write access to it")
-    if status in (409, 412):
-        return NetworkError(f"somebody else changed {repo_id} at the same time ({said}); {_AGAIN}")
-    if status == 429:
-        wait = error.response.headers.get("Retry-After")
-        return NetworkError(f"the Hub limits how much one may send; {_AGAIN} {f'in {wait} s' if wait else 'later'}")
-    if status == 408 or status >= 500:
-        return NetworkError(f"the Hub has trouble ({status} {said}); {_AGAIN} later")
-    return UserError(f"the Hub refuses this ({status} {said}): check --repo_id")
+    status = error.response.status_code
+    said = f"{status} {one_line(error.server_message or error.response.reason_phrase)}"
+    if status in (401, 402, 403):
+        return UserError(
+            f"this access token may not write to {repo_id} ({said}): `hf auth login --force` with one that may"
+        )
+    if status in (408, 409, 412, 429) or status >= 500:
+        return NetworkError(f"the Hub could not do it now ({said}); {_AGAIN}")
+    return UserError(f"the Hub refuses this ({said}): check --repo_id")

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from transformers import modelcard
 from transformers.trainer import Trainer
 from transformers.training_args import OptimizerNames
 
@@ -85,7 +86,7 @@ def _is_ours(trainer: Any) -> bool:
 
 
 def _extend(cls: Any, name: str, more: Callable[..., Any], when: Callable[[Any], bool] = _is_ours) -> None:
-    """Replace a method by `more`, which gets the trainer, the original method and the arguments."""
+    """Replace a method, or a function of a trainer in a module, by `more`; it gets trainer, original and arguments."""
     original = vars(cls)[name]
     if hasattr(original, "_hf_radam_extended"):
         return
@@ -170,7 +171,7 @@ _extend(Trainer, "create_optimizer", _create_in_trainer)
 _extend(Trainer, "compute_loss", loss_scale.compute_loss, when=_weighs_losses)
 _extend(Trainer, "create_model_card", trainer_card.create_model_card)
 _extend(Trainer, "init_hf_repo", trainer_card.init_hf_repo)
-_extend(Trainer, "push_to_hub", trainer_card.push_to_hub)
 _extend(Trainer, "_load_optimizer_and_scheduler", _load_optimizer_and_scheduler)
 _extend(Trainer, "_hp_search_setup", _hp_search_setup, when=lambda _: True)
+_extend(modelcard, "extract_hyperparameters_from_trainer", trainer_card.hyperparameters)
 Trainer.get_optimizer_cls_and_kwargs = staticmethod(optimizers.class_and_options)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,29 @@ _NO_ORIGIN = "This model is a fine-tuned version of [](https://huggingface.co/) 
 
 
 def create_model_card(trainer: Any, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    """As Trainer's method, with the optimizer, rectification and warmup that were used."""
+    """As Trainer's method; a card that lists no hyperparameters gets a section about the optimizer."""
     original(*args, **kwargs)
     path = Path(str(trainer.args.output_dir)) / "README.md"
     if trainer.is_world_process_zero() and trainer.optimizer is not None and path.is_file():
-        card = amend(path.read_text(encoding="utf-8"), describe_training(trainer), describe_schedule(trainer))
+        card = path.read_text(encoding="utf-8").replace(_NO_ORIGIN, "This model was trained from scratch on ")
+        if "\n- optimizer: " not in card:
+            lines = "".join(f"- {name}: {value}\n" for name, value in describe_training(trainer).items())
+            card = f"{card.rstrip()}\n\n### Optimizer\n\n{lines}"
         path.write_text(card, encoding="utf-8")
+
+
+def hyperparameters(trainer: Any, original: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What Transformers' card lists: it repeats the arguments, of which this replaces those that say something else."""
+    found = original()
+    if trainer.optimizer is None:
+        return found
+    rates = [_plain(group.get("initial_lr", group["lr"])) for group in innermost(trainer.optimizer).param_groups]
+    found.update(describe_training(trainer), learning_rate=_distinct(rates))
+    if (scheduler := _passed_in(trainer)) is not None:
+        found["lr_scheduler_type"] = f"passed in ({scheduler})"
+    if found.get("warmup", "none") == "none":
+        found.pop("lr_scheduler_warmup_steps", None)
+    return found
 
 
 def init_hf_repo(trainer: Any, original: Callable[..., None], *args: Any, **kwargs: Any) -> None:
@@ -47,12 +63,6 @@ def init_hf_repo(trainer: Any, original: Callable[..., None], *args: Any, **kwar
             ignored.write_text("\n".join([*lines, _STAY_HOME]) + "\n", encoding="utf-8")
 
 
-def push_to_hub(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """As Trainer's method, with the card of `create_model_card`, without `training_args.bin` and without a Space."""
-    _make_no_space(trainer)
-    return original(*args, **kwargs)
-
-
 def _make_no_space(trainer: Any) -> None:
     """Trackio would copy the logs of a pushed model to a public Space, unless a name or False is given."""
     if getattr(trainer.args, "trackio_static_space_id", False) is None:
@@ -60,37 +70,21 @@ def _make_no_space(trainer: Any) -> None:
         trainer.args.trackio_static_space_id = False
 
 
-def describe_training(trainer: Trainer) -> list[tuple[str, str]]:
+def describe_training(trainer: Trainer) -> dict[str, str]:
     """The optimizer of a Trainer, as it is now, and what it was used with; names and values for a card."""
-    optimizer = innermost(trainer.optimizer)
-    lines = [("optimizer", _optimizer_in_words(optimizer))]
-    is_radam = rectifies(optimizer)
-    if is_radam:
-        lines.append(("rectification", _describe_rectification(optimizer)))
-    steps = trainer.args.get_warmup_steps(max(trainer.state.max_steps, 0))
-    if (scheduler := _passed_in(trainer)) is not None:
-        lines.append(("warmup", f"of the scheduler that was passed in ({scheduler})"))
-    elif not steps or trainer.args.lr_scheduler_type in _WITHOUT_WARMUP:
-        lines.append(("warmup", "none" + ", rectification takes its place" * is_radam))
-    else:
-        lines.append(("warmup", f"{steps} updates" + ", on top of rectification" * is_radam))
-    clipping = trainer.args.max_grad_norm
-    lines.append(("gradient clipping", f"norm {clipping:g}" if clipping else "none"))
-    return [*lines, *([("mixed precision", "bf16")] if trainer.args.bf16 else [])]
-
-
-def describe_schedule(trainer: Trainer) -> dict[str, str | None]:
-    """What Transformers' lines about the learning rate must say instead; None where they must say nothing.
-
-    They repeat the arguments, also where the optimizer or the scheduler was passed in or takes no warmup.
-    """
-    rates = [_plain(group.get("initial_lr", group["lr"])) for group in innermost(trainer.optimizer).param_groups]
-    instead: dict[str, str | None] = {"learning_rate": _distinct(rates)}
-    if (scheduler := _passed_in(trainer)) is not None:
-        instead["lr_scheduler_type"] = f"passed in ({scheduler})"
-    if scheduler is not None or trainer.args.lr_scheduler_type in _WITHOUT_WARMUP:
-        instead["lr_scheduler_warmup_steps"] = None
-    return instead
+    optimizer, args = innermost(trainer.optimizer), trainer.args
+    name, options = describe_optimizer(optimizer)
+    told = ", ".join(f"{key}={_distinct(values)}" for key, values in options.items() if values[0] is not None)
+    found = {"optimizer": f"{name} with {told}"}
+    if rectifies(optimizer):
+        found["rectification"] = _describe_rectification(optimizer)
+    if _passed_in(trainer) is None:
+        steps = args.get_warmup_steps(max(trainer.state.max_steps, 0))
+        found["warmup"] = f"{steps} updates" if steps and args.lr_scheduler_type not in _WITHOUT_WARMUP else "none"
+    found["gradient clipping"] = f"norm {args.max_grad_norm:g}" if args.max_grad_norm else "none"
+    if args.bf16:
+        found["mixed precision"] = "bf16"
+    return found
 
 
 def _passed_in(trainer: Trainer) -> str | None:
@@ -130,11 +124,6 @@ def describe_optimizer(optimizer: Any) -> tuple[str, dict[str, list[Any]]]:
     return full_name(type(optimizer)), options
 
 
-def _optimizer_in_words(optimizer: Any) -> str:
-    name, options = describe_optimizer(optimizer)
-    return f"{name} with " + ", ".join(f"{k}={_distinct(vs)}" for k, vs in options.items() if vs[0] is not None)
-
-
 def _describe_rectification(optimizer: torch.optim.Optimizer) -> str:
     progress = rectification_progress(optimizer)
     if progress is None:
@@ -143,25 +132,6 @@ def _describe_rectification(optimizer: torch.optim.Optimizer) -> str:
     r, rho = rectification.rectification(step, beta2), rectification.rho(step, beta2)
     ended = "still in start-up" if r is None else f"r_t = {r:.4f}"
     return f"{ended} (rho_t = {rho:.1f}) after {step} updates"
-
-
-def amend(card: str, lines: Sequence[tuple[str, str]], instead: Mapping[str, str | None] | None = None) -> str:
-    """A card of Transformers' Trainer with these lines instead of its own about the optimizer; at the end of others.
-
-    Args:
-        card: as Transformers wrote it.
-        lines: names and values, as of `describe_training`.
-        instead: values of further lines, as of `describe_schedule`.
-    """
-    # Where this was done before, as by a method of a subclass and its parent's, the further lines stand there already.
-    for name, value in {**dict.fromkeys(name for name, _ in lines[1:]), **(instead or {})}.items():
-        line = "" if value is None else f"- {name}: {value}\n"
-        card = re.sub(rf"^- {name}: .*\n", lambda _, line=line: line, card, count=1, flags=re.MULTILINE)
-    card = card.replace(_NO_ORIGIN, "This model was trained from scratch on ")
-    text = "\n".join(f"- {name}: {value}" for name, value in lines)
-    # Transformers writes the options of some optimizers on a line of their own.
-    card, replaced = re.subn(r"^- optimizer: .*(\n(?!- |\n|#).*)*", lambda _: text, card, count=1, flags=re.MULTILINE)
-    return card if replaced else f"{card.rstrip()}\n\n### Optimizer\n\n{text}\n"
 
 
 def _plain(value: Any) -> Any:

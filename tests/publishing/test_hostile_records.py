@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hub_server import _metadata_errors
+from hub_server import metadata_errors
 from made_up import write_results
 from markdown_it import MarkdownIt
 from sketches import sketches
@@ -114,7 +114,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         choice = Choice(repo_id="me/invented", repo_type=repo_type, with_weights=False)
         with sketches():  # the report's figures have shown that such texts can be drawn
             card = build(results, folder / repo_type, choice)
-        assert _metadata_errors(card.read_text(encoding="utf-8"), repo_type) == []
+        assert metadata_errors(card.read_text(encoding="utf-8"), repo_type) == []
     for name, (repo_type, file) in PAGES.items():
         text = (folder / repo_type / file).read_text(encoding="utf-8")
         shown[name] = text if file.endswith(".html") else markdown.render(text.split("\n---\n", 1)[1])

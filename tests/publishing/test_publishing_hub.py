@@ -227,15 +227,15 @@ def test_a_page_is_a_static_space(results: Path, hub: HubServer, tmp_path: Path)
 # name: fault, flags, environment, exit code, what the one line says
 FAILURES: dict[str, tuple[dict[str, Any], list[str], dict[str, str], int, str]] = {
     "no_token": ({}, [], {"HF_TOKEN": ""}, 2, "hf auth login"),
-    "bad_token": ({}, [], {"HF_TOKEN": "hf_wrong"}, 2, "does not know this access token"),
+    "bad_token": ({}, [], {"HF_TOKEN": "hf_wrong"}, 2, "may not write to me/invented (401 "),
     "foreign_namespace": ({}, ["--repo_id", "them/x"], {}, 2, "may not write to them/x"),
     "bad_name": ({}, ["--repo_id", "me/a--b"], {}, 2, "--repo_id"),
     "no_namespace": ({}, ["--repo_id", "x"], {}, 2, "namespace/name"),
     "bad_license": ({}, ["--license", "My Own"], {}, 2, "license"),
     "conflict": ({"pattern": "commit/main", "status": 409}, [], {}, 1, "the same command completes the job"),
     "overtaken": ({"pattern": "commit/main", "status": 412}, [], {}, 1, "the same command completes the job"),
-    "rate_limit": ({"pattern": "whoami", "status": 429, "headers": {"Retry-After": "7"}}, [], {}, 1, "in 7 s"),
-    "hub_down": ({"pattern": "repos/create", "status": 503}, [], {}, 1, "has trouble (503"),
+    "rate_limit": ({"pattern": "whoami", "status": 429}, [], {}, 1, "could not do it now (429 "),
+    "hub_down": ({"pattern": "repos/create", "status": 503}, [], {}, 1, "could not do it now (503 "),
     "proxy": ({"pattern": "repos/create", "status": 200}, [], {}, 1, "does not answer as the Hub does"),
     "lfs_refused": ({"pattern": "objects/batch", "status": 403}, [], {}, 2, "may not write"),
     "broken_upload": ({"pattern": "PUT /objects", "status": 400}, [], {}, 1, "the same command completes the job"),
@@ -302,10 +302,9 @@ def test_bugs_of_our_own_are_not_called_faults_of_others(
         publish(bundle, Choice(repo_id=REPO))
 
 
-@pytest.mark.parametrize(("said", "kind"), [("403 Forbidden", UserError), ("broken pipe", NetworkError)])
-def test_what_xet_says_is_understood(said: str, kind: type[Exception]) -> None:
-    with pytest.raises(kind, match="write access" if kind is UserError else "broke off"), explained(REPO):
-        raise RuntimeError(f"Data processing error: CAS service error: {said}")
+def test_what_xet_says_is_understood() -> None:
+    with pytest.raises(NetworkError, match=r"broke off .*broken pipe"), explained(REPO):
+        raise RuntimeError("Data processing error: CAS service error: broken pipe")
 
 
 def test_without_yes_nothing_is_uploaded(command: Any, hub: HubServer, built: Path, capsys: Any) -> None:

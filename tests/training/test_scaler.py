@@ -68,7 +68,7 @@ def test_steps_that_overflow_are_left_out(implementation: str, value: float) -> 
 def test_no_step_at_all() -> None:
     trainer = scaled(Overflow(set(range(1, STEPS + 1)), float("inf")))
     assert torch.equal(trained(trainer), weights(model()))
-    assert dict(describe_training(trainer))["rectification"] == "no update yet"
+    assert describe_training(trainer)["rectification"] == "no update yet"
 
 
 @pytest.mark.parametrize("saved_after", [4, 8])
