@@ -80,6 +80,6 @@ def _of_files(part: str, data: TranslationData) -> list[Pair]:
 
 
 def _of_rows(rows: Rows, data: TranslationData) -> list[Pair]:
-    nested = {where: row.get("translation", row) if isinstance(row, Mapping) else row for where, row in rows.items()}
-    table = texts_of(nested, [data.source_lang, data.target_lang], blank=True)
+    sides = ((where, row.get("translation", row) if isinstance(row, Mapping) else row) for where, row in rows)
+    table = texts_of(sides, [data.source_lang, data.target_lang], blank=True)
     return [(source.strip(), target.strip()) for source, target in table.itertuples(index=False, name=None)]

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,8 +26,8 @@ IGNORED = -100
 """The label of a token that is not to be predicted."""
 TABLES = ("csv", "tsv", "json", "jsonl")
 T = TypeVar("T")
-Rows = Mapping[str, Any]
-"""Rows of a table, by where they were read."""
+Rows = Iterable[tuple[str, Any]]
+"""Where each row of a table was read, and the row."""
 
 
 def argument(default: Any, help: str) -> Any:
@@ -104,7 +104,7 @@ class TextData:
 
     def rows(self, dataset: Any) -> Rows:
         """The rows of one of its splits."""
-        return {f"{self.dataset_name}, {dataset.split}[{i}]": row for i, row in enumerate(dataset)}
+        return ((f"{self.dataset_name}, {dataset.split}[{i}]", row) for i, row in enumerate(dataset))
 
 
 def read_text(path: Path) -> str:
@@ -166,7 +166,7 @@ def read_rows(path: Path, header: bool = True) -> Rows:
         raise UserError(f"{path} is no {kind.upper()}: {one_line(error)}; {remedy}") from error
     if not rows:
         raise UserError(f"{path} holds no examples")
-    return {f"{path}, row {number + 1}": row for number, row in rows.items()}
+    return [(f"{path}, row {number + 1}", row) for number, row in rows.items()]
 
 
 def texts_of(rows: Rows, columns: Sequence[str], blank: bool = False) -> pd.DataFrame:
@@ -175,7 +175,7 @@ def texts_of(rows: Rows, columns: Sequence[str], blank: bool = False) -> pd.Data
     Raises:
         UserError: a row lacks one, or has a list or the like there, or nothing but space, unless it may be `blank`.
     """
-    cells = {where: [_cell(where, row, column, blank) for column in columns] for where, row in rows.items()}
+    cells = {where: [_cell(where, row, column, blank) for column in columns] for where, row in rows}
     return pd.DataFrame.from_dict(cells, orient="index", columns=[*columns], dtype=str)
 
 

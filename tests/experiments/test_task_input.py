@@ -154,7 +154,6 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         {**CLASSIFICATION, "model": {"model_type": "bert", "config": {"hidden": 3}}}, local("csv"),
         "unknown key in config: 'hidden'",
     ),
-    "flag of another task": (CLASSIFICATION, ["--set", "data.num_beams=2"], "data: unknown key 'num_beams'"),
     "no batch": ({**CLASSIFICATION, "batch_size": None}, local("csv"), "give either batch_size or tokens_per_batch"),
     "two batches": ({**TRANSLATION, "batch_size": 3}, [], "give either batch_size or tokens_per_batch"),
     "tokens of blocks": (
@@ -188,12 +187,6 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
                          "--set", "data.validation_split=dev"],
         "cannot load dataset 'hub': Unknown split \"dev\". Should be one of",
     ),
-    "no dataset": (LANGUAGE_MODELING, ["--dataset_name", "./nowhere"], "cannot load dataset './nowhere'"),
-    "too few examples": (
-        CLASSIFICATION, [*local("csv"), *LABELS, "--set", "data.max_train_samples=7"],
-        "fewer training examples than batch_size",
-    ),
-    "little text": (LANGUAGE_MODELING, ["--train_file", "train.txt"], "but there are only 90; give validation text"),
     "layers as text": (
         {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "num_hidden_layers": "two"}}},
         [*local("csv"), *LABELS], "Field 'num_hidden_layers' expected int, got str",

@@ -35,6 +35,7 @@ from transformers import HfArgumentParser
 
 from hf_radam.examples.classification import ClassificationData, load_examples, score, scores
 from hf_radam.examples.language_modeling import LanguageModelingData, blocks, load_texts
+from hf_radam.examples.parallel_text import TranslationData, load_pairs
 from hf_radam.examples.token_batches import TokenBatches
 from hf_radam.experiments.comparison import load_comparison
 from hf_radam.experiments.metrics import METRICS, metric_named
@@ -125,12 +126,15 @@ def test_one_text_in_all_forms(files: Path) -> None:
     for ending in ("txt", "csv", "json", "jsonl"):  # as plain text
         texts, _ = load_texts(LanguageModelingData(**of(ending), block_size=2))
         assert [*texts["text"]] == Path("train.txt").read_text().splitlines()
+    pairs = load_pairs(TranslationData(train_prefix="train", validation_prefix="validation"))
+    for ending in ("csv", "jsonl"):  # as columns of two languages
+        assert load_pairs(TranslationData(**of(ending), source_lang="german", target_lang="text")) == pairs
 
 
-def read(name: str, content: str | bytes, **data: Any) -> tuple[list[str], list[str]]:
+def read(name: str, content: str) -> tuple[list[str], list[str]]:
     """Texts and labels of a file, in its order: nothing is held out."""
-    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    _, found, names = load_examples(ClassificationData(train_file=name, validation_file=name, **data))
+    Path(name).write_bytes(content.encode())
+    _, found, names = load_examples(ClassificationData(train_file=name, validation_file=name))
     return [*found["text"]], [names[label] for label in found["labels"]]
 
 
@@ -227,21 +231,17 @@ def test_token_batches() -> None:
         TokenBatches(**{**options, "lengths": [5, 5]})
 
 
-def assert_alike(one: Path, other: Path) -> None:
-    (first,), (second,) = load_records(one), load_records(other)
-    assert first.id == second.id
-    for name in ("loss", "grad_norm", "learning_rate"):
-        assert second.curves[name] == pytest.approx(first.curves[name], rel=SPLIT_TOLERANCE), name
-    assert second.evaluations["loss"] == pytest.approx(first.evaluations["loss"], rel=SPLIT_TOLERANCE)
-
-
 @pytest.mark.parametrize("task", SPLIT)
 def test_accumulation_makes_no_difference(task: str, files: Path) -> None:
     content, flags = SPLIT[task]
     config = write(files, content, training=SMOOTHED)
     assert compare(config, *flags, "--output_dir", "one") == 0
     assert compare(config, *flags, "--output_dir", "split", "--set", "gradient_accumulation_steps=2") == 0
-    assert_alike(Path("one"), Path("split"))
+    (first,), (second,) = load_records(Path("one")), load_records(Path("split"))
+    assert first.id == second.id
+    for name in ("loss", "grad_norm", "learning_rate"):
+        assert second.curves[name] == pytest.approx(first.curves[name], rel=SPLIT_TOLERANCE), name
+    assert second.evaluations["loss"] == pytest.approx(first.evaluations["loss"], rel=SPLIT_TOLERANCE)
 
 
 def test_the_average_is_that_of_the_last_checkpoints(files: Path) -> None:
