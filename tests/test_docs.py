@@ -31,12 +31,13 @@ def test_docstring_examples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-def test_python_on_pages_runs(tmp_path: Path) -> None:
+def test_python_on_pages_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     snippet = re.compile(r"```python\n(.*?)```", re.DOTALL)
     snippets = [code for page in PAGES for code in snippet.findall(page.read_text("utf-8"))]
     assert len(snippets) >= 6
-    code = f"for code in {snippets!r}: exec(code, {{'__name__': 'page'}})"
-    run([sys.executable, "-W", "error::UserWarning", "-c", code], cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)))
+    for code in snippets:
+        exec(code, {"__name__": "page"})
 
 
 def test_links_exist() -> None:
