@@ -222,8 +222,8 @@ class RAdam(Optimizer):
                     self._init_state(p, group["capturable"])
             params = [p for p in params if p.grad is not None]
             grads, states = [p.grad for p in params], [self.state[p] for p in params]
-            if not params:
-                return [], []
+        if not params:  # DeepSpeed's ZeRO-3 steps one group at a time and empties the others
+            return [], []
         columns: list[Any] = [params, grads]
         columns += [[state.get(key) for state in states] for key in self._moments()]
         kinds = {kind for column in columns for kind in set(map(type, column))}

@@ -138,3 +138,17 @@ def test_steps_in_inference_mode_are_steps(cls: str, inside: range) -> None:
         with torch.inference_mode(step in inside):
             optimizer.step()
     assert torch.equal(flat(params), train(CLASSES[cls], reference, STEPS))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_parameters_that_step_one_by_one(cls: str) -> None:
+    """As under DeepSpeed's ZeRO-3, which gives a group one parameter for a step and leaves the others empty."""
+    params, gradients = parameters(), Gradients()
+    optimizer = CLASSES[cls]([{"params": params[:1]}, {"params": params[1:]}], lr=1e-2)
+    for _ in range(STEPS):
+        gradients.set(params)
+        for p in params:
+            first, second = optimizer.param_groups
+            first["params"], second["params"] = ([p], []) if p is params[0] else ([], [p])
+            optimizer.step()
+    assert torch.equal(flat(params), train(CLASSES[cls], parameters(), STEPS))

@@ -105,7 +105,7 @@ def run(case: dict[str, Any], processes: int) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=case.get("resume"))
     found = {
         "warnings": [str(warning.message) for warning in warned],
-        "optimizer": type(innermost(trainer.optimizer)).__name__,
+        "optimizer": type(innermost(trainer.optimizer)).__qualname__,
         "deepspeed": trainer.is_deepspeed_enabled and trainer.accelerator.deepspeed_config["zero_optimization"],
     }
     return {**engine(trainer.accelerator), **found, "trajectory": torch.stack(trajectory.points)}
