@@ -183,9 +183,10 @@ class Results:
     @cached_property
     def same_start(self) -> bool:
         """Whether all runs of a seed have the same loss at the first update, which is that of the initial weights."""
-        losses = self.updates.loc[(self.updates.step == 1) & self.updates.loss.notna()].groupby("seed").loss
+        first = self.updates[self.updates.step == 1].astype({"loss": float})
+        losses = first.groupby("seed").loss.agg(["min", "max"]).dropna()
         # On an accelerator sums may be rounded otherwise.
-        return bool(len(losses)) and all(math.isclose(of.min(), of.max(), rel_tol=1e-4) for _, of in losses)
+        return len(losses) > 0 and np.allclose(losses["min"], losses["max"], rtol=1e-4)
 
     def has_mean(self, row: pd.DataFrame) -> bool:
         """Whether all runs of a row ended at a finite number and in one place, so that their mean is a result."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from hf_radam.experiments.metrics import metric_named
-from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE
+from hf_radam.experiments.report.statistics import BASELINE
 from hf_radam.experiments.results import Results
 
 
@@ -60,8 +60,6 @@ def _explanations(results: Results) -> dict[str, bool]:
         "over the rates below; it was chosen on the numbers that are shown.": results.several_rates and single,
         f"difference: to {BASELINE}, seed by seed, each at its best learning rate.":
             BASELINE in set(runs.recipe) and len(results.best_rows) > 1 and single,
-        f"p: sign-flip test of the differences to {BASELINE}, seed by seed, two-sided, not corrected for the number of "
-        "rows or the choice of learning rates.": seeds >= SEEDS_FOR_SIGNIFICANCE and single,
         "± is the sample standard deviation over seeds.": seeds > 1 and single,
         f"eval loss: {first.loss_unit}{unit}.": True,
         "constant prediction: that of the token frequencies of the training target, whose eval loss is about "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hf_radam.experiments.metrics import metric_named
-from hf_radam.experiments.report.statistics import BASELINE, Row, cost, crosses, each, name, rate, sign_flip_p
+from hf_radam.experiments.report.statistics import BASELINE, Row, cost, crosses, each, name, rate
 from hf_radam.experiments.results import Results
 
 
@@ -50,13 +50,11 @@ def _recipes(results: Results, rows: Sequence[Row]) -> Table:
     others = [key for key in dict.fromkeys([results.task_metric, "loss"]) if key != results.selection]
     cells = []
     for row in rows:
-        difference, p = ("", "") if baseline is None or row is baseline else _difference(results, row, baseline)
         cells.append({
             "recipe": name(row),
             "lr": f"{rate(row):g}" if results.several_rates else "",
             judged: results.ended(row),
-            "difference": difference,
-            "p": p,
+            "difference": "" if baseline is None or row is baseline else _difference(results, row, baseline),
             "range": _range(row.value, digits) if row.value.count() > 1 else "",
             **{metric_named(key).label: _other(results, row, key) for key in others},
             f"updates to loss {target or 0:g}": "" if target is None else _steps(row),
@@ -119,11 +117,11 @@ def _other(results: Results, row: Row, key: str) -> str:
     return f"{values.mean():.{digits}f}" if results.has_mean(row) else _range(values, digits)
 
 
-def _difference(results: Results, row: Row, baseline: Row) -> tuple[str, str]:
-    """The mean difference, or its range where the seeds of either ended in two places; and the p-value."""
+def _difference(results: Results, row: Row, baseline: Row) -> str:
+    """The mean difference, or its range where the seeds of either ended in two places."""
     both, digits = row.merge(baseline, on="seed"), results.metric.digits
     if both.empty:
-        return "", ""
+        return ""
     gaps = both.value_x - both.value_y
     if gaps.isna().any():
         text = "not finite"
@@ -131,8 +129,7 @@ def _difference(results: Results, row: Row, baseline: Row) -> tuple[str, str]:
         text = f"{gaps.mean():+.{digits}f}"
     else:
         text = _range(gaps, digits, "+")
-    p = sign_flip_p(gaps)
-    return text + _share(len(gaps), row), "" if p is None else f"{p:.3f}"
+    return text + _share(len(gaps), row)
 
 
 def _range(values: pd.Series, digits: int, sign: str = "") -> str:
