@@ -133,7 +133,7 @@ def _chart(
         if dots:
             hues[theme.name] |= {"exact formula": theme.hues["radam"], "first order": theme.hues["adam"]}
     panel = {"height": 260, "layer": layers}
-    return Chart(name=name, title=title, message=title, panels=[panel], colors=hues, columns=1)
+    return Chart(name=name, title=title, message=title, panels=[panel], colors=hues)
 
 
 def statement(found: Mapping[str, Any]) -> str:

@@ -75,10 +75,8 @@ def test_what_is_drawn(case: str, tmp_path: Path) -> None:
         for file, theme in ((image.path, LIGHT), (image.dark, DARK)):
             with Image.open(tmp_path / file) as picture:
                 assert picture.mode == "P"
-                assert len(set(picture.tobytes())) <= (256 if "gradient_histograms" in file else 64)
                 assert picture.width == 2 * image.width
-                corner = "#" + picture.convert("RGB").tobytes()[:3].hex()
-                assert drawing.contrast(corner, theme.page) < 1.05, "the page is of its theme"
+                assert "#" + picture.convert("RGB").tobytes()[:3].hex() == theme.page
 
 
 @pytest.mark.parametrize("case", ["seeds", "rates", "another task"])
@@ -104,7 +102,7 @@ def test_one_dot_a_run_over_rates_and_lines_through_medians() -> None:
 
 def test_runs_without_a_number_are_crosses() -> None:
     records = [record("radam", rate=rate, seed=seed, loss=None if seed else 1.0) for rate in RATES for seed in (0, 1)]
-    for chart in (charts.over_learning_rates(read(records)), charts.over_seeds(read(records))):
+    for chart in (charts.over_learning_rates(read(records)), charts.over_seeds(read(records[:2]))):
         values = [row.get("value") for row in rows(chart.panels[0], "point")]
         assert values.count(None) == (2 if chart.name == "over_learning_rates" else 1)
     (panel,) = charts.over_seeds(read(CASES["another task"][0])).panels
@@ -112,14 +110,14 @@ def test_runs_without_a_number_are_crosses() -> None:
 
 
 def test_names_at_the_ends_do_not_overlap() -> None:
+    """Of recipes, and of what they are compared with."""
     records = [record(f"recipe {i}", optimizer=f"optimizer{i}", loss=1.0 + i / 100) for i in range(12)]
-    panel = charts.evaluation(read(records)).panels[0]
-    names = panel["layer"][-1]
-    low, high = names["encoding"]["y"]["scale"]["domain"]
-    spread = drawing.spread([0.5 + i / 1000 for i in range(12)], drawing.PITCH / panel["height"])
-    assert len(names["data"]["values"]) == 12
-    assert all(low <= row["place"] <= high for row in names["data"]["values"])
-    assert all(above - below >= 0.999 * drawing.PITCH / panel["height"] for below, above in pairwise(spread))
+    panel = charts.evaluation(read(records, target_loss=1.05)).panels[0]
+    names = panel["layer"][-1]["data"]["values"]
+    assert {row["recipe"] for row in names} == {*(of.recipe for of in records), "constant prediction", "target"}
+    places = [0, *(row["place"] for row in names), panel["height"]]
+    assert [low for low, high in pairwise(places) if high - low < 0.499 * drawing.PITCH] == []
+    assert [low for low, high in pairwise(places[1:-1]) if high - low < 0.999 * drawing.PITCH] == []
 
 
 def test_curves_of_every_tenth_update_are_those_of_all_of_them() -> None:
@@ -159,9 +157,11 @@ def test_of_a_resumed_run_the_later_histogram_counts() -> None:
     assert (found["step"], found["counts"]) == ([1, 2], [[1], [3]])
 
 
-def test_medians_of_the_heat_map() -> None:
+def test_quantiles_of_histograms_with_equal_counts() -> None:
     (panel,) = charts.gradient_histograms(read([record("radam")])).panels
-    assert [row["median"] for row in rows(panel, "line")] == [(LOW + HIGH) / 2] * 2  # equal counts in all bins
+    width = HIGH - LOW
+    found = [[row[share] for share in charts.QUANTILES] for row in rows(panel, "line")]
+    assert found == [pytest.approx([LOW + share * width for share in charts.QUANTILES.values()])] * 2
 
 
 # Linear RGB as dichromats see it, at full severity (Machado, Oliveira and Fernandes 2009).

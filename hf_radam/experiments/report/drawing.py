@@ -78,8 +78,6 @@ class Chart:
     columns: int = 2
     names: Sequence[str] = ()
     """What stands at the ends of lines, or before the axis."""
-    palette: int = 64
-    """Colours of its files; antialiased lines need few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +99,8 @@ def colors(runs: pd.DataFrame, theme: Theme, by: str = "recipe") -> dict[str, st
     Shades of recipes differ within one beta2, so that the same recipe at another beta2 keeps its colour.
     """
     used = list(runs.family.unique())
-    free = [theme.hues["further"], *(hue for key, hue in theme.hues.items() if key not in {*used, "further"})]
-    hues = {**dict(zip((key for key in used if key not in theme.hues), cycle(free), strict=False)), **theme.hues}
+    free = cycle([hue for family, hue in reversed([*theme.hues.items()]) if family not in used])
+    hues = {family: theme.hues.get(family) or next(free) for family in used}
     found: dict[str, str] = {}
     one_each, kinds = runs.drop_duplicates(by), ["family", "beta2"] if by == "recipe" else ["family"]
     for _, of in one_each.groupby(kinds, sort=False):
@@ -114,9 +112,10 @@ def shades(hue: str, n: int, theme: Theme) -> list[str]:
     """A hue alone, or n shades of it, the nearest to it first, each with the contrast that a line needs."""
     if n == 1:
         return [hue]
-    paler = max(i for i in range(100) if contrast(_mixed(hue, theme.page, i / 100), theme.page) >= CONTRAST) / 100
+    shares = np.arange(0, 1, 0.01)
+    palest = max(share for share in shares if contrast(_mixed(hue, theme.page, share), theme.page) >= CONTRAST)
     darkest = 0.0 if hue == theme.ink else DARKEST
-    steps = sorted((darkest - (darkest + paler) * i / (n - 1) for i in range(n)), key=abs)
+    steps = sorted(np.linspace(darkest, -palest, n), key=abs)
     return [_mixed(hue, theme.ink if step > 0 else theme.page, abs(step)) for step in steps]
 
 
@@ -127,29 +126,26 @@ def contrast(color: str, other: str) -> float:
         >>> contrast("#000000", "#ffffff")
         21.0
     """
-    shares = [[v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb(one)] for one in (color, other)]
-    low, high = sorted(0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in shares)
-    return (high + 0.05) / (low + 0.05)
+    encoded = np.array([rgb(color), rgb(other)])
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return float((high + 0.05) / (low + 0.05))
 
 
-def rgb(color: str) -> list[float]:
+def rgb(color: str) -> np.ndarray:
     """#rrggbb as three numbers from 0 to 1."""
-    return [channel / 255 for channel in bytes.fromhex(color[1:])]
+    return np.frombuffer(bytes.fromhex(color[1:]), np.uint8) / 255
 
 
 def _mixed(color: str, other: str, share: float) -> str:
-    channels = ((1 - share) * a + share * b for a, b in zip(rgb(color), rgb(other), strict=True))
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
+    channels = (1 - share) * rgb(color) + share * rgb(other)
+    return "#" + np.round(255 * channels).astype(np.uint8).tobytes().hex()
 
 
 def config(theme: Theme, colors: Sequence[str] = ()) -> Spec:
     """Vega-Lite's settings that are a theme's; panels name no colour themselves."""
     axis = {"gridColor": theme.grid, "domainColor": theme.muted, "tickColor": theme.muted, "labelColor": theme.ink}
     styles = {
-        "level": {"color": theme.muted, "strokeDash": [2, 3]},
-        "note": {"color": theme.muted, "fontSize": LABEL},
-        "middle": {"color": theme.hues["radam"], "strokeWidth": 2},
-        "shade": {"color": theme.grid},
         "dot": {"stroke": theme.page, "strokeWidth": 0.8, "filled": True, "opacity": 1},
     }
     limits = {"labelLimit": 400, "titleLimit": 400, "symbolLimit": 0}
@@ -164,7 +160,7 @@ def config(theme: Theme, colors: Sequence[str] = ()) -> Spec:
         "title": title,
         "concat": {"spacing": 14},
         "style": styles,
-        "range": {"category": [*colors], "ramp": [theme.page, theme.hues["warmup"], theme.ink]},
+        "range": {"category": [*colors]},
     }
 
 
@@ -200,78 +196,50 @@ def scale(values: pd.Series | Sequence[float], logarithmic: bool, most: int = 9)
     if not logarithmic or low <= 0:
         margin = 0.05 * (high - low) or 0.1
         domain = [low - margin, high + margin]
-        return {"scale": {"domain": domain, "nice": False, "zero": False}, "axis": {"tickCount": 5, "format": "~g"}}
+        return {"scale": {"domain": domain, "nice": False}, "axis": {"tickCount": 5, "format": "~f"}}
     margin = (high / low) ** 0.06 * 1.02
     low, high = low / margin, high * margin
-    for each in ((1, 2, 5), (1,)):
-        ticks = [tick for k in range(-9, 10) for m in each if low <= (tick := float(f"{m}e{k}")) <= high]
+    for steps in ([1, 2, 5], [1]):
+        ticks = np.outer(10.0 ** np.arange(-9, 10), steps).ravel()
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
         if len(ticks) <= most:
             break
-    if len(ticks) < 2:
-        ticks = [float(f"{value:.2g}") for value in np.geomspace(low, high, 5)[1:-1]]
-    told = f"{json.dumps([f'{tick:g}' for tick in ticks])}[indexof({json.dumps(ticks)}, datum.value)]"
-    return {
-        "scale": {"type": "log", "domain": [low, high], "nice": False},
-        "axis": {"values": ticks, "labelExpr": told},
-    }
+    # Vega-Lite's own ticks are every 1, 2, 3 ... 9, and good where the range is narrower than that.
+    places = {"values": list(ticks)} if len(ticks) > 1 else {"tickCount": 5}
+    return {"scale": {"type": "log", "domain": [low, high], "nice": False}, "axis": {"format": "~g", **places}}
 
 
 def named_ends(ends: pd.DataFrame, y: Spec, height: int, color: Spec) -> list[Spec]:
     """Names beside the ends of lines, moved apart where they would overlap, with a hair to the line's end.
 
-    `ends` has `name`, `value` (at the top where it is not finite) and what the colour goes by; `height` is in pixels.
+    `ends` has `recipe`, which is the name, and `value` (at the top where it is not finite); `height` is in pixels.
     """
     low, high = y["scale"]["domain"]
-    to, back = (np.log, np.exp) if y["scale"].get("type") == "log" else (np.asarray, np.asarray)
-    ends = ends.assign(value=ends.value.fillna(high).clip(low, high)).sort_values("value", kind="stable")
-    at = spread(list((to(ends.value) - to(low)) / (to(high) - to(low))), PITCH / height)
-    ends = ends.assign(place=back(to(low) + np.array(at) * (to(high) - to(low))))
-    right = {"value": "width"}
+    unit = np.log if y["scale"].get("type") == "log" else np.asarray
+    ends = ends.fillna({"value": high}).sort_values("value", ascending=False, kind="stable")
+    ends = ends.assign(end=np.interp(unit(ends.value), unit([low, high]), [height, 0]))
+    ends = ends.assign(place=spread(ends.end, PITCH, height))
     hair = {"type": "rule", "strokeWidth": 0.7, "opacity": 0.5, "xOffset": 3, "x2Offset": 14}
+    right, pixels = {"value": "width"}, {"scale": None, "axis": None}
     return [
-        layer(ends, hair, x=right, x2=right, y=number("value", **y), y2={"field": "place"}, color=color),
+        layer(ends, hair, x=right, x2=right, y=number("end", **pixels), y2={"field": "place"}, color=color),
         layer(ends, {"type": "text", "align": "left", "dx": 17, "fontSize": LABEL}, x=right,
-              y=number("place", **y), text=word("name"), color=color),
+              y=number("place", **pixels), text=word("recipe"), color=color),
     ]  # fmt: skip
 
 
-def spread(heights: Sequence[float], pitch: float) -> list[float]:
-    """Ascending heights moved as little as needed to lie a pitch apart, within 0 and 1 where there is room.
+def spread(places: Sequence[float] | pd.Series, pitch: float, room: float) -> np.ndarray:
+    """Ascending places moved as little as needed to lie a pitch apart, between 0 and room, which must hold them.
 
     Example:
-        >>> spread([0.5, 0.5], 0.25)
+        >>> spread([0.5, 0.5], 0.25, 1.0).tolist()
         [0.375, 0.625]
     """
-    groups: list[tuple[float, int]] = []  # the middle of each block of labels that touch, and how many it holds
-    for height in heights:
-        groups.append((height, 1))
-        while len(groups) > 1:
-            (below, m), (above, n) = groups[-2:]
-            if above - below >= pitch * (m + n) / 2:
-                break
-            groups[-2:] = [((below * m + above * n) / (m + n), m + n)]
-    found = [middle + pitch * (i - (n - 1) / 2) for middle, n in groups for i in range(n)]
-    if len(found) * pitch <= 1:
-        found = [max(place, pitch * (i + 0.5)) for i, place in enumerate(found)]
-        found = [min(place, 1 - pitch * (len(found) - i - 0.5)) for i, place in enumerate(found)]
-    return found
+    from scipy.optimize import isotonic_regression  # slow to import
 
-
-def levels(places: Mapping[str, float | None], axis: Spec, along: str = "y") -> list[Spec]:
-    """Dotted lines for what a result may be compared with, within the panel; each has its name above its right end."""
-    low, high = axis["scale"]["domain"]
-    other, side, above = ("x", "width", -11) if along == "y" else ("y", "height", -7)
-    found = []
-    for name, place in places.items():
-        if place is not None and low < place < high:
-            early = name == "target"  # below the left end, where no run is yet
-            row = pd.DataFrame([{"place": place, "name": name}])
-            text = {"type": "text", "style": "note", "dx": 0 if early else -4, "dy": 10 if early else above,
-                    "align": "left" if early else "right"}  # fmt: skip
-            where = {along: number("place"), other: {"value": 4 if early else side}}
-            found.append(layer(row, {"type": "rule", "style": "level"}, **{along: number("place")}))
-            found.append(layer(row, text, text=word("name"), **where))
-    return found
+    apart = pitch * np.arange(len(places))
+    moved = isotonic_regression(np.asarray(places) - apart).x
+    return moved.clip(pitch / 2, room - pitch * (len(places) - 0.5)) + apart
 
 
 def save(chart: Chart, folder: Path) -> Image:
@@ -290,16 +258,8 @@ def save(chart: Chart, folder: Path) -> Image:
         }
         drawn = vl_convert.vegalite_to_png(spec, scale=2)
         with PIL.Image.open(BytesIO(drawn)) as image, whole(folder / f"{chart.name}{ending}.png") as unfinished:
-            reduced(image.convert("RGB"), chart.palette).save(unfinished, format="png", optimize=True)
+            small = image.convert("RGB").quantize(dither=PIL.Image.Dither.NONE)
+            small.save(unfinished, format="png", optimize=True)
             width = image.width // 2
     path = f"{folder.name}/{chart.name}"
     return Image(title=chart.title, path=f"{path}.png", width=width, dark=f"{path}_dark.png")
-
-
-def reduced(image: PIL.Image.Image, colors: int) -> PIL.Image.Image:
-    """The image with a palette; thin lines count for more than their pixels, so that a page of white keeps them."""
-    found: Any = image.getcolors(image.width * image.height)
-    counts, pixels = zip(*sorted(found), strict=True)
-    weighted = np.repeat(np.array(pixels, np.uint8), np.ceil(np.sqrt(counts)).astype(int), axis=0)
-    palette = PIL.Image.fromarray(weighted[None]).quantize(colors, PIL.Image.Quantize.MEDIANCUT)
-    return image.quantize(palette=palette, dither=PIL.Image.Dither.NONE)

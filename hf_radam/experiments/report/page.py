@@ -15,7 +15,7 @@ import pandas as pd
 import vl_convert
 
 from hf_radam.experiments.report import charts, drawing
-from hf_radam.experiments.report.drawing import Spec, colored, number, scale, word
+from hf_radam.experiments.report.drawing import Spec, colored, number, scale, values, word
 from hf_radam.experiments.report.tables import Table
 from hf_radam.experiments.results import Results
 
@@ -64,33 +64,18 @@ def live(results: Results) -> list[Spec]:
     views, (losses, shares) = [], windows(results)
     for key in charts.evaluated(results):
         points = charts.points_of(results, key)
-        views.append(_live(results, charts.titled(results, key), points, charts.fitted(points, key), "linear"))
+        views.append(_live(results, charts.titled(results, key), points, charts.fitted(points, key)))
     views.append(_live(results, "training loss, as trained", losses, charts.fitted(losses, "loss"), "log"))
-    title, axis = "learning rate × rectification, by its peak", scale(shares.value, False)
-    return [*views, _live(results, title, shares, axis, "linear")]
+    axis = scale(shares.value, False)
+    return [*views, _live(results, "learning rate × rectification, by its peak", shares, axis)]
 
 
-def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, steps: str) -> Spec:
-    recipes = list(results.runs.recipe.unique())
+def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, steps: str = "linear") -> Spec:
     legend = {"orient": "top", "title": None, "columns": {"expr": "max(1, floor(width / 200))"}}
-    color, dash = {**colored(recipes), "legend": legend}, {**charts.dashed(results), "legend": legend}
     runs = results.runs.assign(lr=[f"{lr:g}" for lr in results.runs.learning_rate], run=range(len(results.runs)))
     points = points[["id", "step", "value"]].merge(runs[["id", "run"]], on="id").drop(columns="id")
-    marks = {
-        "x": number(
-            "step", title="update", scale={"nice": False, "type": steps}, axis={"tickCount": 6, "format": ",d"}
-        ),
-        "y": number("value", **axis),
-        "color": color,
-        "detail": word("run"),
-    }
     told = [word("recipe", title="recipe"), word("lr", title="lr"), number("seed", title="seed"),
             number("step", title="update"), number("value", title="value", format=".5~g")]  # fmt: skip
-    hover = {"type": "point", "on": "pointerover", "nearest": True, "fields": ["run"], "clear": "pointerout"}
-    chosen = {
-        "opacity": {"condition": {"param": "shown", "value": 1}, "value": 0.08},
-        "strokeWidth": {"condition": {"param": "near", "value": 3, "empty": False}, "value": 1.6},
-    }
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "title": title,
@@ -98,17 +83,35 @@ def _live(results: Results, title: str, points: pd.DataFrame, axis: Spec, steps:
         "height": 400,
         "autosize": {"type": "fit-x", "contains": "padding"},
         "params": [{"name": "lr", "value": runs.lr.iat[0]}],
-        "data": drawing.values(points),
+        "data": values(points),
         "transform": [
-            {"lookup": "run", "from": {"data": drawing.values(runs.loc[:, ["run", "recipe", "lr", "seed"]]),
+            {"lookup": "run", "from": {"data": values(runs.loc[:, ["run", "recipe", "lr", "seed"]]),
                                        "key": "run", "fields": ["recipe", "lr", "seed"]}},
             {"filter": "datum.lr == lr"},
         ],
+        "encoding": {
+            "x": number("step", title="update", scale={"nice": False, "type": steps},
+                        axis={"tickCount": 6, "format": ",d"}),
+            "y": number("value", **axis),
+            "color": {**colored(list(results.runs.recipe.unique())), "legend": legend},
+            "detail": word("run"),
+        },
         "layer": [
-            {"params": [{"name": "shown", "select": {"type": "point", "fields": ["recipe"]}, "bind": "legend"}],
-             "mark": {"type": "line", "clip": True}, "encoding": {**marks, "strokeDash": dash, **chosen}},
-            {"params": [{"name": "near", "select": hover}],
-             "mark": {"type": "point", "opacity": 0, "size": 80, "clip": True}, "encoding": {**marks, "tooltip": told}},
+            {
+                "params": [{"name": "shown", "select": {"type": "point", "fields": ["recipe"]}, "bind": "legend"}],
+                "mark": {"type": "line", "clip": True},
+                "encoding": {
+                    "strokeDash": {**charts.dashed(results), "legend": legend},
+                    "opacity": {"condition": {"param": "shown", "value": 1}, "value": 0.08},
+                    "strokeWidth": {"condition": {"param": "near", "value": 3, "empty": False}, "value": 1.6},
+                },
+            },
+            {
+                "params": [{"name": "near", "select": {"type": "point", "on": "pointerover", "nearest": True,
+                                                       "fields": ["run"], "clear": "pointerout"}}],
+                "mark": {"type": "point", "opacity": 0, "size": 80, "clip": True},
+                "encoding": {"tooltip": told},
+            },
         ],
     }  # fmt: skip
 
@@ -137,12 +140,9 @@ def _options(names: dict[str, str], chosen: str) -> str:
 
 
 def _table(table: Table) -> str:
-    def row(cells: Sequence[str], tag: str, best: Sequence[int] = ()) -> str:
-        shown = [f"<b>{html.escape(cell)}</b>" if i in best else html.escape(cell) for i, cell in enumerate(cells)]
-        return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in shown) + "</tr>"
-
-    body = "\n".join(row(cells, "td", [j for at, j in table.best if at == i]) for i, cells in enumerate(table.rows))
-    return (
-        f'<h2>{html.escape(table.title)}</h2>\n<div class="scroll" tabindex="0"><table><thead>'
-        f"{row(table.columns, 'th')}</thead><tbody>\n{body}\n</tbody></table></div>"
-    )
+    cells = pd.DataFrame(table.rows, columns=[*map(html.escape, table.columns)]).map(html.escape)
+    for row, column in table.best:
+        cells.iat[row, column] = f"<b>{cells.iat[row, column]}</b>"
+    with pd.option_context("display.max_colwidth", None):
+        text = cells.to_html(index=False, escape=False, border=0)
+    return f'<h2>{html.escape(table.title)}</h2>\n<div class="scroll" tabindex="0">{text}</div>'
