@@ -8,15 +8,16 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
 
 from hf_radam.experiments.recipes import RECIPES, Recipe
-from hf_radam.experiments.schema import Listed, UserError, build, check_least, read_yaml, shown, unknown
+from hf_radam.experiments.schema import STRICT, Listed, UserError, build, check_least, read_yaml, shown, unknown
 from hf_radam.experiments.script_data import TASKS, ScriptData, portable
 
 # What the recorder sets, or what would make the record another's: of no script an argument of its own.
@@ -39,7 +40,7 @@ _TRACKING = frozenset({
 })  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Comparison:
     """Everything that is the same for all runs, and the lists of what differs."""
 
@@ -176,7 +177,7 @@ def _portable(options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Run:
     """One recipe at one learning rate and seed."""
 
@@ -231,10 +232,8 @@ def load_comparison(path: Path, overrides: Mapping[str, Any] | None = None) -> C
                 raise unknown("recipe", name, dict.fromkeys([*by_name, *RECIPES]))
         recipes = [by_name.get(name) or read_recipe(name) for name in chosen]
     for key in ("data", "model", "training"):
-        of_file = content.get(key) or {}
-        if not isinstance(of_file, dict) or not all(isinstance(name, str) for name in of_file):
-            raise UserError(f"{path}: {key} must be a mapping, got {shown(of_file)}; write its options as KEY: VALUE")
-        content = {**content, key: {**of_file, **overrides.pop(key, {})}}
+        of_file, changes = content.get(key) or {}, overrides.pop(key, {})
+        content[key] = {**of_file, **changes} if isinstance(of_file, dict) else of_file
     return build(Comparison, {**content, **overrides, "recipes": recipes}, where=str(path))
 
 

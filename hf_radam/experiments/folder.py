@@ -11,16 +11,32 @@ from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
+from typing_extensions import NotRequired, TypedDict
 
 from hf_radam.experiments.comparison import Comparison, Run
-from hf_radam.experiments.schema import UserError
-from hf_radam.files import one_line, write_whole
+from hf_radam.experiments.schema import UserError, why
+from hf_radam.files import write_whole
 
 _LOCKS = ".locks"
 # In the folder of a run: what is asked, that it has begun, what is told, what was found, and what was printed.
 ASKED, BEGUN, MESSAGES, RECORDING, LOG = "request.json", "begun", "messages.jsonl", "recording.json", "log.txt"
 # What our scripts write by `save_metrics("data", ...)`: facts about the data, the metric, the unit of the loss.
 FACTS = "data_results.json"
+
+
+class _Description(TypedDict):
+    """What comparison.json holds; files of earlier versions do not say which runs were asked for."""
+
+    name: str
+    shared: dict[str, Any]
+    data: str
+    target_loss: int | float | None
+    asked: NotRequired[list[str]]
+    recipes: dict[str, dict[str, Any]]
+
+
+_DESCRIPTION = TypeAdapter(_Description)
 
 
 def run_folder(folder: Path, run: Run) -> Path:
@@ -139,17 +155,12 @@ def check_folder(
 
 
 def read_comparison(folder: Path) -> dict[str, Any]:
-    """The content of comparison.json; a UserError if it is missing, or damaged where its readers rely on it."""
+    """The content of comparison.json; a UserError if it is missing or damaged."""
     path = folder / "comparison.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{folder} is no results folder: {path} is missing or damaged ({one_line(error)})") from error
-    content = content if isinstance(content, dict) else {}
-    kinds = {"name": str, "shared": dict, "data": str, "target_loss": (int, float, type(None)), "recipes": dict}
-    damaged = [key for key, kind in kinds.items() if not isinstance(content.get(key, ...), kind)]
-    asked = content.get("asked", [])
-    if damaged or not isinstance(asked, list) or not all(isinstance(run, str) for run in asked):
-        key = [*damaged, "asked"][0]
-        raise UserError(f"{folder} is no results folder: {path} is damaged at {key!r}; move it out of the way")
-    return content
+        return dict(_DESCRIPTION.validate_json(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder} is no results folder: {path} is missing or damaged ({why(error)}); name a folder of hf-radam "
+            "compare"
+        ) from error

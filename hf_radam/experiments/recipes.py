@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 
-from hf_radam.experiments.schema import Listed
+from hf_radam.experiments.schema import STRICT, Listed
 from hf_radam.rectification import untuned_exponential, untuned_linear
 
 Warmup = Literal["none", "linear", "untuned_linear", "untuned_exponential"]
@@ -22,7 +23,7 @@ UNTUNED_WARMUP: dict[Warmup, Callable[[int, float], float]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """One arm of a comparison."""
 

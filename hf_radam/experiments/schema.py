@@ -7,10 +7,11 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, Strict, ValidationError
+from pydantic.dataclasses import dataclass, is_pydantic_dataclass
 
 from hf_radam.errors import UserError as UserError
 from hf_radam.errors import unknown_name
@@ -19,6 +20,8 @@ from hf_radam.files import one_line
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Strict(False), Field(min_length=1)]
 """A list, as YAML has it, of at least one."""
+STRICT = ConfigDict(strict=True, extra="forbid")
+"""No number is read from text, or from true and false."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 _SHORT.maxlevel = 3
@@ -48,40 +51,42 @@ def check_least(options: Any, least: int, *names: str, where: str = "") -> None:
             raise UserError(f"{where}{': ' if where else ''}{name} must be >= {least}, got {value}")
 
 
+def why(error: Exception) -> str:
+    """What is wrong with content that cannot be read, in one line: of rules for values, the first that is broken."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if not isinstance(error, ValidationError):
+        return one_line(error)
+    first = error.errors(include_url=False)[0]
+    place, value = ".".join(map(str, first["loc"]))[:80], first["input"]
+    if first["type"] == "missing":
+        return f"the key {place!r} is missing"
+    if first["type"] == "value_error":  # a rule of ours
+        return f"{place} {first['ctx']['error']}".lstrip()
+    rule = re.sub("^(Input|Tuple|String) should", "must", first["msg"])
+    quotes = "; YAML reads no as false: put it in quotes" if value is False and "string" in rule else ""
+    return f"{place} {rule}, got {shown(value)}{quotes}".lstrip()
+
+
 def build(cls: type[T], content: Mapping[str, Any], where: str) -> T:
-    """Make a dataclass of a mapping; a UserError names `where` and what is unknown, missing or of another type."""
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
-    hints = get_type_hints(cls, include_extras=True)
+    """Make a dataclass of a mapping; a UserError names `where` and what is unknown, missing or of another type.
+
+    A list becomes a tuple, a whole number a float, as the fields want it.
+    """
+    names = [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
     for key in content:
-        if key not in fields:
-            raise unknown("key", key, fields, where)
-    for name, f in fields.items():
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and name not in content:
-            raise UserError(f"{where}: the key {name!r} is missing")
-    return cls(**{key: typed(value, hints[key], f"{where}: {key}") for key, value in content.items()})
+        if key not in names:
+            raise unknown("key", key, names, where)
+    try:
+        return _checked(cls)(**content)
+    except ValidationError as error:
+        raise UserError(f"{where}: {why(error)}") from None
 
 
 @cache
-def _check(hint: Any) -> TypeAdapter[Any]:
-    """What checks values; no number is read from text, or from true and false."""
-    return TypeAdapter(hint, config=ConfigDict(strict=True))
-
-
-def typed(value: Any, hint: Any, where: str) -> Any:
-    """The value, as the hint wants it: a list as a tuple, a whole number as a float; else a UserError.
-
-    Example:
-        >>> typed([1, 2], Listed[float], "betas")
-        (1.0, 2.0)
-    """
-    try:
-        return _check(hint).validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        rule = re.sub("^(Input|Tuple|String) should", "must", first["msg"])
-        quotes = "; YAML reads no as false: put it in quotes" if value is False and "string" in rule else ""
-        raise UserError(f"{where} {rule}, got {shown(first['input'])}{quotes}") from None
+def _checked(cls: type) -> type[Any]:
+    """The class itself if it checks what it is made of; of a plain dataclass of a script one that does."""
+    return cls if is_pydantic_dataclass(cls) else dataclass(cls, frozen=True, config=STRICT)
 
 
 class _Loader(yaml.SafeLoader):
@@ -109,5 +114,4 @@ def read_yaml(text: str | bytes, what: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # of dates and numbers, of nesting
-        why = "nested too deep" if isinstance(error, RecursionError) else one_line(error)
-        raise UserError(f"{what} is not YAML: {why}") from error
+        raise UserError(f"{what} is not YAML: {why(error)}") from error

@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Annotated
 
 from huggingface_hub.utils.sha import sha_fileobj
 from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
 
 from hf_radam.experiments.metrics import LOWER, METRICS, metric_named
-from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.schema import STRICT, UserError
 
 # The scripts of ours; `script` is any other.
 TASKS: Mapping[str, str] = {
@@ -37,7 +38,7 @@ _TOKEN = re.compile(r"(hf|gh[opsu]|sk|github_pat)[_-]\w{16,}|://[^/\s]*@")
 _NAMED = re.compile(r"-|[+~]*[A-Za-z_][\w.@]*=")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ScriptData:
     """What is run. Exactly one of `script` and `module` is given."""
 

@@ -260,14 +260,14 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "unknown key": ({"max_step": 3}, [], "unknown key 'max_step'; did you mean 'max_steps'"),
     "unknown data key": ({"data": {"vocab": 3}}, [], "data: unknown key 'vocab'; did you mean 'vocab_size'"),
     "unknown model key": ({"model": {"d_modle": 3}}, [], "model: unknown key 'd_modle'; did you mean 'd_model'"),
-    "unknown training key": ({"training": {"adam_beta3": 1}}, [], "unknown key in training: 'adam_beta3'"),
+    "unknown training key": ({"training": {"adam_beta3": 1}}, [], "training: unknown key 'adam_beta3'"),
     "reserved training key": ({"training": {"seed": 1}}, [], "training: 'seed' is set by the comparison itself"),
     "no number": ({"training": {"max_grad_norm": "x"}}, [], "training: max_grad_norm must be a valid number, got 'x'"),
     "no switch": ({"training": {"bf16": 1}}, [], "training: bf16 must be a valid boolean, got 1"),
     "missing key": ({"recipes": [{"name": "x"}]}, [], "recipe 'x': the key 'optimizer' is missing"),
     "wrong type": ({"batch_size": "many"}, [], "batch_size must be a valid integer, got 'many'"),
     "zero steps": ({}, ["--max_steps", "0"], "max_steps must be >= 1, got 0"),
-    "negative lr": ({}, ["--learning_rates", "-0.001"], "learning_rates must be greater than 0, got -0.001"),
+    "negative lr": ({}, ["--learning_rates", "-0.001"], "learning_rates.0 must be greater than 0, got -0.001"),
     "no runs at a time": ({}, ["--parallel_runs", "0"], "parallel_runs must be >= 1"),
     "no seeds": ({"seeds": []}, [], "seeds must have at least 1 item"),
     "untuned warmup": ({"recipes": ["adam_warmup"]}, [], "warmup_steps must be positive with linear warmup"),
@@ -276,12 +276,12 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         {"recipes": [{"recipe": "radam", "model": {"name_or_path": "x"}}]}, [], "model may not set 'name_or_path'",
     ),
     "recipe that is a list": ({"recipes": [{"recipe": ["radam"]}]}, [], "unknown recipe"),
-    "data that is a list": ({"data": [1, 2]}, [], "data must be a mapping, got [1, 2]"),
+    "data that is a list": ({"data": [1, 2]}, [], "data must be a valid dictionary, got [1, 2]"),
     "warmup too long": (
         {"recipes": [{"recipe": "adam_warmup", "warmup_steps": 12}]}, [], "must be less than max_steps 12",
     ),
     "warmup that is ignored": ({"training": {"lr_scheduler_type": "constant"}}, [], "use constant_with_warmup"),
-    "seed": ({"seeds": [-1]}, [], "seeds must be greater than or equal to 0, got -1"),
+    "seed": ({"seeds": [-1]}, [], "seeds.0 must be greater than or equal to 0, got -1"),
     "seeds of no recipe": ({"recipes": [{"recipe": "radam", "seeds": [1]}]}, [], "none of the seeds [0] is one of a"),
     "target": ({"target_loss": math.nan}, [], "target_loss must be a finite number, got nan"),
     "test text alone": ({}, ["--test_prefix", "val"], "test text without training text; give both"),
@@ -432,9 +432,9 @@ def test_report_refuses_other_folders(tmp_path: Path) -> None:
     shared = {"task": "translation", "data": {}, "model": {}, "training": {}, "max_steps": 1}
     whole = {"name": "x", "target_loss": None, "shared": shared, "data": "", "recipes": {}}
     for content, message in (
-        ({"name": "x", "target_loss": None}, "damaged at 'shared'"),
-        ([], "damaged at 'name'"),
-        ({**whole, "asked": [1]}, "damaged at 'asked'"),
+        ({"name": "x", "target_loss": None}, "the key 'shared' is missing"),
+        ([], "must be an object"),
+        ({**whole, "asked": [1]}, "asked.0 must be a valid string, got 1"),
         (whole, "holds no records"),
     ):
         (tmp_path / "comparison.json").write_text(json.dumps(content))

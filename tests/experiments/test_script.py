@@ -404,7 +404,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no direction": ({"data": data(greater_is_better=None)}, "is more largest-error better"),
     "wrong direction": ({"data": data(metric="accuracy")}, "greater_is_better: False is wrong for accuracy"),
     "trainer 0": ({"data": data(trainer=0)}, "data: trainer must be greater than 0, got 0"),
-    "a flag": ({"data": data(flags={"seed": 1})}, "data: flags must be a valid string, got 1"),
+    "a flag": ({"data": data(flags={"seed": 1})}, "data: flags.seed must be a valid string, got 1"),
     "a batch": ({"batch_size": 8}, "per_device_train_batch_size belongs to the script"),
     "a model": ({"recipes": [{"recipe": "radam", "model": {"a": 1}}]}, "the model belongs to the script"),
     "averaging": ({"average_checkpoints": 2, "save_steps": 3}, "average_checkpoints belongs to the script"),

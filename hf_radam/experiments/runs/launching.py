@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.folder import ASKED, BEGUN, LOG, MESSAGES, RECORDING, record_path, run_folder
 from hf_radam.experiments.metrics import LOWER
 from hf_radam.experiments.records import Record
-from hf_radam.experiments.schema import UserError
+from hf_radam.experiments.schema import UserError, build
 from hf_radam.experiments.script_data import key_of
 from hf_radam.files import last_line, one_line, write_whole
 from hf_radam.training.launch import FOLLOWER, script_environment
@@ -152,7 +151,7 @@ def keep(run: Run, folder: Path) -> Record:
                 "--do_eval or --eval_strategy) on data, not by an evaluator alone; where it evaluates several data "
                 "sets, name a metric of one (--metric NAME_loss)"
             )
-        recorded["evaluations"] = {"step": recorded["curves"]["step"][-1:], "loss": [math.nan]}
+        recorded["evaluations"] = {"step": recorded["curves"]["step"][-1:], "loss": [None]}
     if is_ours:
         recorded |= {name: recorded["facts"].pop(name, None) for name in ("metric", "loss_unit", "positive_label")}
     else:
@@ -163,8 +162,9 @@ def keep(run: Run, folder: Path) -> Record:
                 if (found := key_of(script.metric or "")) in part:
                     part[key] = part.pop(found)
         recorded["environment"]["versions"][script.name] = script.version
-    recorded["final"].setdefault(recorded["metric"], math.nan)
-    record = Record(id=run.id, comparison=run.comparison.name, config=run.config(), **recorded)
+    recorded["final"].setdefault(recorded["metric"])
+    about = {"id": run.id, "comparison": run.comparison.name, "config": run.config()}
+    record = build(Record, {**about, **recorded}, where=str(run))
     if not is_ours and not record.diverged:
         _refuse_the_same(run, record, folder)
     record.save(record_path(folder, run))
@@ -173,10 +173,9 @@ def keep(run: Run, folder: Path) -> Record:
 
 def _refuse_the_same(run: Run, record: Record, folder: Path) -> None:
     """Two runs that differ in what was asked and agree in every digit show that the script did not listen."""
-    losses = [float(f"{x:.8g}") for x in record.curves["loss"] if x is not None]
     for other in run.comparison.runs():
         path = record_path(folder, other)
-        if other.id != run.id and path.is_file() and Record.load(path).curves["loss"] == losses:
+        if other.id != run.id and path.is_file() and Record.load(path).curves["loss"] == record.curves["loss"]:
             ignored = ["--seed"] * (other.seed != run.seed)
             ignored += ["--learning_rate"] * (other.learning_rate != run.learning_rate)
             ignored += ["--optim, its options or the warmup"] * (other.recipe != run.recipe)

@@ -240,7 +240,7 @@ class _Recorder(TrainerCallback):
         final = {**self.tested, **last} if whole else dict.fromkeys([*self.tested, *last, "loss"], math.nan)
         fields = history.measured(self.trainer, curves, evaluations, job.record_every)
         content = {**fields, "notes": notes, "facts": self.facts, "final": final}
-        write_whole(self.folder / RECORDING, json.dumps(content))
+        write_whole(self.folder / RECORDING, json.dumps(history.compact(content)))
 
     @contextmanager
     def noting_a_full_disk(self, what: str, folder: Path) -> Iterator[None]:

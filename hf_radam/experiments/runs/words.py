@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, make_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from transformers.trainer_utils import SchedulerType
 from hf_radam.experiments.comparison import RECORDED, RESERVED, Comparison, Run
 from hf_radam.experiments.folder import run_folder
 from hf_radam.experiments.runs.launching import Job
-from hf_radam.experiments.schema import UserError, build, typed, unknown
+from hf_radam.experiments.schema import UserError, build
 from hf_radam.experiments.script_data import digest_of, paths_in
 from hf_radam.registry import find_optimizer
 from hf_radam.spec import parse_optim_args
@@ -29,6 +29,11 @@ _DEMANDED = (
 )  # fmt: skip
 # Options of an optimizer that take the place of training arguments.
 _OVERRULED = {"adam_epsilon": "eps", "adam_beta1": "betas", "adam_beta2": "betas", "weight_decay": "weight_decay"}
+# The training arguments that a comparison may set; Transformers checks numbers no earlier than it uses them.
+_TRAINING = make_dataclass("Training", [
+    (field.name, field.type if field.type in (bool, int, float) else Any, None)
+    for field in fields(RAdamTrainingArguments) if field.name not in RESERVED
+], frozen=True)  # fmt: skip
 _SENTENCE = 10  # tokens of a sentence of the built-in grammar, about
 
 
@@ -156,12 +161,7 @@ def _settings(run: Run, place: Path) -> dict[str, Any]:
         settings |= {"eval_strategy": "steps", "eval_steps": comparison.eval_steps, "eval_on_start": True}
     if comparison.gradient_accumulation_steps > 1:
         settings["gradient_accumulation_steps"] = comparison.gradient_accumulation_steps
-    valid = {f.name: f.type for f in fields(RAdamTrainingArguments) if f.name not in RESERVED}
-    for key, value in comparison.training.items():
-        if key not in valid:
-            raise unknown("key in training:", key, sorted(valid))
-        if valid[key] in (bool, int, float):  # Transformers checks these no earlier than it uses them
-            typed(value, valid[key], f"training: {key}")
+    build(_TRAINING, comparison.training, where="training")
     try:
         settings["optim_args"] = _options_as_text(recipe.optimizer, recipe.optim_args)
         settings = {key: value for key, value in settings.items() if value is not None}
