@@ -51,6 +51,6 @@ def is_full_disk(error: BaseException) -> bool:
     """Whether a write failed because there was no room: disk full, quota, or file size limit."""
     if isinstance(error, OSError):
         return error.errno in _FULL
-    # safetensors and tokenizers quote the system's number; torch.save quotes nothing.
-    quoted = [f"(os error {number})" for number in _FULL]
+    # Python, safetensors and tokenizers quote the system's number; torch.save quotes nothing.
+    quoted = [text for number in _FULL for text in (f"[Errno {number}]", f"(os error {number})")]
     return any(part in str(error) for part in (*quoted, "PytorchStreamWriter", "unexpected pos", "basic_ios::clear"))

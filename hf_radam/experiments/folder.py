@@ -44,6 +44,11 @@ def run_folder(folder: Path, run: Run) -> Path:
     return folder / "runs" / run.id
 
 
+def log_path(folder: Path, run: Run) -> Path:
+    """Where lies what a run prints."""
+    return run_folder(folder, run) / LOG
+
+
 def record_path(folder: Path, run: Run) -> Path:
     """Where the record of a run lies, once there is one."""
     return folder / "records" / f"{run.id}.json"

@@ -111,7 +111,7 @@ class Record:
     loss_unit: str
     """What the evaluation loss is counted in."""
     notes: list[str] = field(default_factory=list)
-    """What went wrong without ending the run, such as a checkpoint for which the disk had no room."""
+    """What else a reader must know, such as after how many updates a script ended its training."""
     example: Mapping[str, str] | None = None
     """A text (`input`) and what the model made of it (`output`), in records of earlier versions."""
     positive_label: str | None = None

@@ -58,11 +58,11 @@ def why(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return one_line(error)
     first = error.errors(include_url=False)[0]
-    place, value = ".".join(map(str, first["loc"]))[:80], first["input"]
+    place, value = one_line(".".join(map(str, first["loc"])))[:80], first["input"]
     if first["type"] == "missing":
         return f"the key {place!r} is missing"
     if first["type"] == "value_error":  # a rule of ours
-        return f"{place} {first['ctx']['error']}".lstrip()
+        return f"{place} {first['msg'].removeprefix('Value error, ')}".lstrip()
     rule = re.sub("^(Input|Tuple|String) should", "must", first["msg"])
     quotes = "; YAML reads no as false: put it in quotes" if value is False and "string" in rule else ""
     return f"{place} {rule}, got {shown(value)}{quotes}".lstrip()

@@ -128,7 +128,7 @@ def job(**changes: Any) -> Job:
 
 
 FAILING = {
-    "asks": ("input('Really? ')", "the script asks on standard input, where nobody answers"),
+    "asks": ("input('Really? ')", "EOFError: EOF when reading a line; what it printed is in"),
     "fails": ("raise ValueError('the data are gone')", r"failed \(exit status 1\): ValueError: the data are gone;"),
     "ends in the middle": (
         "print('{\"step\": 3, \"loss\": 1.0}', file=open('run/messages.jsonl', 'w'))",

@@ -52,25 +52,25 @@ def test_divergence_is_recorded_and_the_rest_goes_on(files: Path) -> None:
         assert not records["radam"].diverged
 
 
-def test_a_full_disk_costs_checkpoints_and_no_results(files: Path) -> None:
-    """A limit on the size of files, here and in what forks the runs, is the disk: weights do not fit, records do."""
+def test_a_full_disk_ends_the_job_and_the_same_command_goes_on(files: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A limit on the size of files, here and in what forks the runs, is the disk: weights do not fit."""
     model = {**ENCODER, "config": {**ENCODER["config"], "intermediate_size": 40_000}}  # 5 MB
-    config = write(files, CLASSIFICATION, model=model, recipes=["adam", "radam"])
+    command = [write(files, CLASSIFICATION, model=model), *local("csv"), *COLUMNS, "--output_dir", "r"]
     import_ahead([launching.__name__, launching.RECORDER, "hf_radam.examples.classification"])
     server, (_, most) = forkserver._forkserver._forkserver_pid, resource.getrlimit(resource.RLIMIT_FSIZE)  # pyright: ignore
     try:
         for process in (0, server):
             resource.prlimit(process, resource.RLIMIT_FSIZE, (2_048_000, most))
-        assert compare(config, *local("csv"), *COLUMNS, "--output_dir", "r") == 0
+        assert compare(*command) == 2
     finally:
         for process in (0, server):
             resource.prlimit(process, resource.RLIMIT_FSIZE, (most, most))
-    records = load_records(files / "r")
-    assert [record.notes for record in records] == 2 * [
-        ["no checkpoint at update 4: the disk was full", "the trained model was not kept: the disk was full"]
-    ]
-    assert all(record.curves["step"] == [*range(1, 9)] for record in records)
-    assert not list(files.glob("r/runs/*/model/*"))
+    *_, said = capfd.readouterr().err.strip().splitlines()
+    assert said.startswith("error: radam, lr 0.01, seed 0: ")
+    assert said.endswith("; make room and run the same command again")
+    assert compare(*command) == 0
+    (record,) = load_records(files / "r")
+    assert record.curves["step"] == [*range(1, 9)]
 
 
 def test_a_record_that_cannot_be_written(files: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -117,8 +117,6 @@ def _follow(command: Sequence[str], job: Job, tell: Tell) -> None:
     printed = f"what it printed is in {folder / LOG}"
     if process.returncode:
         last = last_line(folder / LOG)
-        if "EOFError" in last:
-            raise UserError(f"the script asks on standard input, where nobody answers; give it arguments; {printed}")
         raise UserError(f"the script failed (exit status {process.returncode}): {last}; {printed}")
     if step and not (folder / RECORDING).is_file():
         raise UserError(f"the script ended by itself after update {step}, in the middle of its training; {printed}")

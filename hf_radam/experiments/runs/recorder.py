@@ -8,12 +8,10 @@ import json
 import logging
 import math
 import os
-import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,7 +27,7 @@ from hf_radam.experiments.runs.gradients import GradientHistograms
 from hf_radam.experiments.runs.launching import FOLDER, Job, Tell
 from hf_radam.experiments.schema import UserError
 from hf_radam.experiments.script_data import key_of
-from hf_radam.files import is_full_disk, one_line, write_whole
+from hf_radam.files import one_line, write_whole
 from hf_radam.libraries import full_name
 from hf_radam.registry import list_optimizers
 from hf_radam.training import callbacks
@@ -52,27 +50,13 @@ def follow(trainer_class: Any) -> None:
 def record(trainer_class: Any, job: Job, tell: Tell) -> None:
     """Have Transformers' Trainer record the training that is asked for, and call `tell` on the main process."""
     recorder = _Recorder(job, tell)
-    train, save, save_checkpoint = trainer_class.train, trainer_class.save_model, trainer_class._save_checkpoint
+    train = trainer_class.train
 
     @functools.wraps(train)
     def recorded(self: Any, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
         return recorder.train(self, resume_from_checkpoint, lambda checkpoint: train(self, checkpoint, *args, **kwargs))
 
-    @functools.wraps(save)
-    def save_model(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        what = "" if _internal_call else "the trained model was not kept"
-        with recorder.noting_a_full_disk(what, Path(output_dir or self.args.output_dir)):
-            save(self, output_dir, _internal_call)
-
-    @functools.wraps(save_checkpoint)
-    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
-        step = self.state.global_step
-        folder = Path(self._get_output_dir(trial), f"checkpoint-{step}")
-        with recorder.noting_a_full_disk(f"no checkpoint at update {step}", folder):
-            save_checkpoint(self, model, trial)
-
-    trainer_class.train, trainer_class.save_model = recorded, save_model
-    trainer_class._save_checkpoint = _save_checkpoint
+    trainer_class.train = recorded
     logging.getLogger(callbacks.__name__).setLevel(logging.ERROR)  # the report says what its advice says
 
 
@@ -93,9 +77,7 @@ class _Recorder(TrainerCallback):
     def __init__(self, job: Job, tell: Tell) -> None:
         self.job, self.folder, self._tell = job, Path(job.folder), tell
         self.trainings, self.ended = 0, False
-        self.notes: list[str] = []
         self.tested: dict[str, Any] = {}
-        self.facts: dict[str, Any] = {}
 
     def tell(self, **message: Any) -> None:
         if PartialState().is_main_process:
@@ -229,9 +211,9 @@ class _Recorder(TrainerCallback):
         if not curves["step"]:
             return
         evaluations = history.evaluations_of(state.log_history, job.eval_steps, curves["step"][-1], job.metric)
-        if (facts := Path(args.output_dir, FACTS)).is_file():  # a full disk takes it away
-            self.facts = json.loads(facts.read_text(encoding="utf-8"))
-        notes, whole = [*self.notes], history.is_finite(curves)
+        told = Path(args.output_dir, FACTS)
+        facts = json.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
+        notes, whole = [], history.is_finite(curves)
         if state.global_step < state.max_steps and whole:
             notes.append(f"the script ended it after {state.global_step} of {state.max_steps} updates")
         if args.load_best_model_at_end and (best := state.best_global_step):
@@ -239,18 +221,5 @@ class _Recorder(TrainerCallback):
         last = {key: values[-1] for key, values in evaluations.items() if key != "step" and values}
         final = {**self.tested, **last} if whole else dict.fromkeys([*self.tested, *last, "loss"], math.nan)
         fields = history.measured(self.trainer, curves, evaluations, job.record_every)
-        content = {**fields, "notes": notes, "facts": self.facts, "final": final}
+        content = {**fields, "notes": notes, "facts": facts, "final": final}
         write_whole(self.folder / RECORDING, json.dumps(history.compact(content)))
-
-    @contextmanager
-    def noting_a_full_disk(self, what: str, folder: Path) -> Iterator[None]:
-        """Go on where the disk is full: note it for the record, and delete what has been half written."""
-        try:
-            yield
-        except Exception as error:  # safetensors and tokenizers raise classes of their own
-            if not what or not is_full_disk(error):
-                raise
-            self.notes.append(f"{what}: the disk was full")
-            if self.folder in folder.parents:
-                shutil.rmtree(folder, ignore_errors=True)
-            self.write()

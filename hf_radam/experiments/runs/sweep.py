@@ -13,7 +13,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from hf_radam.experiments.comparison import Comparison, Run
-from hf_radam.experiments.folder import LOG, check_folder, claim, hold, record_path, remove_checkpoints, run_folder
+from hf_radam.experiments.folder import check_folder, claim, hold, log_path, record_path, remove_checkpoints
 from hf_radam.experiments.metrics import metric_named
 from hf_radam.experiments.records import Record
 from hf_radam.experiments.runs import launching
@@ -71,14 +71,13 @@ def sweep(
     parallel_runs = min(parallel_runs, max(1, len(missing)))
     train = partial(launching.train, jobs, command)
     gpus = gpus_here() if accelerate_config is None else []
-    log = lambda run: run_folder(folder, run) / LOG  # noqa: E731
     progress, locks = Progress(missing), dict[str, FileLock]()
     with claim(folder, comparison, fingerprint), progress.bar, ExitStack() as held:
         tqdm.write(f"{len(missing)} of {len(runs)} runs to do, {parallel_runs} at a time", file=sys.stderr)
         found = True
         while found:  # once more after each round: a job that died has freed its runs
             found = False
-            free = _free(missing, folder, locks, held)
+            free, log = _free(missing, folder, locks, held), partial(log_path, folder)
             with closing(in_parallel(train, free, parallel_runs, log, progress.update, gpus)) as done:
                 for run in done:
                     found = True
@@ -101,28 +100,27 @@ def _free(runs: Sequence[Run], folder: Path, locks: dict[str, FileLock], held: E
 
 
 class Progress:
-    """Lines on stderr, and in a terminal a bar below them with the loss of the present runs, of those to do."""
+    """Lines on stderr about the runs to do; in a terminal also a bar, with the latest loss."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self.present: dict[str, tuple[int, float]] = {}
-        """Step and loss of each."""
+        self.steps: dict[str, int] = {}
+        """Where each run is."""
         updates = sum(run.max_steps for run in runs)
         disable = not sys.stderr.isatty()
         self.bar = tqdm(total=updates or None, unit="update", file=sys.stderr, dynamic_ncols=True, disable=disable)
 
-    def update(self, run: Run, step: int, loss: float) -> None:
+    def update(self, run: Run, step: int, loss: float | None = None) -> None:
         """Move the bar to a run's step."""
-        before, _ = self.present.get(str(run), (0, 0.0))
-        self.present[str(run)] = (step, loss)
-        self.bar.set_postfix_str("; ".join(f"{name}: {x:.3f}" for name, (_, x) in self.present.items()), refresh=False)
-        self.bar.update(step - before)
+        if loss is not None:
+            self.bar.set_postfix_str(f"{run}: {loss:.3f}", refresh=False)
+        self.bar.update(step - self.steps.get(run.id, 0))
+        self.steps[run.id] = step
 
     def finish(self, run: Run, record: Record) -> None:
         """Print what a run ended with."""
         metric, value = metric_named(record.metric), record.final[record.metric]
         result = f"{metric.label} {math.nan if value is None else value:.{metric.digits}f}"
-        if record.diverged:
-            result += " (diverged)"
-        tqdm.write(f"{run}: {result}, {record.seconds_per_step * record.updates:.0f} s", file=sys.stderr)
-        before, _ = self.present.pop(str(run), (0, 0.0))
-        self.bar.update(record.updates - before)
+        diverged = " (diverged)" if record.diverged else ""
+        seconds = record.seconds_per_step * record.updates
+        tqdm.write(f"{run}: {result}{diverged}, {seconds:.0f} s", file=sys.stderr)
+        self.update(run, record.updates)
