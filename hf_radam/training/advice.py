@@ -26,27 +26,12 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 class Advice(NamedTuple):
-    """The share of Adam's learning rate that RAdam uses over a training, and what to do about it."""
+    """What RAdam's start-up costs a training."""
 
     share: float
-    beta2: float
-    max_steps: int
-    better: tuple[float, float] | None
-    """A smaller beta2 and its share, where one helps."""
-
-    @property
-    def text(self) -> str:
-        """A sentence or two."""
-        said = f"RAdam with beta2={self.beta2:g} uses {self.share:.0%} of the learning rate that Adam would use over "
-        said += f"these {self.max_steps:,} updates"
-        if self.better:
-            said += "; beta2={:g} would use {:.0%}".format(*self.better)
-        if self.share >= HALF:
-            return said
-        if self.beta2 <= 2 / 3:
-            return f"{said}, because it never rectifies. Take a beta2 above 2/3"
-        remedies = ["a higher learning rate", "more updates", "or an Adam with warmup instead of RAdam"]
-        return f"{said}. Consider {', '.join(['a smaller beta2'] * bool(self.better) + remedies)}"
+    """The part of Adam's learning rate, summed over all updates, that RAdam uses."""
+    text: str
+    """The same in a sentence or two, with what to do about it."""
 
 
 def advise(max_steps: int, beta2: float, factor: Callable[[int], float]) -> Advice:
@@ -70,9 +55,18 @@ def advise(max_steps: int, beta2: float, factor: Callable[[int], float]) -> Advi
     if max_steps < 1:
         raise ValueError(f"max_steps must be at least 1, got {max_steps}")
     share = share_of_adam(max_steps, beta2, factor)
+    said = f"RAdam with beta2={beta2:g} uses {share:.0%} of the learning rate that Adam would use over these "
+    said += f"{max_steps:,} updates"
     smaller = ((other, share_of_adam(max_steps, other, factor)) for other in BETA2S if other < beta2)
     better = next((found for found in smaller if found[1] >= ENOUGH), None) if share < ENOUGH else None
-    return Advice(share, beta2, max_steps, better)
+    if better:
+        said += "; beta2={:g} would use {:.0%}".format(*better)
+    if share < HALF and beta2 <= 2 / 3:
+        said += ", because it never rectifies. Take a beta2 above 2/3"
+    elif share < HALF:
+        remedies = ["a higher learning rate", "more updates", "or an Adam with warmup instead of RAdam"]
+        said += f". Consider {', '.join(['a smaller beta2'] * bool(better) + remedies)}"
+    return Advice(share, said)
 
 
 def share_of_adam(max_steps: int, beta2: float, factor: Callable[[int], float]) -> float:
