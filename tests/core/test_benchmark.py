@@ -20,13 +20,16 @@ ALWAYS_THERE = {
     "hf_radam.RAdam (foreach)",
     "hf_radam.RAdam (for-loop)",
 }
-
-
 COMMANDS = {
     "step": "step --shapes lora --device cpu --steps 1 --rounds 1",
     "host": "host --tensors 3 --rounds 1",
     "sharded": "sharded --processes 2 --tensors 4 --steps 1 --rounds 1",
 }
+
+
+@pytest.fixture(autouse=True)
+def _few_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(benchmark.SHAPES, "lora", 10 * [(8, 768), (768, 8)])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
