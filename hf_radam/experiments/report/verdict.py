@@ -40,26 +40,25 @@ def judge(results: Results) -> list[str]:
 
 def grid_sentences(results: Results) -> list[str]:
     """Whether one recipe works most widely, how widely each does, the best setting of each, the seeds."""
-    metric, found = results.metric, results.cells
-    found = found.assign(settings=1, widely=found.failures == 0, strictly=found.strict_failures == 0)
-    groups = found.groupby("label", sort=False)
-    shares = pd.DataFrame(groups[["widely", "strictly"]].mean())
+    metric, cells = results.metric, results.cells
+    cells = cells.assign(widely=cells.failures == 0, strictly=cells.strict_failures == 0)
+    groups = cells.groupby("label", sort=False).agg(
+        settings=("seeds", "size"), widely=("widely", "sum"), strictly=("strictly", "sum"), best=("cost", "idxmin")
+    )
+    shares = pd.DataFrame(groups[["widely", "strictly"]].div(groups.settings, axis="index"))
     widest = shares.index[(shares == shares.max()).any(axis="columns")]
-    counts = [
-        f"{of.Index} in {of.widely} ({of.strictly}) of {of.settings}"
-        for of in each(pd.DataFrame(groups[["widely", "strictly", "settings"]].sum()))
-    ]
+    counts = [f"{of.Index} in {of.widely} ({of.strictly}) of {of.settings}" for of in each(groups)]
     best = [
         f"{of.label} {of.value:.{metric.digits}f} (lr {of.learning_rate:g}, beta2 {of.beta2:g})"
-        for of in each(found.loc[groups.cost.idxmin()])
+        for of in each(cells.loc[groups.best])
     ]
-    single = int((found.seeds == 1).sum())
+    single = int((cells.seeds == 1).sum())
     return [
         f"**Works most widely: {widest[0]}.**" if len(widest) == 1 else "**No clear winner.**",
         f"All seeds end within {metric.apart:g} ({STRICT * metric.apart:g}) of the best median {metric.label} at that "
         f"learning rate: {', '.join(counts)} settings.",
         f"Best settings: {', '.join(best)}.",
-        *([f"{single} of {len(found)} settings have one seed."] if single else []),
+        *([f"{single} of {len(cells)} settings have one seed."] if single else []),
     ]
 
 
