@@ -62,5 +62,5 @@ def on_first_process(act: Callable[[], T]) -> T:
 @contextmanager
 def one_process_is_fine() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
+        warnings.filterwarnings("ignore", "torch.distributed is (disabled|unavailable)")
         yield
