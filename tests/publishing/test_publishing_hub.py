@@ -233,7 +233,6 @@ FAILURES: dict[str, tuple[dict[str, Any], list[str], dict[str, str], int, str]] 
     "no_namespace": ({}, ["--repo_id", "x"], {}, 2, "namespace/name"),
     "bad_license": ({}, ["--license", "My Own"], {}, 2, "license"),
     "conflict": ({"pattern": "commit/main", "status": 409}, [], {}, 1, "the same command completes the job"),
-    "overtaken": ({"pattern": "commit/main", "status": 412}, [], {}, 1, "the same command completes the job"),
     "rate_limit": ({"pattern": "whoami", "status": 429}, [], {}, 1, "could not do it now (429 "),
     "hub_down": ({"pattern": "repos/create", "status": 503}, [], {}, 1, "could not do it now (503 "),
     "proxy": ({"pattern": "repos/create", "status": 200}, [], {}, 1, "does not answer as the Hub does"),
