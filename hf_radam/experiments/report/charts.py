@@ -59,9 +59,10 @@ def ends(results: Results) -> str:
     """How the best recipe, RAdam and the worst recipe end, each at its best learning rate."""
     order = sorted(results.best_rows, key=cost)
     radam = next((row for row in order if row.family.iat[0] == "radam"), order[0])
-    rows = {name(row): row for row in (order[0], radam, order[-1])}
-    of_rate = {recipe: f" (lr {rate(row):g})" if results.several_rates else "" for recipe, row in rows.items()}
-    said = [f"{recipe}: {results.ended(row)}{of_rate[recipe]}" for recipe, row in rows.items()]
+    said = []
+    for recipe, row in {name(row): row for row in (order[0], radam, order[-1])}.items():
+        of_rate = f" (lr {rate(row):g})" if results.several_rates else ""
+        said.append(f"{recipe}: {results.ended(row)}{of_rate}")
     place = "each recipe's best rate" if results.several_rates else _rates(results.runs)
     return f"Final {results.metric.label} at {place}. {'; '.join(said)}"
 
@@ -222,7 +223,7 @@ def effective_rates(results: Results) -> Chart:
     floor = found.value.min() if higher else found.value.max()
     found = found.assign(fails=found.cost > rates.halfway(found), value=found.value.fillna(floor))
     color = colored(labels, "label")
-    legend = {"orient": "bottom", "titleFontSize": 13, "columns": len(labels)}
+    legend = {"orient": "bottom", "columns": len(labels)}
     mark = {"x": number("rate", **x, title="effective learning rate"), "y": number("value", **y)}
     for place, beta2 in enumerate(betas):
         of = pd.concat([rates.line(found, label, beta2) for label in labels])

@@ -145,21 +145,16 @@ def _mixed(color: str, other: str, share: float) -> str:
 def config(theme: Theme, colors: Sequence[str] = ()) -> Spec:
     """Vega-Lite's settings that are a theme's; panels name no colour themselves."""
     axis = {"gridColor": theme.grid, "domainColor": theme.muted, "tickColor": theme.muted, "labelColor": theme.ink}
-    styles = {
-        "dot": {"stroke": theme.page, "strokeWidth": 0.8, "filled": True, "opacity": 1},
-    }
-    limits = {"labelLimit": 400, "titleLimit": 400, "symbolLimit": 0}
-    title = {"anchor": "start", "color": theme.ink, "fontSize": 13, "fontWeight": "normal", "offset": 8}
     text = {"titleColor": theme.ink, "titleFontWeight": "normal", "titleFontSize": 13, "labelFontSize": 13}
     return {
         "background": theme.page,
         "font": "DejaVu Sans, Verdana, sans-serif",
         "axis": {**axis, **text, "domainWidth": 1},
-        "legend": {**text, **limits, "labelColor": theme.ink, "symbolStrokeWidth": 2.5},
+        "legend": {**text, "labelColor": theme.ink, "labelLimit": 400, "symbolLimit": 0, "symbolStrokeWidth": 2.5},
         "view": {"stroke": None},
-        "title": title,
+        "title": {"anchor": "start", "color": theme.ink, "fontSize": 13, "fontWeight": "normal", "offset": 8},
         "concat": {"spacing": 14},
-        "style": styles,
+        "style": {"dot": {"stroke": theme.page, "strokeWidth": 0.8, "filled": True, "opacity": 1}},
         "range": {"category": [*colors]},
     }
 
@@ -184,9 +179,9 @@ def word(name: str, **options: Any) -> Spec:
     return {"field": name, "type": "nominal", "title": None, "sort": None, **options}
 
 
-def colored(names: Sequence[str], by: str = "recipe", **options: Any) -> Spec:
+def colored(names: Sequence[str], by: str = "recipe") -> Spec:
     """The encoding of a colour by name."""
-    return word(by, scale={"domain": [*names]}, legend=None, **options)
+    return word(by, scale={"domain": [*names]}, legend=None)
 
 
 def scale(values: pd.Series | Sequence[float], logarithmic: bool, most: int = 9) -> Spec:
