@@ -82,7 +82,7 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         "table": lambda path, at=0: table_markdown(cards[path].report.tables[int(at)]) + "\n",
         "figure": figure,
         "rates": lambda *paths: table_markdown(rates.equal_rates(tasks(paths))) + "\n",
-        "best_rates": lambda *paths: table_markdown(rates.best_rates(tasks(paths))) + "\n",
+        "best_rates": lambda *paths: coming_from_adam(tasks(paths)),
         "benchmark": benchmark,
         "costs": costs,
     }
@@ -96,6 +96,12 @@ def render(page: Path, text: str, cards: Mapping[str, Rendered]) -> str:
         return f"<!-- {match['what']} -->\n\n{body}\n<!-- end -->"
 
     return re.sub(r"<!-- (?P<what>\w+: [^\n]+?) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def coming_from_adam(tasks: Mapping[str, Results]) -> str:
+    """The table of best learning rates, and what follows from it."""
+    table, said = rates.best_rates(tasks)
+    return f"{table_markdown(table)}\n\n{said}\n"
 
 
 def answers(comparisons: Mapping[str, Results]) -> str:

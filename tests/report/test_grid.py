@@ -82,6 +82,7 @@ def effective(recipe: str, rate: float, loss: float | None, beta2: float = 0.99,
     return replace(made_up, curves=curve)
 
 
+LEVEL = ((2e-3, 0.2), (4e-3, 0.42))
 ADAM = [effective("adam", rate, loss) for rate, loss in ((1e-3, 0.2), (2e-3, 0.4), (4e-3, 3.8))]
 # RAdam's share of the rate, its learning rate and loss; what is counted
 DUELS: dict[str, tuple[list[tuple[float, float, float | None]], dict[str, int]]] = {
@@ -113,9 +114,13 @@ def test_the_mean_rate_is_that_of_all_updates() -> None:
 
 def test_a_sentence_for_each_pair() -> None:
     ours = [effective("radam", rate, loss, share=0.7) for rate, loss in ((2e-3, 1.0), (4e-3, 0.15))]
-    said = "At equal effective rates RAdam against Adam"
-    assert rates.sentences(read([*ADAM, *ours])) == [f"{said}: ahead in 1, behind in 1 of 2 settings."]
-    assert rates.sentences(read([*ADAM, effective("radam", 8e-3, 3.8)])) == [f"{said}: no setting to compare."]
+    said, level = "At equal effective rates RAdam", [effective("radam", *of, share=0.5) for of in LEVEL]
+    for found, text in (
+        (ours, "wins and loses against Adam: ahead in 1, behind in 1 of 2 settings."),
+        (level, "coincides with Adam, so its start is a smaller rate and no more: level in 2 of 2 settings."),
+        ([effective("radam", 8e-3, 3.8)], "is undecided against Adam: no setting to compare."),
+    ):
+        assert rates.sentences(read([*ADAM, *found])) == [f"{said} {text}"]
 
 
 def test_the_best_rates() -> None:
@@ -123,5 +128,7 @@ def test_the_best_rates() -> None:
     runs = [*ADAM, *(effective("radam", rate, loss) for rate, loss in ((2e-3, 0.3), (4e-3, 0.2), (8e-3, 1.0)))]
     runs += [effective("adam_any", rate, loss) for rate, loss in ((2e-3, 0.2), (4e-3, 0.1))]
     found = read(runs)
-    assert rates.best_rates({"task": found}).rows == (("task", "0.99", "0.004", "≤ 0.001", "≥ 0.004", "1"),)
+    table, said = rates.best_rates({"task": found})
+    assert table.rows == (("task", "0.99", "0.004", "≤ 0.001", "≥ 4", "≥ 0.004", "≤ 1", "1"),)
+    assert "is 4 to 4 times that of Adam without warmup (median 4 in 1 rows) and 1 to 1 times that" in said
     assert list(rates.duels(found)) == ["Adam", "48 % warmup"]

@@ -47,6 +47,13 @@ def _outcome(one: Any, found: pd.DataFrame, other: str, metric: Metric) -> str:
     return "level" if abs(gap) <= STRICT * metric.apart else "undecided"
 
 
+def answer(counts: Counter[str]) -> str:
+    """How RAdam stands to the other, as a verb."""
+    if counts["ahead"] or counts["behind"]:
+        return "beats" if not counts["behind"] else "wins and loses against" if counts["ahead"] else "loses to"
+    return "coincides with" if counts["level"] > max(1, counts["undecided"]) else "is undecided against"
+
+
 def sentences(results: Results) -> list[str]:
     """What the duels say, a sentence each."""
     said = []
@@ -54,7 +61,9 @@ def sentences(results: Results) -> list[str]:
         told = {outcome: counts[outcome] for outcome in OUTCOMES[:-1] if counts[outcome]}
         parts = ", ".join(f"{outcome} in {number}" for outcome, number in told.items())
         compared = f"{parts} of {sum(told.values())} settings" if told else "no setting to compare"
-        said.append(f"At equal effective rates RAdam against {other}: {compared}.")
+        verb = answer(counts)
+        so = ", so its start is a smaller rate and no more" if verb == "coincides with" else ""
+        said.append(f"At equal effective rates RAdam {verb} {other}{so}: {compared}.")
     return said
 
 
@@ -83,29 +92,44 @@ def seeds_of(found: pd.DataFrame) -> str:
 def equal_rates(tasks: Mapping[str, Results]) -> Table:
     """The duels of some comparisons, a row each."""
     rows = [
-        (task, other, *(str(counts[outcome]) for outcome in OUTCOMES), seeds_of(results.cells))
+        (task, answer(counts), other, *(str(counts[outcome]) for outcome in OUTCOMES), seeds_of(results.cells))
         for task, results in tasks.items()
         for other, counts in duels(results).items()
     ]
-    return Table(title="RAdam at equal effective rates", columns=("task", "against", *OUTCOMES, "seeds"), rows=(*rows,))
+    columns = ("task", "RAdam", "the other", *OUTCOMES, "seeds")
+    return Table(title="RAdam at equal effective rates", columns=columns, rows=(*rows,))
 
 
-def best_rates(tasks: Mapping[str, Results]) -> Table:
-    """The best learning rates of RAdam and of Adam without and with warmup, by task and beta2."""
-    rows = []
+def best_rates(tasks: Mapping[str, Results]) -> tuple[Table, str]:
+    """The best learning rates of RAdam and of Adam without and with warmup, by task and beta2; and their ratio."""
+    rows, ratios = [], {"without": [], "with": []}
     for task, results in tasks.items():
         found = results.cells
         for beta2 in sorted(found.beta2[found.label == "RAdam"].unique()):
             warmups = [line(found, label, beta2) for label in others(found) if label != "Adam"]
             lines = [line(found, "RAdam", beta2), line(found, "Adam", beta2), pd.concat([found[:0], *warmups])]
-            if not any(of.empty for of in lines):
-                rows.append((task, f"{beta2:g}", *map(_best_rate, lines), seeds_of(pd.concat(lines))))
-    columns = ("task", "beta2", "RAdam", "Adam", "Adam + warmup", "seeds")
-    return Table(title="Best learning rates", columns=columns, rows=tuple(rows))
+            if any(of.empty for of in lines):
+                continue
+            best = pd.DataFrame([of.loc[of.cost.idxmin()] for of in lines])
+            edges = [_edge(rate, of) for rate, of in zip(best.learning_rate, lines, strict=True)]
+            cells = [f"{edge} {rate:g}".strip() for edge, rate in zip(edges, best.learning_rate, strict=True)]
+            for place, known in enumerate(ratios.values(), start=1):
+                ratio = best.learning_rate.iat[0] / best.learning_rate.iat[place]
+                bounds = {edges[0], {"≤": "≥", "≥": "≤", "": ""}[edges[place]]} - {""}
+                unknown = len(bounds) > 1  # above one bound and below the other
+                cells.insert(2 * place, "?" if unknown else f"{''.join(bounds)} {ratio:.2g}".strip())
+                known += [] if unknown else [ratio]
+            rows.append((task, f"{beta2:g}", *cells, seeds_of(best)))
+    columns = ("task", "beta2", "RAdam", "Adam", "ratio", "Adam + warmup", "ratio", "seeds")
+    said = [
+        f"{min(of):.2g} to {max(of):.2g} times that of Adam {how} warmup (median {np.median(of):.2g} in {len(of)} rows)"
+        for how, of in ratios.items()
+        if of
+    ]
+    text = f"Bounds taken as they stand, RAdam's best learning rate is {' and '.join(said)}."
+    return Table(title="Best learning rates", columns=columns, rows=tuple(rows)), text
 
 
-def _best_rate(found: pd.DataFrame) -> str:
-    """The rate of the best setting; ≤ is before the lowest that was tried, ≥ before the highest."""
-    tried, best = found.learning_rate, found.loc[found.cost.idxmin()].learning_rate
-    edge = "≤ " if best == tried.min() else "≥ " if best == tried.max() else ""
-    return f"{edge}{best:g}"
+def _edge(best: float, of: pd.DataFrame) -> str:
+    """Where the best rate is the lowest or highest that was tried."""
+    return "≤" if best == of.learning_rate.min() else "≥" if best == of.learning_rate.max() else ""
