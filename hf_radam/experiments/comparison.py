@@ -34,6 +34,11 @@ RESERVED = frozenset({
     "hub_revision", "deepspeed",
 })  # fmt: skip
 
+# Fields that only scripts of ours heed, with their defaults.
+_OF_OUR_SCRIPTS = {
+    "batch_size": None, "tokens_per_batch": None, "gradient_accumulation_steps": 1, "average_checkpoints": 0,
+    "model": {},
+}  # fmt: skip
 # Of the training arguments, what only says where to report to; results are the same with and without.
 _TRACKING = frozenset({
     "report_to", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "logging_dir",
@@ -84,18 +89,14 @@ class Comparison:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise unknown("value", self.task, TASKS, "task")
-        if self.is_ours and (self.batch_size is None) == (self.tokens_per_batch is None):
-            raise UserError("give either batch_size or tokens_per_batch, the size of the batch of one update")
-        of_script = {
-            "per_device_train_batch_size": self.batch_size or self.tokens_per_batch,
-            "gradient_accumulation_steps": self.gradient_accumulation_steps > 1,
-            "the model": self.model or any(recipe.model for recipe in self.recipes),
-            "average_checkpoints": self.average_checkpoints,
-        }
-        given = [name for name, value in of_script.items() if value]
-        if given and not self.is_ours:
-            raise UserError(f"task script: {given[0]} belongs to the script; give it in data.arguments")
-        check_least(self, 1 if self.is_ours else 0, "max_steps", "eval_steps")
+        if self.is_ours:
+            check_least(self, 1, "max_steps", "eval_steps")
+            if (self.batch_size is None) == (self.tokens_per_batch is None):
+                raise UserError("give either batch_size or tokens_per_batch, the size of the batch of one update")
+        else:
+            for name, default in _OF_OUR_SCRIPTS.items():
+                if any(getattr(part, name, default) != default for part in (self, *self.recipes)):
+                    raise UserError(f"task script: {name} belongs to the script; give it in data.arguments")
         for key in ("recipes", "learning_rates", "seeds"):
             values = [value.name if isinstance(value, Recipe) else value for value in getattr(self, key)]
             if len(set(values)) < len(values):

@@ -128,7 +128,6 @@ def job(**changes: Any) -> Job:
 
 
 FAILING = {
-    "asks": ("input('Really? ')", "EOFError: EOF when reading a line; what it printed is in"),
     "fails": ("raise ValueError('the data are gone')", r"failed \(exit status 1\): ValueError: the data are gone;"),
     "ends in the middle": (
         "print('{\"step\": 3, \"loss\": 1.0}', file=open('run/messages.jsonl', 'w'))",
@@ -405,8 +404,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "wrong direction": ({"data": data(metric="accuracy")}, "greater_is_better: False is wrong for accuracy"),
     "trainer 0": ({"data": data(trainer=0)}, "data: trainer must be greater than 0, got 0"),
     "a flag": ({"data": data(flags={"seed": 1})}, "data: flags.seed must be a valid string, got 1"),
-    "a batch": ({"batch_size": 8}, "per_device_train_batch_size belongs to the script"),
-    "a model": ({"recipes": [{"recipe": "radam", "model": {"a": 1}}]}, "the model belongs to the script"),
+    "a batch": ({"batch_size": 8}, "task script: batch_size belongs to the script"),
+    "a model": ({"recipes": [{"recipe": "radam", "model": {"a": 1}}]}, "task script: model belongs to the script"),
     "averaging": ({"average_checkpoints": 2, "save_steps": 3}, "average_checkpoints belongs to the script"),
     "its seed": ({"data": data(arguments="--seed 3")}, "--seed is set by the comparison itself; remove it"),
     "its seed, equals": ({"data": data(arguments="--data-seed=3")}, "--data-seed=3 is set by the comparison itself"),
