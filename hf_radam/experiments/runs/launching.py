@@ -92,7 +92,7 @@ def _call(module: str, job: Job, tell: Tell) -> None:
     from transformers.trainer import Trainer
 
     os.environ.update(job.environment)
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # imported before, with another number of threads
     import_module(RECORDER).record(Trainer, job, tell)
     try:
         import_module(module).main(job.arguments)

@@ -133,7 +133,6 @@ def _work(channel: Connection, log: Path, environment: Mapping[str, str], call: 
     os.environ.clear()
     os.environ.update(environment)
     gc.freeze()  # what was imported; Accelerate looks through the rest at every start of a training
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # imported before, with other numbers of threads
     threading.Thread(target=_follow_parent, args=(channel,), daemon=True).start()
     try:
         function, item = pickle.loads(call)

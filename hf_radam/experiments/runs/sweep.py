@@ -60,6 +60,7 @@ def sweep(
     for run in runs:  # all of them now, so that a slip in the last recipe does not cost hours
         if record_path(folder, run).is_file():
             Record.load(record_path(folder, run))
+            remove_checkpoints(folder, run)  # of a job that was killed just after its record
         else:
             jobs[run.id] = words.job_of(run, folder, fingerprint)
     first, *rest = script.command
@@ -84,9 +85,6 @@ def sweep(
                     progress.finish(run, launching.keep(run, folder))
                     remove_checkpoints(folder, run)
                     locks[run.id].release()
-        for run in runs:  # killed between its record and the end of its checkpoints
-            if record_path(folder, run).is_file():
-                remove_checkpoints(folder, run)
     return sum(not record_path(folder, run).is_file() for run in runs)
 
 
