@@ -146,14 +146,16 @@ class Record:
         return int(self.curves["step"][-1] or 0)
 
     def save(self, path: Path) -> None:
-        """Write the record whole or not at all."""
-        write_whole(path, json.dumps(asdict(self), separators=(",", ":")) + "\n")
+        """Write the record whole or not at all; a UserError if it could not be read again."""
+        content = json.dumps(asdict(self), separators=(",", ":")) + "\n"
+        Record.load(path, content.encode())
+        write_whole(path, content)
 
     @classmethod
-    def load(cls, path: Path) -> Record:
-        """Read a record; a UserError if the file is none."""
+    def load(cls, path: Path, content: bytes = b"") -> Record:
+        """Read a record, what a file holds or shall hold; a UserError if it is none."""
         try:
-            return _RECORD.validate_json(path.read_bytes())
+            return _RECORD.validate_json(content or path.read_bytes())
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is no record of a run: {why(error)}; move it out of the folder") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,9 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     made = record("radam", loss=None, value=None)
     made.save(tmp_path / "r.json")
     assert Record.load(tmp_path / "r.json") == made
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no record of a run: Invalid JSON"):
+        replace(record("radam"), notes=["half of a pair: \ud800"]).save(tmp_path / "r.json")
+    assert not list(tmp_path.iterdir())

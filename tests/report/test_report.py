@@ -68,10 +68,14 @@ def column(results: Results, head: str, at: int = 0) -> dict[str, str]:
     return {row[0]: row[table.columns.index(head)] for row in table.rows}
 
 
-def test_recipes_are_compared_seed_by_seed() -> None:
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_recipes_are_compared_seed_by_seed(seeds: int) -> None:
     ends = [("adam_warmup", 1.0), ("radam", 1.5)]
-    found = read(record(recipe, seed=seed, loss=end + seed) for recipe, end in ends for seed in range(3))
+    found = read(record(recipe, seed=seed, loss=end + seed) for recipe, end in ends for seed in range(seeds))
     assert column(found, "difference") == {"adam_warmup": "", "radam": "+0.500"}
+    assert ("p" in make_report(found).tables[0].columns) == (seeds == 6)
+    if seeds == 6:
+        assert column(found, "p") == {"adam_warmup": "", "radam": "0.031"}
 
 
 def test_the_best_rate_is_chosen_by_validation() -> None:

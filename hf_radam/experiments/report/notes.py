@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from hf_radam.experiments.metrics import metric_named
-from hf_radam.experiments.report.statistics import BASELINE
+from hf_radam.experiments.report.statistics import BASELINE, SEEDS_FOR_SIGNIFICANCE
 from hf_radam.experiments.results import Results
 
 
@@ -60,6 +60,9 @@ def _explanations(results: Results) -> dict[str, bool]:
         "over the rates below; it was chosen on the numbers that are shown.": results.several_rates and single,
         f"difference: to {BASELINE}, seed by seed, each at its best learning rate.":
             BASELINE in set(runs.recipe) and len(results.best_rows) > 1 and single,
+        "p: sign-flip test of these differences, two-sided, not corrected for the number of rows.":
+            single and seeds >= SEEDS_FOR_SIGNIFICANCE and BASELINE in set(runs.recipe),
+        f"Fewer than {SEEDS_FOR_SIGNIFICANCE} seeds: no claim of significance.": seeds < SEEDS_FOR_SIGNIFICANCE,
         "± is the sample standard deviation over seeds.": seeds > 1 and single,
         f"eval loss: {first.loss_unit}{unit}.": True,
         "constant prediction: that of the token frequencies of the training target, whose eval loss is about "
@@ -71,4 +74,4 @@ def _explanations(results: Results) -> dict[str, bool]:
 
 
 def _listed(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:g}" for value in sorted(set(values)))
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in sorted(set(values)))

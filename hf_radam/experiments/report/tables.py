@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hf_radam.experiments.metrics import metric_named
-from hf_radam.experiments.report.statistics import BASELINE, Row, cost, crosses, each, name, rate
+from hf_radam.experiments.report.statistics import BASELINE, Row, cost, crosses, each, name, rate, sign_flip_p
 from hf_radam.experiments.results import Results
 
 
@@ -55,6 +55,7 @@ def _recipes(results: Results, rows: Sequence[Row]) -> Table:
             "lr": f"{rate(row):g}" if results.several_rates else "",
             judged: results.ended(row),
             "difference": "" if baseline is None or row is baseline else _difference(results, row, baseline),
+            "p": "" if baseline is None or row is baseline else _p(row, baseline),
             "range": _range(row.value, digits) if row.value.count() > 1 else "",
             **{metric_named(key).label: _other(results, row, key) for key in others},
             f"updates to loss {target or 0:g}": "" if target is None else _steps(row),
@@ -130,6 +131,13 @@ def _difference(results: Results, row: Row, baseline: Row) -> str:
     else:
         text = _range(gaps, digits, "+")
     return text + _share(len(gaps), row)
+
+
+def _p(row: Row, baseline: Row) -> str:
+    """Of the differences seed by seed, where they are enough for a test."""
+    both = row.merge(baseline, on="seed")
+    p = sign_flip_p(both.value_x - both.value_y)
+    return "" if p is None else f"{p:.3f}"
 
 
 def _range(values: pd.Series, digits: int, sign: str = "") -> str:
