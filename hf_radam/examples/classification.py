@@ -138,6 +138,8 @@ def load_examples(data: ClassificationData) -> tuple[Dataset, Dataset, list[str]
             missing, no numbers, or not among those of the training examples.
     """
     columns, names = [data.label_column, *data.text_columns], []
+    if len({*columns}) < len(columns):
+        raise UserError(f"data: text_column and label_column must name different columns, got {', '.join(columns)}")
     if data.dataset_name:
         splits = data.load([data.train_split, data.validation_split])
         names = getattr(splits[0].features.get(data.label_column), "names", None) or []

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from hf_radam.errors import UserError
 from hf_radam.examples.grammar import sentence_pairs
 from hf_radam.examples.text import Rows, TextData, argument, hold_out, read_lines, read_rows, texts_of
+from hf_radam.experiments.schema import UserError, unknown
 
 Pair = tuple[str, str]
 GRAMMAR_PAIRS = 25_600
@@ -46,6 +47,9 @@ def load_pairs(data: TranslationData) -> tuple[list[Pair], list[Pair], list[Pair
     if data.dataset_name:
         splits = data.load()
         names = (data.train_split, data.validation_split, "test")
+        for name in names[:2]:
+            if name not in splits and name != "validation":  # without it training pairs are held out
+                raise unknown("split", name, splits, "data")
         train, validation, test = (_of_rows(data.rows(splits[name]), data) if name in splits else [] for name in names)
     elif data.train_file or data.train_prefix:
         train, validation, test = (_of_files(part, data) for part in ("train", "validation", "test"))
@@ -63,7 +67,8 @@ def load_pairs(data: TranslationData) -> tuple[list[Pair], list[Pair], list[Pair
 
 def _of_files(part: str, data: TranslationData) -> list[Pair]:
     if file := getattr(data, f"{part}_file"):
-        return _of_rows(read_rows(Path(file)), data)
+        header = not (data.source_lang.isdecimal() and data.target_lang.isdecimal())
+        return _of_rows(read_rows(Path(file), header), data)
     if not (prefix := getattr(data, f"{part}_prefix")):
         return []
     names = [f"{prefix}.{language}" for language in (data.source_lang, data.target_lang)]
@@ -80,6 +85,12 @@ def _of_files(part: str, data: TranslationData) -> list[Pair]:
 
 
 def _of_rows(rows: Rows, data: TranslationData) -> list[Pair]:
-    sides = ((where, row.get("translation", row) if isinstance(row, Mapping) else row) for where, row in rows)
-    table = texts_of(sides, [data.source_lang, data.target_lang], blank=True)
+    table = texts_of(((where, _sides(row)) for where, row in rows), [data.source_lang, data.target_lang], blank=True)
     return [(source.strip(), target.strip()) for source, target in table.itertuples(index=False, name=None)]
+
+
+def _sides(row: Any) -> Any:
+    """The languages of a row, those that are null aside."""
+    pair = row.get("translation") if isinstance(row, Mapping) else None
+    pair = pair if isinstance(pair, Mapping) else row
+    return {name: side for name, side in pair.items() if side is not None} if isinstance(pair, Mapping) else pair

@@ -63,12 +63,11 @@ class ModelChoice:
                 return auto_class.from_config(AutoConfig.for_model(name, **given))
             model, report = auto_class.from_pretrained(
                 name,
+                config=AutoConfig.from_pretrained(name, revision=self.revision, **self.settings, **settings),
                 revision=self.revision,
                 dtype=torch.float32,  # else that of the checkpoint, half precision perhaps
                 output_loading_info=True,
                 ignore_mismatched_sizes=self.ignore_mismatched_sizes,
-                **self.settings,
-                **settings,
             )
         except (ValueError, RuntimeError) as error:  # another architecture, weights of another shape
             said = one_line(error).partition(" Model type should be one of")[0]

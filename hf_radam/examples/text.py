@@ -61,7 +61,8 @@ class TextData:
         origins = [name for name in given if name in ("dataset_name", "train_file", "train_prefix")]
         if len(origins) > 1:
             raise UserError(f"data: {' and '.join(origins)} exclude each other; set all but one to ''")
-        if not origins and any(name.endswith(("_file", "_prefix")) for name in given):
+        of_files = {name for name in given if name.endswith(("_file", "_prefix"))}
+        if of_files and not of_files & {"train_file", "train_prefix"}:
             raise UserError("data: validation or test text without training text; give both")
 
     def cache(self, args: Any) -> Path:

@@ -107,6 +107,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """`hf-radam advise`: print the advice and the curve of r_t; returns the exit code."""
     max_steps, decay = options.max_steps, SCHEDULES[options.lr_scheduler_type]
+    if not math.isfinite(options.warmup_steps):
+        raise UserError(f"--warmup_steps must be a finite number, got {options.warmup_steps}")
     warmup = math.ceil(options.warmup_steps * (max_steps if options.warmup_steps < 1 else 1))
 
     def factor(update: int) -> float:

@@ -101,6 +101,10 @@ class RAdamArgumentsMixin(_Arguments):
     # With Transformers' own type HfArgumentParser would allow only Transformers' names.
     optim: str = field(default="radam", metadata={"help": _OPTIM_HELP})  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def set_optimizer(self, name: str | OptimizerNames = "radam", *args: Any, **kwargs: Any) -> Any:
+        """Transformers' method, with registered names as well; a refused call changes nothing."""
+        return super().set_optimizer(name, *args, **kwargs)
+
 
 TrainingArguments.__post_init__ = _post_init
 TrainingArguments.set_optimizer = _set_optimizer

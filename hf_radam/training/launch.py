@@ -140,15 +140,20 @@ def script_command(what: str, is_module: bool, accelerate_config: str | None) ->
         python += ["-m", "accelerate.commands.launch", "--config_file", str(config)]
     if is_module:
         return [*python, "-m", what]
-    place = Path(what)
-    if accelerate_config is None and place.suffix == ".sh" and place.is_file():
-        return [shutil.which("bash") or "/bin/sh", what]
-    if accelerate_config is None and place.suffix != ".py":
-        # First this environment, which need not be active; last the working folder.
-        places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), os.curdir]
-        if found := shutil.which(what, path=os.pathsep.join(places)):
-            return [found]
-    if place.is_file() or (place / "__main__.py").is_file():
+    place, runs = Path(what), os.access(what, os.X_OK)
+    named_python = place.suffix in (".py", ".pyc")
+    if place.is_file() and (named_python or not (runs or place.suffix == ".sh")):
         return [*python, what]
-    kind = "file" if place.suffix == ".py" or accelerate_config is not None else "file or command"
-    raise FileNotFoundError(f"{kind} not found: {what}")
+    may_be_command = accelerate_config is None and not named_python
+    if may_be_command and place.is_file():
+        with place.open("rb") as file:
+            needs_shell = place.suffix == ".sh" and not (runs and file.read(2) == b"#!")
+        return [*([shutil.which("bash") or "/bin/sh"] if needs_shell else []), str(place.absolute())]
+    # First look in this environment, which need not be active.
+    found = shutil.which(what, path=str(Path(sys.executable).parent)) if may_be_command else None
+    if found is None and (place / "__main__.py").is_file():
+        return [*python, what]
+    found = found or (shutil.which(what) if may_be_command else None)
+    if found is None:
+        raise FileNotFoundError(f"{'file or command' if may_be_command else 'file'} not found: {what}")
+    return [found]

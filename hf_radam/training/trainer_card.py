@@ -63,6 +63,12 @@ def init_hf_repo(trainer: Any, original: Callable[..., None], *args: Any, **kwar
             ignored.write_text("\n".join([*lines, _STAY_HOME]) + "\n", encoding="utf-8")
 
 
+def push_to_hub(trainer: Any, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """As Trainer's method, which asks its callbacks, and so Trackio's, before `init_hf_repo`."""
+    _make_no_space(trainer)
+    return original(*args, **kwargs)
+
+
 def _make_no_space(trainer: Any) -> None:
     """Trackio would copy the logs of a pushed model to a public Space, unless a name or False is given."""
     if getattr(trainer.args, "trackio_static_space_id", False) is None:

@@ -224,6 +224,11 @@ def test_one_text_in_all_forms(tmp_path: Path) -> None:
     assert pairs_of(dataset_name="hub") == plain
     with pytest.raises(UserError, match="source_lang"):
         pairs_of(dataset_name="hub", source_lang="fr")
+    with pytest.raises(UserError, match="data: unknown split 'validatoin'; did you mean 'validation'"):
+        pairs_of(dataset_name="hub", validation_split="validatoin")
+    Path("null.jsonl").write_text('{"translation": {"de": null, "en": "b"}}\n')
+    with pytest.raises(UserError, match=r"null.jsonl, row 1 must have the column 'de', got \['en'\]"):
+        pairs_of(train_file="null.jsonl")
     with pytest.raises(UserError, match="cannot load dataset"):
         pairs_of(dataset_name="nowhere")
 

@@ -23,7 +23,13 @@ from task_files import (
     write,
     write_files,
 )
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
+)
 
 from hf_radam.examples.classification import ClassificationData, load_examples
 from hf_radam.examples.text import own_tokenizer
@@ -187,6 +193,9 @@ BAD_INPUT: dict[str, tuple[dict[str, Any], list[str], str]] = {
                          "--set", "data.validation_split=dev"],
         "cannot load dataset 'hub': Unknown split \"dev\". Should be one of",
     ),
+    "one column twice": (
+        CLASSIFICATION, [*local("csv"), "--text_column", "text,text", "--label_column", "past"], "different columns",
+    ),
     "layers as text": (
         {**CLASSIFICATION, "model": {**ENCODER, "config": {**ENCODER["config"], "num_hidden_layers": "two"}}},
         [*local("csv"), *LABELS], "Field 'num_hidden_layers' expected int, got str",
@@ -264,6 +273,10 @@ def test_a_checkpoint_with_another_head_or_without_padding(files: Path, capfd: p
         text.save_pretrained(name)
     Path("gpt/tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}')
     Path("gpt/special_tokens_map.json").unlink(missing_ok=True)
+    GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=1)).save_pretrained("lm")
+    text.save_pretrained("lm")
+    modeling = {**LANGUAGE_MODELING, "max_steps": 1, "eval_steps": 1, "model": {}, "data": {"block_size": 16}}
+    assert compare(write(files, modeling), *local("txt"), "--name_or_path", "lm", "--output_dir", "tuned") == 0
     arguments = [write(files, {**classes, "model": {}}), *local("csv"), *COLUMNS, "--name_or_path"]
     assert compare(*arguments, "head", "--output_dir", "r") == 2
     assert "give --ignore_mismatched_sizes" in capfd.readouterr().err

@@ -13,6 +13,7 @@ from comparisons import environment, run
 from hub_server import HubServer
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback
 
 from hf_radam import RAdamTrainer
 from hf_radam.training import trainer_card
@@ -105,6 +106,20 @@ def test_push_to_hub(tmp_path: Path) -> None:
         assert b"- optimizer: hf_radam.optimizer.RAdam with lr=0.001" in content
         assert not any("space" in request for request in hub.log)
         assert list(hub.repos) == [("models", "me/tiny")]
+
+
+class Asked(TrainerCallback):
+    """A tracker that publishes its logs with the model, as Trackio does."""
+
+    def on_push_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        raise RuntimeError(f"static Space: {args.trackio_static_space_id}")
+
+
+def test_a_tracker_is_asked_for_no_space(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path)
+    trainer.add_callback(Asked())
+    with pytest.raises(RuntimeError, match="static Space: False"):
+        trainer.push_to_hub()
 
 
 def test_a_space_that_was_asked_for_is_kept(tmp_path: Path) -> None:
