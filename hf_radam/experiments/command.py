@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     from hf_radam.experiments.comparison import load_comparison
 
     given = _given(options)
-    named = given["data"].get("script") or given["data"].get("module")
+    named = str(given["data"].get("script") or given["data"].get("module") or "")
     if named and not options.comparison:
         path, name = comparison_file("script"), Path(named.split()[0]).stem
         given.setdefault("name", f"Can warmup go in {Path(named).name}?")
@@ -120,7 +120,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     for text in options.set:
         key, equals, value = text.partition("=")
         part, dot, _ = key.rpartition(".")
-        if not equals or (dot and part not in found):
+        if not equals or (dot and part not in found) or key in found:
             near = closest(part, found) if dot else ""
             raise UserError(f"--set takes KEY=VALUE, KEY a field, data.X, model.X or training.X; got {text!r}{near}")
         fields[key] = read_yaml(value, f"--set {text}")

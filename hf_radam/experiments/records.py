@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
@@ -169,3 +170,14 @@ def load_records(folder: Path) -> list[Record]:
     if not paths:
         raise UserError(f"{folder} holds no records (records/*.json); run hf-radam compare --output_dir {folder} first")
     return [Record.load(path) for path in paths]
+
+
+def compact(value: Any) -> Any:
+    """Floats to 8 digits, which is more than float32 has; None for what JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {key: compact(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [compact(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value

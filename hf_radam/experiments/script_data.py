@@ -175,8 +175,8 @@ def _origin(module: str) -> str | None:
     """The file of a module, which is not imported; None where only an import could find it."""
     path, origin = ["", *sys.path], None
     for part in (*module.split("."), "__main__"):  # which is what `python -m` runs of a package
-        if path:
-            if (spec := PathFinder.find_spec(part, path)) is None:
-                return None
-            path, origin = spec.submodule_search_locations, spec.origin
+        spec = PathFinder.find_spec(part, path) if path else None
+        if spec is None:
+            return origin if part == "__main__" and not path else None
+        path, origin = spec.submodule_search_locations, spec.origin
     return origin

@@ -127,7 +127,8 @@ def snippet(task: str, folder: Path, repo_id: str) -> str:
         if files & {"tokenizer.json", "tokenizer_config.json"}:
             lines[0] += ", AutoTokenizer"
             lines += [f'tokenizer = AutoTokenizer.from_pretrained("{repo_id}")']
-            lines += ['batch = tokenizer("Your text", return_tensors="pt")', _task(task)[1]]
+            if model != "AutoModel" and _task(task)[1]:
+                lines += ['batch = tokenizer("Your text", return_tensors="pt")', _task(task)[1]]
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,8 @@ def explained(repo_id: str) -> Iterator[None]:
     except ValueError as error:
         raise UserError(f"the Hub refuses this: {one_line(error)}") from error
     except (RuntimeError, ConnectionError, TimeoutError) as error:  # of hf_xet, or of the threads that upload
+        if re.search(r"\b40[13]\b", str(error.__cause__ or error)):
+            raise UserError(f"this access token may not upload to {repo_id}: use one with write access") from error
         raise NetworkError(f"the upload broke off ({one_line(error.__cause__ or error)}); {_AGAIN}") from error
 
 

@@ -118,7 +118,7 @@ def test_a_sentence_for_each_pair() -> None:
     for found, text in (
         (ours, "wins and loses against Adam: ahead in 1, behind in 1 of 2 settings."),
         (level, "coincides with Adam, so its start is a smaller rate and no more: level in 2 of 2 settings."),
-        ([effective("radam", 8e-3, 3.8)], "is undecided against Adam: no setting to compare."),
+        ([effective("radam", 8e-3, 3.8)], "and Adam stay undecided: no setting to compare."),
     ):
         assert rates.sentences(read([*ADAM, *found])) == [f"{said} {text}"]
 

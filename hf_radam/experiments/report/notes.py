@@ -39,7 +39,7 @@ def _limitations(results: Results) -> dict[str, bool]:
             script and results.same_start,
         f"Linear warmup was tried at these lengths only: {lengths} updates.": bool(lengths),
         "No Adam with warmup to compare with.": not lengths,
-        "No untuned warmup, which Ma & Yarats (arXiv 1910.04209) found equal to RAdam.": not untuned,
+        "No untuned warmup, which Ma & Yarats (arXiv 1910.04209) found about equal to RAdam.": not untuned,
     }  # fmt: skip
 
 
@@ -49,13 +49,14 @@ def _explanations(results: Results) -> dict[str, bool]:
     first, single, seeds = results.records[0], not results.is_grid, len(results.seeds)
     tokens, examples = shared.get("tokens_per_batch"), shared.get("batch_size")
     batch = f"{tokens} tokens" if tokens else f"{examples} examples" if examples else "the script's own batch"
-    minutes = (runs.seconds_per_step * runs.updates).sum() / 60
+    seconds = (runs.seconds_per_step * runs.updates).sum()
+    took = f"{seconds / 60:,.0f} minutes" if seconds > 120 else f"{seconds:.0f} s"
     own, unit = metric_named(results.task_metric), "" if shared["task"] == "script" else ", without label smoothing"
     majority, constant = facts.get("majority_class"), facts.get("unigram_entropy")
     return {
         f"Seeds {_listed(runs.seed)}; {_listed(runs.updates)} updates of {batch}; learning rate {_listed(runs.peak)}; "
         f"{runs.diverged.sum()} of {len(runs)} runs diverged.": True,
-        f"The training took {minutes:,.1f} minutes in all, without evaluations.": True,
+        f"The training took {took} in all, without evaluations.": True,
         f"The best learning rate of a recipe is that with the best mean {metric.label} at the last validation, "
         "over the rates below; it was chosen on the numbers that are shown.": results.several_rates and single,
         f"difference: to {BASELINE}, seed by seed, each at its best learning rate.":

@@ -51,7 +51,7 @@ def answer(counts: Counter[str]) -> str:
     """How RAdam stands to the other, as a verb."""
     if counts["ahead"] or counts["behind"]:
         return "beats" if not counts["behind"] else "wins and loses against" if counts["ahead"] else "loses to"
-    return "coincides with" if counts["level"] > max(1, counts["undecided"]) else "is undecided against"
+    return "coincides with" if counts["level"] > max(1, counts["undecided"]) else "undecided"
 
 
 def sentences(results: Results) -> list[str]:
@@ -63,7 +63,8 @@ def sentences(results: Results) -> list[str]:
         compared = f"{parts} of {sum(told.values())} settings" if told else "no setting to compare"
         verb = answer(counts)
         so = ", so its start is a smaller rate and no more" if verb == "coincides with" else ""
-        said.append(f"At equal effective rates RAdam {verb} {other}{so}: {compared}.")
+        opening = f"RAdam {verb} {other}{so}" if verb != "undecided" else f"RAdam and {other} stay undecided"
+        said.append(f"At equal effective rates {opening}: {compared}.")
     return said
 
 
@@ -126,7 +127,7 @@ def best_rates(tasks: Mapping[str, Results]) -> tuple[Table, str]:
         for how, of in ratios.items()
         if of
     ]
-    text = f"Bounds taken as they stand, RAdam's best learning rate is {' and '.join(said)}."
+    text = f"Bounds taken as they stand, RAdam's best learning rate is {' and '.join(said)}." if said else ""
     return Table(title="Best learning rates", columns=columns, rows=tuple(rows)), text
 
 

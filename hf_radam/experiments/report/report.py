@@ -21,6 +21,8 @@ from hf_radam.files import one_line, printable, write_whole
 
 # Columns of a terminal's table: recipe, result, difference and the like.
 TERMINAL_COLUMNS = 6
+# Of the verdict, those that a terminal and report.html show.
+SENTENCES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ def write_report(folder: Path, output_dir: Path | None = None, most: int | None 
 
 def to_html(results: Results, report: Report) -> str:
     """The report as one HTML file to explore its runs in."""
-    return to_page(results, title=report.name, verdict=report.verdict, tables=report.tables)
+    return to_page(results, title=report.name, verdict=report.verdict[:SENTENCES], tables=report.tables)
 
 
 def to_markdown(report: Report, images: Sequence[Image] = ()) -> str:
@@ -99,7 +101,7 @@ def to_json(report: Report, images: Sequence[Image] = ()) -> str:
 
 def to_terminal(report: Report, folder: Path, output_dir: Path | None = None) -> str:
     """Verdict, the first table, where `write_report` has put the rest, and the command that publishes it."""
-    verdict, table = re.sub(r"`|\*\*", "", " ".join(report.verdict)), report.tables[0]
+    verdict, table = re.sub(r"`|\*\*", "", " ".join(report.verdict[:SENTENCES])), report.tables[0]
     return "\n\n".join([
         "\n".join(printable(one_line(line)) for line in (report.name, verdict)),
         aligned([row[:TERMINAL_COLUMNS] for row in (table.columns, *table.rows)]),

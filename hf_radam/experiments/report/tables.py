@@ -52,7 +52,7 @@ def _recipes(results: Results, rows: Sequence[Row]) -> Table:
     for row in rows:
         cells.append({
             "recipe": name(row),
-            "lr": f"{rate(row):g}" if results.several_rates else "",
+            "lr": f"{rate(row):g}" if len(results.learning_rates) > 1 else "",
             judged: results.ended(row),
             "difference": "" if baseline is None or row is baseline else _difference(results, row, baseline),
             "p": "" if baseline is None or row is baseline else _p(row, baseline),
@@ -141,6 +141,8 @@ def _p(row: Row, baseline: Row) -> str:
 
 
 def _range(values: pd.Series, digits: int, sign: str = "") -> str:
+    if values.min() == values.max():
+        return f"{values.min():{sign}.{digits}f}"
     return f"{values.min():{sign}.{digits}f} to {values.max():{sign}.{digits}f}"
 
 

@@ -78,14 +78,14 @@ class _Finding:
         self.best = min(self.rows.values(), key=cost)
 
     def sentences(self) -> list[str]:
-        """The answer first, then how far it can be trusted, then the rest."""
+        """The answer first, then the rest, then how far the answer can be trusted."""
         results, rows = self.results, self.rows.values()
         if len(results.best_rows) == 1:
             return [f"{self.told(self.best)}."]
         if all((row.value.isna() | self.constant(row)).all() for row in rows):
             tried = ", ".join(f"{rate:g}" for rate in results.learning_rates)
             said = [
-                f"**Nothing trained.** All {len(rows)} recipes diverge or are no better than constant prediction. "
+                f"**Nothing trained.** All {len(rows)} recipes diverge or are no better than {self.floor}. "
                 f"Lower the learning rate (tried: {tried}) before comparing optimizers."
             ]
         elif len(results.seeds) == 1:
@@ -95,7 +95,8 @@ class _Finding:
                 "`--seeds 0 1 2 3 4 5` is the fewest that allow a test.",
             ]
         else:
-            said = [*self.against_warmup(), *self.others()]
+            compared = self.against_warmup()
+            said = [*compared[:1], *self.others(), *compared[1:]]
         return said + [f"With another model, as a control, {self.told(row)}." for row in self.controls]
 
     def against_warmup(self) -> list[str]:
@@ -104,8 +105,9 @@ class _Finding:
         if radam is None or baseline is None:
             return []
         if not (results.has_mean(radam) and results.has_mean(baseline)):
-            lost, won = (row.value.isna().all() for row in (radam, baseline))
-            opening = "Keep the warmup" if lost else "RAdam wins" if won else "Depends on the seed"
+            openings = {(True, True): "Neither trains", (True, False): "Keep the warmup", (False, True): "RAdam wins"}
+            broke = (bool(radam.value.isna().all()), bool(baseline.value.isna().all()))
+            opening = openings.get(broke, "Depends on the seed")
             return [f"**{opening}.** {self.told(radam)}; {self.told(baseline)}."]
         seeds, both = len(results.seeds), radam.merge(baseline, on="seed")
         p = sign_flip_p(both.value_x - both.value_y)
@@ -142,8 +144,10 @@ class _Finding:
         radam, baseline, adam, said = self.radam, self.baseline, self.adam, []
         if adam is not None:
             constant = int(self.constant(adam).sum())
-            floor = f", no better than constant prediction in {constant} of {len(adam)} seeds" if constant else ""
+            floor = f", no better than {self.floor} in {constant} of {len(adam)} seeds" if constant else ""
             said.append(f"Without warmup {self.told(adam)}{floor}.")
+        if radam is not None and baseline is None and radam is not self.best:
+            said.append(f"{self.told(radam)}.")
         untuned = [row for row in self.rows.values() if row.family.iat[0] == "untuned"]
         if radam is None or baseline is None or not (self.best is radam or self.best is baseline):
             said.append(f"Best is {self.told(self.best)}.")
@@ -154,6 +158,13 @@ class _Finding:
             if not told and row.value.notna().any() and not self.results.has_mean(row):
                 said.append(f"**Depends on the seed.** {self.told(row)}, so no mean is given.")
         return said
+
+    @property
+    def floor(self) -> str:
+        """What a useless model does."""
+        loss = self.results.facts.get("unigram_entropy")
+        constant = "constant prediction" if loss is None else f"constant prediction ({loss:.2f})"
+        return "always predicting the majority class" if "majority_class" in self.results.facts else constant
 
     def constant(self, row: Row) -> pd.Series:
         """Which runs are no better than one that always gives the same answer."""

@@ -85,17 +85,6 @@ def measured(
     }
 
 
-def compact(value: Any) -> Any:
-    """Floats to 8 digits, which is more than float32 has; None for what JSON cannot say."""
-    if isinstance(value, Mapping):
-        return {key: compact(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [compact(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value
-
-
 def _ended_above_its_start(training: list[float], evaluation: list[float]) -> bool:
     """Whether both losses rose; that of the evaluation alone also rises by overfitting."""
     last = statistics.fmean(training[-max(1, len(training) // 10) :])

@@ -17,7 +17,7 @@ from typing import Any
 from hf_radam.experiments.comparison import Run
 from hf_radam.experiments.folder import ASKED, BEGUN, LOG, MESSAGES, RECORDING, record_path, run_folder
 from hf_radam.experiments.metrics import LOWER
-from hf_radam.experiments.records import Record
+from hf_radam.experiments.records import Record, compact
 from hf_radam.experiments.schema import UserError, build
 from hf_radam.experiments.script_data import key_of
 from hf_radam.files import last_line, one_line, write_whole
@@ -117,6 +117,8 @@ def _follow(command: Sequence[str], job: Job, tell: Tell) -> None:
     printed = f"what it printed is in {folder / LOG}"
     if process.returncode:
         last = last_line(folder / LOG)
+        if "EOFError" in last:
+            raise UserError(f"the script asks on standard input, where nobody answers; give it arguments; {printed}")
         raise UserError(f"the script failed (exit status {process.returncode}): {last}; {printed}")
     if step and not (folder / RECORDING).is_file():
         raise UserError(f"the script ended by itself after update {step}, in the middle of its training; {printed}")
@@ -161,7 +163,7 @@ def keep(run: Run, folder: Path) -> Record:
                     part[key] = part.pop(found)
         recorded["environment"]["versions"][script.name] = script.version
     recorded["final"].setdefault(recorded["metric"])
-    about = {"id": run.id, "comparison": run.comparison.name, "config": run.config()}
+    about = {"id": run.id, "comparison": run.comparison.name, "config": compact(run.config())}
     record = build(Record, {**about, **recorded}, where=str(run))
     if not is_ours and not record.diverged:
         _refuse_the_same(run, record, folder)

@@ -22,6 +22,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_radam.experiments.environment import reset_peak_memory
 from hf_radam.experiments.folder import ASKED, BEGUN, FACTS, MESSAGES, RECORDING
+from hf_radam.experiments.records import compact
 from hf_radam.experiments.runs import history
 from hf_radam.experiments.runs.gradients import GradientHistograms
 from hf_radam.experiments.runs.launching import FOLDER, Job, Tell
@@ -222,4 +223,4 @@ class _Recorder(TrainerCallback):
         final = {**self.tested, **last} if whole else dict.fromkeys([*self.tested, *last, "loss"], math.nan)
         fields = history.measured(self.trainer, curves, evaluations, job.record_every)
         content = {**fields, "notes": notes, "facts": facts, "final": final}
-        write_whole(self.folder / RECORDING, json.dumps(history.compact(content)))
+        write_whole(self.folder / RECORDING, json.dumps(compact(content)))
